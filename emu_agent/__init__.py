@@ -1,0 +1,33 @@
+"""A token model that looks at camera frames and an instruction, and imagines the next step in words and pictures.
+
+The public names load on first use, so that `import emu_agent` costs nothing and needs neither torch nor a simulator.
+"""
+
+from importlib import import_module, metadata
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from emu_agent.config import config_dir, load_config
+    from emu_agent.errors import EmuAgentError
+
+_HOME = {
+    "EmuAgentError": "errors",
+    "config_dir": "config",
+    "load_config": "config",
+}
+
+__all__ = ["EmuAgentError", "__version__", "config_dir", "load_config"]
+
+
+def __getattr__(name: str) -> object:
+    """Import the module that defines a public name when the name is first used."""
+    if name == "__version__":
+        return metadata.version("emu-agent")
+    if name not in _HOME:
+        raise AttributeError(f"module 'emu_agent' has no attribute {name!r}; it offers {sorted(__all__)}")
+    return getattr(import_module(f"emu_agent.{_HOME[name]}"), name)
+
+
+def __dir__() -> list[str]:
+    """List the public names, loaded or not."""
+    return sorted(__all__)
