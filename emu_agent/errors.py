@@ -1,0 +1,60 @@
+"""Errors that a user of emu-agent can meet; each message says what would have been right."""
+
+from collections.abc import Mapping
+from difflib import get_close_matches
+
+
+class EmuAgentError(Exception):
+    """Base of every error raised on purpose by emu-agent."""
+
+
+class ConfigError(EmuAgentError):
+    """A configuration value that cannot work, alone or beside the others."""
+
+
+class UnknownNameError(EmuAgentError):
+    """A name that is in no table of choices."""
+
+
+class CheckpointError(EmuAgentError):
+    """A checkpoint that is missing, incomplete, foreign or does not fit the model."""
+
+
+class VocabularyError(EmuAgentError):
+    """A token id, code or special string outside the range that the vocabulary gives it."""
+
+
+class GrammarError(EmuAgentError):
+    """A token sequence that breaks the grammar of text, picture and action blocks."""
+
+
+class DatasetError(EmuAgentError):
+    """A dataset that is missing, empty or lacks a column that training needs."""
+
+
+class FingerprintError(EmuAgentError):
+    """Parts made for different environments or renderers, about to be mixed silently."""
+
+
+class TrainingDivergedError(EmuAgentError):
+    """Training that left the range of finite numbers."""
+
+
+def lookup[T](kind: str, name: str, table: Mapping[str, T]) -> T:
+    """Return the entry called `name`.
+
+    Args:
+        kind: What the table holds, as a noun for the message, such as "preset".
+        name: The wanted entry.
+        table: All choices.
+
+    Raises:
+        UnknownNameError: If there is none; the message lists the choices and the nearest one.
+    """
+    if name in table:
+        return table[name]
+    nearest = get_close_matches(name, table, n=1)
+    hint = f"did you mean {nearest[0]!r}? " if nearest else ""
+    raise UnknownNameError(
+        f"no {kind} called {name!r}; {hint}there are: {', '.join(sorted(table)) or 'none'}"
+    )

@@ -1,0 +1,1 @@
+"""Everything that turns text, pictures and actions into token ids and back."""
