@@ -1,6 +1,7 @@
-"""A token model that looks at camera frames and an instruction, and imagines the next step in words and pictures.
+"""A token model that looks at camera frames and an instruction, and imagines the next step.
 
-The public names load on first use, so that `import emu_agent` costs nothing and needs neither torch nor a simulator.
+The public names load on first use, so that `import emu_agent` costs nothing and needs neither torch nor a
+simulator.
 """
 
 from importlib import import_module, metadata

@@ -1,0 +1,115 @@
+"""The command line: find the command, compose its config, call it. The work is elsewhere.
+
+A command is a function `main(cfg)` that returns an exit code. Commands whose module is not installed are not
+listed.
+"""
+
+import sys
+from collections.abc import Sequence
+from importlib import import_module, metadata
+from importlib.util import find_spec
+
+from omegaconf import OmegaConf
+
+from emu_agent.config import choices_of, groups_of, load_config
+from emu_agent.errors import EmuAgentError, lookup
+
+COMMANDS = {
+    "run": ("emu_agent.commands.run:main", "let the policy act, and film it beside what it imagines"),
+    "collect": ("emu_agent.commands.collect:main", "record a dataset with the scripted expert"),
+    "train": ("emu_agent.commands.train:main", "train one stage: tokenizer, world model or action head"),
+    "imagine": ("emu_agent.commands.imagine:main", "imagine what comes after one picture"),
+    "score": ("emu_agent.commands.score:main", "score imagined trajectories against recorded ones"),
+    "benchmark": ("emu_agent.commands.benchmark:main", "measure success rates over many tasks"),
+    "serve": ("emu_agent.commands.serve:main", "serve the policy to robots over the network"),
+    "convert": ("emu_agent.commands.convert:main", "convert checkpoints and datasets"),
+    "doctor": (
+        "emu_agent.commands.doctor:main",
+        "say what is installed, what works, and how to mend the rest",
+    ),
+}
+EXTRA_OF = {
+    "cv2": "sim",
+    "fast_simplification": "sim",
+    "gymnasium": "sim",
+    "lerobot": "lerobot",
+    "metaworld": "sim",
+    "mujoco": "sim",
+    "robosuite": "sim",
+    "trimesh": "sim",
+}
+WRONG_USE = 2
+INTERRUPTED = 130
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run `emu-agent` with these arguments and return its exit code; 2 is a mistake of use."""
+    args = list(sys.argv[1:] if argv is None else argv)
+    try:
+        return _dispatch(args)
+    except EmuAgentError as error:
+        return _complain(str(error))
+    except ModuleNotFoundError as error:
+        package = (error.name or "").split(".")[0]
+        if package not in EXTRA_OF:
+            raise
+        return _complain(f"this needs the package {package!r}: install emu-agent[{EXTRA_OF[package]}]")
+    except KeyboardInterrupt:
+        print("emu-agent: stopped", file=sys.stderr)
+        return INTERRUPTED
+
+
+def available_commands() -> dict[str, tuple[str, str]]:
+    """The commands of this installation: entry point and one line of help by name."""
+    return {name: entry for name, entry in COMMANDS.items() if find_spec(entry[0].split(":")[0])}
+
+
+def _dispatch(args: list[str]) -> int:
+    if not args or args[0] in ("-h", "--help", "help"):
+        print(_help())
+        return 0 if args else WRONG_USE
+    if args[0] == "--version":
+        print(f"emu-agent {metadata.version('emu-agent')}")
+        return 0
+    name, rest = args[0], args[1:]
+    entry, _ = lookup("command", name, available_commands())
+    overrides = [arg for arg in rest if arg not in ("-h", "--help")]
+    if len(overrides) < len(rest):
+        print(_command_help(name, overrides))
+        return 0
+    cfg = load_config(name, overrides)
+    module, function = entry.split(":")
+    return getattr(import_module(module), function)(cfg)
+
+
+def _help() -> str:
+    rows = [f"  {name:<10} {about}" for name, (_, about) in available_commands().items()]
+    return "\n".join(
+        [
+            "Usage: emu-agent <command> [key=value ...]",
+            "",
+            *rows,
+            "",
+            "emu-agent <command> --help shows the settings of a command; emu-agent --version the version.",
+        ]
+    )
+
+
+def _command_help(name: str, overrides: Sequence[str]) -> str:
+    settings = OmegaConf.to_yaml(load_config(name, overrides)).rstrip().splitlines()
+    made = groups_of(name, overrides)
+    rows = [f"  {group}={'|'.join(choices_of(group))}   (now {choice})" for group, choice in made.items()]
+    return "\n".join(
+        [
+            f"Usage: emu-agent {name} [key=value ...]   {COMMANDS[name][1]}",
+            *(["", "Choices:", *rows] if rows else []),
+            "",
+            "Settings, with the arguments given:",
+            *(f"  {line}" for line in settings),
+        ]
+    )
+
+
+def _complain(message: str) -> int:
+    print(f"emu-agent: {message}", file=sys.stderr)
+    return WRONG_USE
