@@ -1,0 +1,1 @@
+"""Turning the token model's predictions into step texts and keyframes."""
