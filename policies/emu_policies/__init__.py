@@ -1,0 +1,1 @@
+"""Policies: what turns observations and imaginations into actions."""

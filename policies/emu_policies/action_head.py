@@ -1,0 +1,196 @@
+"""Action head: features of the world model, wrist frame and proprioception in, a chunk of actions out."""
+
+import math
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Bool, Float, UInt8
+from torch import Tensor, nn
+
+from emu_policies.chunk_decoder import ChunkDecoder, KeysValues
+from emu_policies.context_encoder import ContextEncoder, ContextTokens
+from emu_policies.head_batch import HeadBatch
+from emu_policies.head_config import ActionHeadConfig
+from emu_policies.monitor import StepMonitor, StepState
+from emu_policies.normalizer import Normalizer
+
+SHORTEST_PERIOD, LONGEST_PERIOD = 2e-2, 4.0
+"""Periods of the sines that encode a flow time in [0, 1]."""
+LATEST_TRAINING_TIME = 0.999
+
+
+@dataclass(frozen=True)
+class HeadContext:
+    """All that the head knows at one control step; reused over the flow steps of a chunk."""
+
+    tokens: ContextTokens
+    """What the step monitor compares."""
+    keys_values: tuple[KeysValues, ...]
+    """What the actions attend to, for each block of the decoder."""
+
+
+class ActionHead(nn.Module):
+    """Predicts action chunks, by flow matching or by regression, and watches the imagined step.
+
+    Flow matching: rectified flow from noise (time 0) to the chunk (time 1), arXiv 2209.03003; times are drawn
+    towards the noise as in pi0, arXiv 2410.24164, appendix B. Regression: learned queries, L1 loss.
+    """
+
+    def __init__(
+        self,
+        config: ActionHeadConfig,
+        action_normalizer: Normalizer | None = None,
+        proprio_normalizer: Normalizer | None = None,
+    ) -> None:
+        """Builds an untrained head; normalizers may be left out when weights are loaded afterwards."""
+        super().__init__()
+        self.config = config
+        self.action_normalizer = action_normalizer or Normalizer.identity(config.action_dim)
+        self.context_encoder = ContextEncoder(
+            config, proprio_normalizer or Normalizer.identity(config.proprio_dim)
+        )
+        self.decoder = ChunkDecoder(config)
+        self.monitor = StepMonitor(config.dim)
+        if config.kind == "flow":
+            self.noisy_action = nn.Linear(config.action_dim, config.dim)
+            self.mix_time = nn.Sequential(
+                nn.Linear(2 * config.dim, config.dim), nn.SiLU(), nn.Linear(config.dim, config.dim)
+            )
+
+    def encode_context(
+        self,
+        frame_features: Float[Tensor, "batch frame_tokens feature_dim"],
+        wrist: UInt8[Tensor, "batch height width 3"],
+        proprio: Float[Tensor, "batch proprio_dim"],
+        imagination_features: Float[Tensor, "batch imagination_tokens feature_dim"] | None = None,
+    ) -> HeadContext:
+        """Encodes an observation and, where there is one, the imagination that is being pursued."""
+        tokens = self.context_encoder(frame_features, wrist, proprio, imagination_features)
+        return HeadContext(tokens, self.decoder.keys_values(tokens.cat()))
+
+    def step_probabilities(self, context: HeadContext) -> Float[Tensor, "batch states"]:
+        """Probabilities of `StepState`; only meaningful for a context with an imagination."""
+        return self.monitor(context.tokens).softmax(dim=-1)
+
+    @torch.no_grad()
+    def sample(
+        self, context: HeadContext, generator: torch.Generator | None = None
+    ) -> Float[Tensor, "batch chunk action_dim"]:
+        """Draws one chunk per row, in the units of the dataset and within [-1, 1]."""
+        if self.config.kind == "flow":
+            chunk = self._integrate(context.keys_values, len(context.tokens.proprio), generator)
+        else:
+            chunk = self._regress(context.keys_values, len(context.tokens.proprio))
+        return self.action_normalizer.unnormalize(chunk[:, 0]).clamp(-1.0, 1.0)
+
+    def forward(self, **tensors: Tensor) -> tuple[Float[Tensor, ""], dict[str, Float[Tensor, ""]]]:
+        """The loss of a batch that is given by the names of the fields of `HeadBatch`."""
+        return self.loss(HeadBatch(**tensors))
+
+    def loss(
+        self, batch: HeadBatch, generator: torch.Generator | None = None
+    ) -> tuple[Float[Tensor, ""], dict[str, Float[Tensor, ""]]]:
+        """Action loss plus weighted monitor loss, and both with the monitor's accuracy as metrics.
+
+        The monitor always sees the imagination of the batch. The actions are predicted without it in a share of
+        the rows (`imagination_dropout`), and wherever it is stale: it would tell them something wrong.
+        """
+        tokens = self.context_encoder(
+            batch.frame_features, batch.wrist, batch.proprio, batch.imagination_features, generator
+        )
+        logits = self.monitor(tokens)
+        monitor_loss = F.cross_entropy(logits, batch.monitor_label)
+        dropped = self._without_imagination(batch, generator)
+        tokens = self.context_encoder.forget_imagination(tokens, dropped)
+        keys_values = self.decoder.keys_values(tokens.cat())
+        action_loss = self._action_loss(batch, keys_values, generator)
+        accuracy = (logits.argmax(dim=-1) == batch.monitor_label).float().mean()
+        loss = action_loss + self.config.monitor_weight * monitor_loss
+        metrics = {"loss": loss, "action_loss": action_loss, "monitor_loss": monitor_loss}
+        return loss, {k: v.detach() for k, v in metrics.items()} | {"monitor_accuracy": accuracy}
+
+    def _without_imagination(
+        self, batch: HeadBatch, generator: torch.Generator | None
+    ) -> Bool[Tensor, " batch"]:
+        stale = batch.monitor_label == StepState.STALE
+        if not self.training:
+            return stale
+        draws = torch.rand(stale.shape, generator=generator, device=stale.device)
+        return stale | (draws < self.config.imagination_dropout)
+
+    def _action_loss(
+        self, batch: HeadBatch, keys_values: tuple[KeysValues, ...], generator: torch.Generator | None
+    ) -> Float[Tensor, ""]:
+        actions = self.action_normalizer(batch.actions)[:, None]
+        if self.config.kind == "flow":
+            error = self._velocity_error(actions, batch.action_valid, keys_values, generator)
+        else:
+            error = (self._regress(keys_values, len(actions), batch.action_valid) - actions).abs()
+        weight = batch.action_valid[:, None, :, None].expand_as(error)
+        return torch.where(weight, error, 0.0).sum() / weight.sum().clamp(min=1)
+
+    def _velocity_error(
+        self,
+        actions: Float[Tensor, "batch 1 chunk action_dim"],
+        action_valid: Bool[Tensor, "batch chunk"],
+        keys_values: tuple[KeysValues, ...],
+        generator: torch.Generator | None,
+    ) -> Float[Tensor, "batch draws chunk action_dim"]:
+        batch, _, chunk, action_dim = actions.shape
+        shape = (batch, self.config.flow_draws, chunk, action_dim)
+        noise = torch.randn(shape, generator=generator, device=actions.device)
+        time = draw_times((batch, self.config.flow_draws), actions.device, generator)
+        noisy = torch.lerp(noise, actions.expand(shape), time[:, :, None, None])
+        velocity = self._velocity(noisy, time, keys_values, action_valid)
+        return (velocity - (actions - noise)).square()
+
+    def _velocity(
+        self,
+        noisy: Float[Tensor, "batch draws chunk action_dim"],
+        time: Float[Tensor, "batch draws"],
+        keys_values: tuple[KeysValues, ...],
+        action_valid: Bool[Tensor, "batch chunk"] | None = None,
+    ) -> Float[Tensor, "batch draws chunk action_dim"]:
+        actions = self.noisy_action(noisy)
+        times = encode_time(time, self.config.dim)[:, :, None].expand_as(actions)
+        return self.decoder(self.mix_time(torch.cat([actions, times], dim=-1)), keys_values, action_valid)
+
+    def _integrate(
+        self, keys_values: tuple[KeysValues, ...], batch: int, generator: torch.Generator | None
+    ) -> Float[Tensor, "batch 1 chunk action_dim"]:
+        device = self.action_normalizer.mean.device
+        shape = (batch, 1, self.config.chunk_size, self.config.action_dim)
+        actions = torch.randn(shape, generator=generator, device=device)
+        times = torch.arange(self.config.num_flow_steps, device=device) / self.config.num_flow_steps
+        for time in times:
+            velocity = self._velocity(actions, time.expand(batch, 1), keys_values)
+            actions = actions + velocity / self.config.num_flow_steps
+        return actions
+
+    def _regress(
+        self,
+        keys_values: tuple[KeysValues, ...],
+        batch: int,
+        action_valid: Bool[Tensor, "batch chunk"] | None = None,
+    ) -> Float[Tensor, "batch 1 chunk action_dim"]:
+        # The decoder adds the learned query of each place in the chunk.
+        shape = (batch, 1, self.config.chunk_size, self.config.dim)
+        empty = torch.zeros(shape, device=self.action_normalizer.mean.device)
+        return self.decoder(empty, keys_values, action_valid)
+
+
+def draw_times(
+    shape: tuple[int, ...], device: torch.device, generator: torch.Generator | None = None
+) -> Float[Tensor, "*shape"]:
+    """Flow times of training: 1 - time is Beta(1.5, 1), which favours noisy chunks."""
+    uniform = torch.rand(shape, generator=generator, device=device)
+    return LATEST_TRAINING_TIME * (1.0 - uniform ** (1.0 / 1.5))
+
+
+def encode_time(time: Float[Tensor, "*batch"], dim: int) -> Float[Tensor, "*batch dim"]:
+    """Sines and cosines of a time, with periods spread evenly on a logarithmic scale."""
+    exponents = torch.linspace(0.0, 1.0, dim // 2, device=time.device)
+    periods = SHORTEST_PERIOD * (LONGEST_PERIOD / SHORTEST_PERIOD) ** exponents
+    angles = time[..., None] * (2.0 * math.pi / periods)
+    return torch.cat([angles.sin(), angles.cos()], dim=-1)

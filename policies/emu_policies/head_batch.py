@@ -1,0 +1,32 @@
+"""What the action head learns from."""
+
+from dataclasses import dataclass, fields
+from typing import Self
+
+import torch
+from jaxtyping import Bool, Float, Int64, UInt8
+from torch import Tensor
+
+
+@dataclass(frozen=True, kw_only=True)
+class HeadBatch:
+    """Training samples of the action head; one row per control step of a demonstration."""
+
+    frame_features: Float[Tensor, "batch frame_tokens feature_dim"]
+    """World-model features of the current frame."""
+    imagination_features: Float[Tensor, "batch imagination_tokens feature_dim"]
+    """Features of an imagination: its step text (one token), then its keyframe."""
+    wrist: UInt8[Tensor, "batch height width 3"]
+    """Current frame of the wrist camera."""
+    proprio: Float[Tensor, "batch proprio_dim"]
+    """Proprioception in the units of the dataset."""
+    actions: Float[Tensor, "batch chunk action_dim"]
+    """The expert's next actions in the units of the dataset."""
+    action_valid: Bool[Tensor, "batch chunk"]
+    """False behind the end of an episode."""
+    monitor_label: Int64[Tensor, " batch"]
+    """`StepState` of the imagination with respect to the current frame."""
+
+    def to(self, device: torch.device | str) -> Self:
+        """The same batch on another device."""
+        return type(self)(**{field.name: getattr(self, field.name).to(device) for field in fields(self)})

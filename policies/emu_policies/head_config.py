@@ -1,0 +1,101 @@
+"""Sizes and training choices of the action head."""
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, fields
+from typing import Any, Literal, Self, get_args
+
+from emu_agent.errors import ConfigError
+
+HeadKind = Literal["flow", "regression"]
+WRIST_DOWNSAMPLING = 32
+"""Pixels per side that one wrist token covers."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ActionHeadConfig:
+    """Everything that is needed to build an `ActionHead`; stored with its weights."""
+
+    kind: HeadKind = "flow"
+    """How chunks are made: `flow` (flow matching, several passes) or `regression` (one pass, L1)."""
+    camera: str = "agentview"
+    """Third-person camera whose world-model features the head reads."""
+    wrist_camera: str = "wrist"
+    """Camera whose pixels the head reads through its own encoder."""
+    feature_dim: int = 256
+    """Width of the world model's features."""
+    grid_rows: int = 8
+    """Rows of the code grid of a frame."""
+    grid_cols: int = 8
+    """Columns of the code grid of a frame."""
+    wrist_size: int = 128
+    """Side of the square wrist frame, in pixels."""
+    proprio_dim: int = 16
+    """Number of proprioceptive readings."""
+    action_dim: int = 7
+    """Number of entries of an action."""
+    chunk_size: int = 8
+    """Actions in a chunk."""
+    dim: int = 192
+    """Width of the head's tokens."""
+    depth: int = 3
+    """Decoder blocks."""
+    num_heads: int = 6
+    """Attention heads per block."""
+    mlp_ratio: int = 3
+    """Hidden width of a block's MLP, in units of `dim`."""
+    dropout: float = 0.1
+    """Dropout on the residual branches of the decoder, in training."""
+    num_flow_steps: int = 6
+    """Euler steps from noise to a chunk (`flow` only)."""
+    flow_draws: int = 4
+    """Pairs of noise and time drawn per training sample, which share its encoded context (`flow` only)."""
+    imagination_dropout: float = 0.3
+    """Share of training samples that act without their imagination."""
+    random_shift: int = 4
+    """Largest shift of the wrist frame in training, in pixels."""
+    monitor_weight: float = 0.2
+    """Weight of the step monitor's loss beside the action loss."""
+
+    def __post_init__(self) -> None:
+        if self.kind not in get_args(HeadKind):
+            raise ConfigError(
+                f"kind={self.kind!r} is not a kind of head; there are {list(get_args(HeadKind))}"
+            )
+        if self.dim % self.num_heads:
+            raise ConfigError(f"dim={self.dim} must be a multiple of num_heads={self.num_heads}")
+        if self.dim % 2:
+            raise ConfigError(f"dim={self.dim} must be even")
+        if self.wrist_size % WRIST_DOWNSAMPLING:
+            raise ConfigError(f"wrist_size={self.wrist_size} must be a multiple of {WRIST_DOWNSAMPLING}")
+        for name in ("dropout", "imagination_dropout"):
+            if not 0.0 <= getattr(self, name) <= 1.0:
+                raise ConfigError(f"{name}={getattr(self, name)} must lie between 0 and 1")
+        for name in ("depth", "chunk_size", "num_flow_steps", "flow_draws"):
+            if getattr(self, name) < 1:
+                raise ConfigError(f"{name}={getattr(self, name)} must be at least 1")
+
+    @property
+    def num_frame_tokens(self) -> int:
+        """Visual tokens of one frame."""
+        return self.grid_rows * self.grid_cols
+
+    @property
+    def num_wrist_tokens(self) -> int:
+        """Tokens that the wrist encoder makes of one frame."""
+        return (self.wrist_size // WRIST_DOWNSAMPLING) ** 2
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values for a checkpoint's `config.json`."""
+        return asdict(self)
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> Self:
+        """Undoes `to_dict`.
+
+        Raises:
+            ConfigError: If a name is not a field of this class.
+        """
+        known = {field.name for field in fields(cls)}
+        if unknown := sorted(set(values) - known):
+            raise ConfigError(f"unknown action head settings {unknown}; there are {sorted(known)}")
+        return cls(**values)
