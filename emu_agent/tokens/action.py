@@ -1,0 +1,64 @@
+"""Continuous actions to bins and back."""
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import torch
+from jaxtyping import Float, Int, Int64
+from torch import Tensor
+
+from emu_agent.errors import ConfigError, VocabularyError
+
+
+@dataclass(frozen=True)
+class ActionBins:
+    """Equal bins over the range of each action component; a decoded value is the centre of its bin."""
+
+    low: tuple[float, ...]
+    """Lower end of each component, in the robot's units."""
+    high: tuple[float, ...]
+    """Upper end of each component, in the robot's units."""
+    num_bins: int = 64
+    """Bins per component."""
+
+    def __post_init__(self) -> None:
+        if len(self.low) != len(self.high):
+            raise ConfigError(
+                f"low has {len(self.low)} components and high {len(self.high)}; they must agree"
+            )
+        if any(not low < high for low, high in zip(self.low, self.high, strict=True)):
+            raise ConfigError(f"low={self.low} must be below high={self.high} in every component")
+        if self.num_bins < 1:
+            raise ConfigError(f"num_bins={self.num_bins} must be at least 1")
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return plain values, ready for JSON."""
+        return asdict(self)
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> "ActionBins":
+        """Read what `to_dict` returned, also after a trip through JSON."""
+        return cls(tuple(values["low"]), tuple(values["high"]), values["num_bins"])
+
+    def encode(self, actions: Float[Tensor, "*shape action_dim"]) -> Int64[Tensor, "*shape action_dim"]:
+        """Return the bin of each value; values outside the range get the nearest bin.
+
+        Raises:
+            VocabularyError: If a value is not finite.
+        """
+        if not bool(actions.isfinite().all()):
+            raise VocabularyError("actions must be finite to be put into bins")
+        low, width = self._low_and_width(actions)
+        return ((actions - low) / width).floor().clamp(0, self.num_bins - 1).to(torch.int64)
+
+    def decode(self, bins: Int[Tensor, "*shape action_dim"]) -> Float[Tensor, "*shape action_dim"]:
+        """Return the centres of bins."""
+        low, width = self._low_and_width(bins)
+        return low + (bins + 0.5) * width
+
+    def _low_and_width(self, like: Tensor) -> tuple[Tensor, Tensor]:
+        low, high = (
+            torch.tensor(end, dtype=torch.float32, device=like.device) for end in (self.low, self.high)
+        )
+        return low, (high - low) / self.num_bins

@@ -1,0 +1,206 @@
+"""Text to token ids and back: the published tokenizer, and small ones trained for the small models.
+
+Control strings that a person types are ordinary characters here, unless a caller asks otherwise.
+"""
+
+import re
+import unicodedata
+from base64 import b64decode
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Protocol, runtime_checkable
+
+import tiktoken
+from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
+
+from emu_agent.errors import CheckpointError, VocabularyError
+from emu_agent.tokens.vocabulary import OFFICIAL_NUM_CODES, OFFICIAL_NUM_EXTRA, OFFICIAL_NUM_TEXT
+
+RANKS_FILE = "emu3.tiktoken"
+VISION_FILE = "emu3_vision_tokens.txt"
+PRETOKENIZATION = (
+    r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}"
+    r"| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
+)
+"""How the Qwen tokenizers split a text into words before merging bytes."""
+CONTROL_STRING = re.compile(r"<\|[^|]*\|>")
+
+
+@runtime_checkable
+class TextTokenizer(Protocol):
+    """Maps text to ids below `num_text` and back."""
+
+    @property
+    def num_text(self) -> int:
+        """Number of text ids."""
+        ...
+
+    def encode(self, text: str) -> list[int]:
+        """Return the ids of a text."""
+        ...
+
+    def decode(self, ids: Sequence[int]) -> str:
+        """Return the text of ids."""
+        ...
+
+
+class BytePairTokenizer:
+    """Byte-level byte-pair encoding; any text survives the way there and back."""
+
+    def __init__(self, tokenizer: Tokenizer) -> None:
+        self._tokenizer = tokenizer
+
+    @classmethod
+    def train(cls, corpus: Iterable[str], vocab_size: int) -> "BytePairTokenizer":
+        """Learn merges from a corpus; a small corpus gives fewer ids than asked for.
+
+        Raises:
+            VocabularyError: If there is no room for the 256 bytes.
+        """
+        alphabet = pre_tokenizers.ByteLevel.alphabet()
+        if vocab_size < len(alphabet):
+            raise VocabularyError(
+                f"vocab_size={vocab_size} must be at least {len(alphabet)}, one id per byte"
+            )
+        tokenizer = Tokenizer(models.BPE())
+        tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+        tokenizer.decoder = decoders.ByteLevel()
+        trainer = trainers.BpeTrainer(
+            vocab_size=vocab_size, initial_alphabet=sorted(alphabet), show_progress=False
+        )
+        tokenizer.train_from_iterator(corpus, trainer)
+        return cls(tokenizer)
+
+    @classmethod
+    def load(cls, path: str | Path) -> "BytePairTokenizer":
+        """Read a tokenizer.json.
+
+        Raises:
+            CheckpointError: If there is no such file.
+        """
+        if not Path(path).is_file():
+            raise CheckpointError(f"{path} is missing; expected the tokenizer.json of a text tokenizer")
+        return cls(Tokenizer.from_file(str(path)))
+
+    @classmethod
+    def from_json(cls, content: str) -> "BytePairTokenizer":
+        """Read the content of a tokenizer.json."""
+        return cls(Tokenizer.from_str(content))
+
+    def to_json(self) -> str:
+        """Return the content of a tokenizer.json."""
+        return self._tokenizer.to_str(pretty=True)
+
+    def save(self, path: str | Path) -> None:
+        """Write a tokenizer.json."""
+        Path(path).write_text(self.to_json(), encoding="utf-8")
+
+    @property
+    def num_text(self) -> int:
+        """Number of text ids."""
+        return self._tokenizer.get_vocab_size()
+
+    def encode(self, text: str) -> list[int]:
+        """Return the ids of a text."""
+        return self._tokenizer.encode(text).ids
+
+    def decode(self, ids: Sequence[int]) -> str:
+        """Return the text of ids; bytes that are no valid text are replaced."""
+        return self._tokenizer.decode(list(ids), skip_special_tokens=False)
+
+
+class EmuTokenizer:
+    """The published text tokenizer: Qwen's byte ranks, Emu's control strings, one string per code."""
+
+    def __init__(self, ranks: dict[bytes, int], control_strings: Sequence[str]) -> None:
+        self._encoding = tiktoken.Encoding(
+            "emu3", pat_str=PRETOKENIZATION, mergeable_ranks=ranks, special_tokens={}
+        )
+        self._control_strings = list(control_strings)
+        self._control_ids = {string: len(ranks) + index for index, string in enumerate(control_strings)}
+
+    @classmethod
+    def from_folder(cls, folder: str | Path) -> "EmuTokenizer":
+        """Read the two published files.
+
+        Raises:
+            CheckpointError: If a file is missing or has another number of entries than the published one.
+        """
+        ranks_lines, vision_lines = (_read_lines(Path(folder) / name) for name in (RANKS_FILE, VISION_FILE))
+        for name, found, expected in (
+            (RANKS_FILE, len(ranks_lines), OFFICIAL_NUM_TEXT),
+            (VISION_FILE, len(vision_lines), OFFICIAL_NUM_CODES + 3),
+        ):
+            if found != expected:
+                raise CheckpointError(
+                    f"{name} in {folder} has {found} entries; the published one has {expected}"
+                )
+        ranks = {b64decode(token): int(rank) for token, rank in (line.split() for line in ranks_lines)}
+        extras = [f"<|extra_{number}|>" for number in range(OFFICIAL_NUM_EXTRA)]
+        return cls(ranks, ["<|endoftext|>", "<|im_start|>", "<|im_end|>", *extras, *vision_lines])
+
+    @property
+    def num_text(self) -> int:
+        """Number of text ids."""
+        return self._encoding.n_vocab
+
+    @property
+    def size(self) -> int:
+        """Number of all ids, control strings included."""
+        return self.num_text + len(self._control_strings)
+
+    def control_id(self, string: str) -> int:
+        """Return the id of a control string.
+
+        Raises:
+            VocabularyError: If it is none.
+        """
+        if string not in self._control_ids:
+            raise VocabularyError(
+                f"{string!r} is no control string; they look like {self._control_strings[0]!r}"
+            )
+        return self._control_ids[string]
+
+    def encode(self, text: str, *, allow_special: bool = False) -> list[int]:
+        """Return the ids of a text.
+
+        Args:
+            text: Any text; it is normalised to composed characters (NFC) first.
+            allow_special: Turn control strings into control tokens, as the published code always does.
+        """
+        text = unicodedata.normalize("NFC", text)
+        if not allow_special:
+            return self._encoding.encode_ordinary(text)
+        ids: list[int] = []
+        start = 0
+        for match in CONTROL_STRING.finditer(text):
+            if match.group() in self._control_ids:
+                ids += [
+                    *self._encoding.encode_ordinary(text[start : match.start()]),
+                    self._control_ids[match.group()],
+                ]
+                start = match.end()
+        return ids + self._encoding.encode_ordinary(text[start:])
+
+    def decode(self, ids: Sequence[int]) -> str:
+        """Return the text of ids, control strings spelled out; bytes that are no valid text are replaced.
+
+        Raises:
+            VocabularyError: If an id is outside the vocabulary.
+        """
+        return b"".join(map(self._token_bytes, ids)).decode("utf-8", errors="replace")
+
+    def _token_bytes(self, token: int) -> bytes:
+        if not 0 <= token < self.size:
+            raise VocabularyError(f"ids are 0..{self.size - 1}, not {token}")
+        if token < self.num_text:
+            return self._encoding.decode_single_token_bytes(token)
+        return self._control_strings[token - self.num_text].encode()
+
+
+def _read_lines(path: Path) -> list[str]:
+    if not path.is_file():
+        raise CheckpointError(
+            f"{path} is missing; the published tokenizer is {RANKS_FILE} with {VISION_FILE}"
+        )
+    return path.read_text(encoding="utf-8").splitlines()
