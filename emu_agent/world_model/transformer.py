@@ -2,8 +2,8 @@
 
 Pre-norm blocks with grouped-query attention, normalised queries and keys, rotary positions and a gated MLP.
 Parameter names are those of the published checkpoints, so their tensors load without renaming. In attention
-the letters of a tensor's name are its axes: B batch, L new tokens, S seen tokens, N heads, K key and value
-heads, Q queries of a group, D head size.
+the letters of a tensor's name are its axes: B batch, L new tokens, S seen tokens, N heads, K key and
+value heads, D head size.
 """
 
 # ruff: noqa: N803, N806
@@ -41,7 +41,6 @@ class Attention(nn.Module):
         super().__init__()
         self.layer, self.head_dim = layer, config.head_dim
         self.num_heads, self.num_kv_heads = config.num_attention_heads, config.num_key_value_heads
-        self.group = self.num_heads // self.num_kv_heads
         queries, keys = self.num_heads * self.head_dim, self.num_kv_heads * self.head_dim
         self.q_proj = nn.Linear(config.hidden_size, queries, bias=False)
         self.k_proj = nn.Linear(config.hidden_size, keys, bias=False)
@@ -61,11 +60,15 @@ class Attention(nn.Module):
         k_BKSD, v_BKSD = k_BLKD.transpose(1, 2), v_BLKD.transpose(1, 2)
         if cache is not None:
             k_BKSD, v_BKSD = cache.append(self.layer, k_BKSD, v_BKSD)
-        if mask is None and L > 1:
-            heads = causal_attention(q_BLND, k_BKSD, v_BKSD)
-        else:
-            heads = grouped_attention(q_BLND, k_BKSD, v_BKSD, mask)
-        return self.o_proj(heads.reshape(B, L, -1))
+        out_BNLD = F.scaled_dot_product_attention(
+            q_BLND.transpose(1, 2),
+            k_BKSD,
+            v_BKSD,
+            attn_mask=mask,
+            is_causal=mask is None and L > 1,
+            enable_gqa=True,
+        )
+        return self.o_proj(out_BNLD.transpose(1, 2).reshape(B, L, -1))
 
 
 def rotate(x_BLND: Tensor, rotary: tuple[Tensor, Tensor]) -> Tensor:
@@ -75,27 +78,9 @@ def rotate(x_BLND: Tensor, rotary: tuple[Tensor, Tensor]) -> Tensor:
     return torch.addcmul(x_BLND * cos, torch.cat((second, first), dim=-1), signed_sin)
 
 
-def causal_attention(q_BLND: Tensor, k_BKLD: Tensor, v_BKLD: Tensor) -> Tensor:
-    """Attention of whole sequences to themselves."""
-    group = q_BLND.shape[2] // k_BKLD.shape[1]
-    k_BNLD, v_BNLD = k_BKLD.repeat_interleave(group, dim=1), v_BKLD.repeat_interleave(group, dim=1)
-    out_BNLD = F.scaled_dot_product_attention(q_BLND.transpose(1, 2), k_BNLD, v_BNLD, is_causal=True)
-    return out_BNLD.transpose(1, 2)
-
-
-def grouped_attention(q_BLND: Tensor, k_BKSD: Tensor, v_BKSD: Tensor, mask: Tensor | None) -> Tensor:
-    """Attention in which the heads of a group stand as further queries, so that keys are never copied.
-
-    The mask, if any, has one row for each (query, head of the group), as `attention_mask` makes it.
-    """
-    B, L, N, D = q_BLND.shape
-    K = k_BKSD.shape[1]
-    q_BKQD = q_BLND.view(B, L, K, N // K, D).transpose(1, 2).reshape(B, K, -1, D)
-    out_BKQD = F.scaled_dot_product_attention(q_BKQD, k_BKSD, v_BKSD, attn_mask=mask)
-    return out_BKQD.view(B, K, L, N // K, D).transpose(1, 2)
-
-
-def attention_mask(valid: Tensor, length: int, group: int, dtype: torch.dtype) -> Tensor:
+def attention_mask(
+    valid: Bool[Tensor, "batch seen"], length: int, dtype: torch.dtype
+) -> Float[Tensor, "batch 1 length seen"]:
     """What the last `length` slots may see: themselves and valid slots before them, as an additive mask.
 
     Every slot sees itself even when it is not valid: a softmax over nothing would be NaN.
@@ -108,7 +93,7 @@ def attention_mask(valid: Tensor, length: int, group: int, dtype: torch.dtype) -
         causal = torch.ones(length, size, dtype=torch.bool, device=valid.device).tril(size - length)
         own = torch.zeros_like(causal)
         own.diagonal(size - length).fill_(True)
-        visible = ((causal & valid[:, None, :]) | own).repeat_interleave(group, dim=1)
+        visible = (causal & valid[:, None, :]) | own
     mask = torch.zeros(visible.shape, dtype=dtype, device=valid.device)
     return mask.masked_fill_(~visible, float("-inf"))[:, None]
 
@@ -182,16 +167,15 @@ class Transformer(nn.Module):
             start = cache.length
             cache.reserve(length, valid)
             seen, dense = cache.valid[:, : cache.length], cache.dense
-        group = self.config.num_attention_heads // self.config.num_key_value_heads
         if dense:
             masked = start > 0 and length > 1
-            mask = attention_mask(seen[:1], length, group, dtype) if masked else None
+            mask = attention_mask(seen[:1], length, dtype) if masked else None
             return self._rotary(slice(start, start + length), start + length), mask
         positions = (seen.cumsum(1) - seen.long())[:, -length:]
         limit = start + length
         if limit > self.config.max_position_embeddings:
             limit = int(positions.max()) + 1
-        return self._rotary(positions, limit), attention_mask(seen, length, group, dtype)
+        return self._rotary(positions, limit), attention_mask(seen, length, dtype)
 
     def _rotary(self, positions: Tensor | slice, limit: int) -> tuple[Tensor, Tensor]:
         if limit > self.config.max_position_embeddings:
