@@ -93,8 +93,8 @@ class ActionHead(nn.Module):
     ) -> tuple[Float[Tensor, ""], dict[str, Float[Tensor, ""]]]:
         """Action loss plus weighted monitor loss, and both with the monitor's accuracy as metrics.
 
-        The monitor always sees the imagination of the batch. The actions are predicted without it in a share of
-        the rows (`imagination_dropout`), and wherever it is stale: it would tell them something wrong.
+        The monitor always sees the imagination of the batch. The actions do without it in a share of the rows
+        (`imagination_dropout`), and wherever it is stale: it would tell them something wrong.
         """
         tokens = self.context_encoder(
             batch.frame_features, batch.wrist, batch.proprio, batch.imagination_features, generator

@@ -47,7 +47,7 @@ class ActionHeadConfig:
     """Dropout on the residual branches of the decoder, in training."""
     num_flow_steps: int = 6
     """Euler steps from noise to a chunk (`flow` only)."""
-    flow_draws: int = 4
+    flow_draws: int = 2
     """Pairs of noise and time drawn per training sample, which share its encoded context (`flow` only)."""
     imagination_dropout: float = 0.3
     """Share of training samples that act without their imagination."""

@@ -3,6 +3,7 @@
 from enum import IntEnum
 
 import torch
+import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
@@ -32,7 +33,8 @@ class StepMonitor(nn.Module):
 
     def __init__(self, dim: int) -> None:
         super().__init__()
-        self.cells = nn.Sequential(nn.LayerNorm(2 * dim), nn.Linear(2 * dim, CELL_DIM), nn.SiLU())
+        self.frame_cells = nn.Linear(dim, CELL_DIM)
+        self.keyframe_cells = nn.Linear(dim, CELL_DIM)
         self.classify = nn.Sequential(
             nn.LayerNorm(2 * CELL_DIM + 3 * dim),
             nn.Linear(2 * CELL_DIM + 3 * dim, HIDDEN_DIM),
@@ -43,6 +45,6 @@ class StepMonitor(nn.Module):
     def forward(self, tokens: ContextTokens) -> Float[Tensor, "batch states"]:
         """Logits over `StepState`; without meaning where the imagination is the null token."""
         step_text, keyframe = tokens.imagination[:, 0], tokens.imagination[:, 1:]
-        cells = self.cells(torch.cat([tokens.frame, keyframe], dim=-1))
+        cells = F.silu(self.frame_cells(tokens.frame) + self.keyframe_cells(keyframe))
         rest = [step_text, tokens.wrist.mean(dim=1), tokens.proprio[:, 0]]
         return self.classify(torch.cat([cells.mean(dim=1), cells.amax(dim=1), *rest], dim=-1))
