@@ -12,7 +12,7 @@ from importlib.util import find_spec
 from omegaconf import OmegaConf
 
 from emu_agent.config import choices_of, groups_of, load_config
-from emu_agent.errors import EmuAgentError, lookup
+from emu_agent.errors import lookup
 
 COMMANDS = {
     "run": ("emu_agent.commands.run:main", "let the policy act, and film it beside what it imagines"),
@@ -28,6 +28,8 @@ COMMANDS = {
         "say what is installed, what works, and how to mend the rest",
     ),
 }
+"""Entry point and one line of help of each command."""
+
 EXTRA_OF = {
     "cv2": "sim",
     "fast_simplification": "sim",
@@ -38,6 +40,11 @@ EXTRA_OF = {
     "robosuite": "sim",
     "trimesh": "sim",
 }
+"""Which extra of the distribution brings a package."""
+
+USER_ERRORS = {"EmuAgentError", "EmuEnvsError"}
+"""Bases of errors whose message is meant for users; by name, because the environments are not imported here."""
+
 WRONG_USE = 2
 INTERRUPTED = 130
 
@@ -47,8 +54,6 @@ def main(argv: Sequence[str] | None = None) -> int:
     args = list(sys.argv[1:] if argv is None else argv)
     try:
         return _dispatch(args)
-    except EmuAgentError as error:
-        return _complain(str(error))
     except ModuleNotFoundError as error:
         package = (error.name or "").split(".")[0]
         if package not in EXTRA_OF:
@@ -57,6 +62,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         print("emu-agent: stopped", file=sys.stderr)
         return INTERRUPTED
+    except Exception as error:
+        if not USER_ERRORS.intersection(base.__name__ for base in type(error).__mro__):
+            raise
+        return _complain(str(error))
 
 
 def available_commands() -> dict[str, tuple[str, str]]:

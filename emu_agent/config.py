@@ -18,7 +18,7 @@ from hydra.utils import instantiate
 from omegaconf import DictConfig, ListConfig, OmegaConf, open_dict
 from omegaconf.errors import OmegaConfBaseException
 
-from emu_agent.errors import ConfigError, EmuAgentError
+from emu_agent.errors import ConfigError
 
 _KINDS: dict[type, tuple[tuple[type, ...], str]] = {
     bool: ((bool,), "true or false"),
@@ -81,7 +81,8 @@ def build(node: DictConfig, *args: Any, **kwargs: Any) -> Any:
     config that came with a downloaded checkpoint.
 
     Raises:
-        ConfigError: There is no `_target_`, or what it names does not exist.
+        ConfigError: There is no `_target_`, what it names does not exist, or it takes other arguments. Whatever it
+            raises itself comes through unchanged.
     """
     if "_target_" not in node:
         raise ConfigError(
@@ -90,9 +91,12 @@ def build(node: DictConfig, *args: Any, **kwargs: Any) -> Any:
     try:
         return instantiate(node, *args, _convert_="all", **kwargs)
     except HydraException as error:
-        if isinstance(error.__cause__, EmuAgentError):
-            raise error.__cause__ from error
-        raise ConfigError(f"cannot build {node._target_}: {_first_line(error)}") from error
+        called = "Error in call to target" in str(error)
+        if called and error.__cause__ and not isinstance(error.__cause__, TypeError):
+            raise error.__cause__ from None
+        if missing := _missing_package(error):
+            raise missing from None
+        raise ConfigError(f"cannot build {node._target_}: {_reason(error)}") from error
 
 
 def _compose(name: str, overrides: Sequence[str]) -> tuple[DictConfig, dict[str, str | None]]:
@@ -134,7 +138,7 @@ def _check_choice(override: Override) -> None:
 
 
 def _fitted(name: str, base: DictConfig, override: Override) -> str:
-    """The override in Hydra's words, refused if the config has no such key or the value is of another kind."""
+    """The override in Hydra's words; refused if there is no such key, or the value is of another kind."""
     if override.is_add():
         return str(override.input_line)
     node: Any = base
@@ -146,7 +150,7 @@ def _fitted(name: str, base: DictConfig, override: Override) -> str:
             raise ConfigError(f"no setting {part!r} in {where}; it has {_listed(part, keys)}")
         node = _child(node, part)
         passed.append(part)
-    value = None if override.is_delete() else override.value()
+    value: Any = None if override.is_delete() else override.value()
     _check_kind(override.key_or_group, node, value)
     whole_for_real = isinstance(node, float) and isinstance(value, int)
     return f"{override.key_or_group}={float(value)}" if whole_for_real else str(override.input_line)
@@ -164,7 +168,7 @@ def _check_kind(key: str, default: Any, value: Any) -> None:
 
 def _child(node: Any, part: str) -> Any:
     """One level down, without tripping over values that are still missing."""
-    key = int(part) if isinstance(node, ListConfig) else part
+    key: Any = int(part) if isinstance(node, ListConfig) else part
     return None if OmegaConf.is_missing(node, key) else node[key]
 
 
@@ -177,6 +181,23 @@ def _keys(node: Any) -> list[str]:
 def _listed(wrong: str, right: Sequence[str]) -> str:
     near = difflib.get_close_matches(wrong, right, n=1)
     return (", ".join(right) or "nothing") + (f" (did you mean {near[0]!r}?)" if near else "")
+
+
+def _missing_package(error: BaseException | None) -> ModuleNotFoundError | None:
+    """The error of a package that is not installed, if that is what an error goes back to."""
+    ours = ("emu_agent", "emu_envs", "emu_policies")
+    while error is not None:
+        if isinstance(error, ModuleNotFoundError) and (error.name or "").split(".")[0] not in ours:
+            return error
+        error = error.__cause__ or error.__context__
+    return None
+
+
+def _reason(error: BaseException) -> str:
+    """What an error goes back to, on one line."""
+    while error.__cause__ is not None:
+        error = error.__cause__
+    return _first_line(error)
 
 
 def _first_line(error: BaseException) -> str:
