@@ -43,7 +43,7 @@ EXTRA_OF = {
 """Which extra of the distribution brings a package."""
 
 USER_ERRORS = {"EmuAgentError", "EmuEnvsError"}
-"""Bases of errors whose message is meant for users; by name, because the environments are not imported here."""
+"""Bases of errors whose message is meant for users; by name, because emu_envs is not imported here."""
 
 WRONG_USE = 2
 INTERRUPTED = 130

@@ -81,8 +81,8 @@ def build(node: DictConfig, *args: Any, **kwargs: Any) -> Any:
     config that came with a downloaded checkpoint.
 
     Raises:
-        ConfigError: There is no `_target_`, what it names does not exist, or it takes other arguments. Whatever it
-            raises itself comes through unchanged.
+        ConfigError: There is no `_target_`, what it names does not exist, or it takes other arguments.
+        Exception: Whatever the target itself raises, unchanged.
     """
     if "_target_" not in node:
         raise ConfigError(
