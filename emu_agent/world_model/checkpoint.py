@@ -110,8 +110,8 @@ def write_checkpoint(
     for path in (*new.iterdir(), new):
         _sync(path)
     if folder.exists():
-        os.replace(folder, _previous(folder))
-    os.replace(new, folder)
+        folder.replace(_previous(folder))
+    new.replace(folder)
     _settle(folder)
     return folder
 
@@ -273,11 +273,11 @@ def _settle(folder: Path) -> None:
     if not previous.exists():
         return
     if not folder.exists():
-        os.replace(previous, folder)
+        previous.replace(folder)
         return
     for entry in previous.iterdir():
         if not (folder / entry.name).exists():
-            os.replace(entry, folder / entry.name)
+            entry.replace(folder / entry.name)
     shutil.rmtree(previous)
 
 
