@@ -1,0 +1,118 @@
+"""The numbers of a run: `summary.json`, which other tools read, made from the records of its episodes."""
+
+import os
+import platform
+import subprocess
+from collections.abc import Mapping, Sequence
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from emu_agent.scoring.wilson import wilson_interval
+
+REPORTED_PACKAGES = ("emu-agent", "torch", "numpy", "gymnasium", "mujoco", "robosuite", "metaworld")
+
+EPISODE_KEYS = ("seed", "success", "steps", "wall_s")
+
+type Episode = Mapping[str, Any]
+"""A record as `EpisodeResult.to_dict` gives it."""
+
+
+def summarize(episodes: Sequence[Episode], **about: Any) -> dict[str, Any]:
+    """Sum up a run.
+
+    Args:
+        episodes: Records of the finished episodes.
+        about: What the records do not know: `task`, `policy`, `imagine`, `seed`, `fingerprint`, and whatever
+            else the summary shall hold.
+    """
+    ordered = sorted(episodes, key=lambda episode: episode["seed"])
+    successes = sum(bool(episode["success"]) for episode in ordered)
+    low, high = wilson_interval(successes, len(ordered))
+    first = {key: about.pop(key) for key in ("task", "policy", "imagine", "seed")}
+    return {
+        **first,
+        "episodes": [{key: episode[key] for key in EPISODE_KEYS} for episode in ordered],
+        "success_rate": successes / len(ordered) if ordered else None,
+        "wilson95": [low, high],
+        "timing": _timing(ordered),
+        "fingerprint": about.pop("fingerprint"),
+        **about,
+        "versions": _versions(),
+        "commit": _commit(),
+        "machine": _machine(),
+    }
+
+
+def _timing(episodes: Sequence[Episode]) -> dict[str, Any]:
+    """Times over all episodes together; None for what never happened or was not counted."""
+    timings = [episode["timings"] for episode in episodes]
+    steps = sum(episode["steps"] for episode in episodes)
+    policy_s, env_s = (sum(t[name] for t in timings) for name in ("policy_s", "env_s"))
+    counted = all(t["render_s"] is not None for t in timings)
+    render_s = sum(t["render_s"] for t in timings) if counted else 0.0
+    return {
+        "imagine_ms": _percentiles([ms for t in timings for ms in t["imagine_ms"]]),
+        "chunk_ms": _percentiles([ms for t in timings for ms in t["chunk_ms"]]),
+        "policy_hz": steps / policy_s if policy_s > 0 else None,
+        "env_step_ms": 1000 * (env_s - render_s) / steps if steps else None,
+        "render_ms": 1000 * render_s / steps if steps and counted else None,
+    }
+
+
+def _percentiles(values: Sequence[float]) -> dict[str, float | None]:
+    if not values:
+        return {"p50": None, "p95": None}
+    p50, p95 = np.percentile(np.asarray(values, dtype=np.float64), [50, 95])
+    return {"p50": float(p50), "p95": float(p95)}
+
+
+def _versions() -> dict[str, str]:
+    """Versions of what decides about the result, as far as installed."""
+    versions = {"python": platform.python_version()}
+    for package in REPORTED_PACKAGES:
+        try:
+            versions[package] = metadata.version(package)
+        except metadata.PackageNotFoundError:
+            continue
+    return versions
+
+
+def _commit() -> str | None:
+    """Commit of the checkout that this file is part of, with "+changes" if it was edited; None in a wheel."""
+    here = Path(__file__)
+    if not _git("ls-files", "--error-unmatch", here.name, cwd=here.parent):
+        return None
+    commit = _git("rev-parse", "HEAD", cwd=here.parent)
+    edited = _git("status", "--porcelain", "--untracked-files=no", cwd=here.parent)
+    return f"{commit}+changes" if commit and edited else commit
+
+
+def _git(*words: str, cwd: Path) -> str | None:
+    try:
+        return subprocess.run(
+            ["git", *words], cwd=cwd, capture_output=True, text=True, check=True, timeout=10
+        ).stdout.strip()
+    except (OSError, subprocess.SubprocessError):
+        return None
+
+
+def _machine() -> dict[str, Any]:
+    """What the timings were measured on."""
+    return {
+        "system": f"{platform.system()} {platform.machine()}",
+        "cpu": _cpu_name(),
+        "cores": os.process_cpu_count() if hasattr(os, "process_cpu_count") else len(os.sched_getaffinity(0)),
+        "gl": os.environ.get("MUJOCO_GL"),
+    }
+
+
+def _cpu_name() -> str:
+    cpuinfo = Path("/proc/cpuinfo")
+    if cpuinfo.exists():
+        for line in cpuinfo.read_text(encoding="utf-8").splitlines():
+            if line.startswith("model name"):
+                return line.split(":", 1)[1].strip()
+    return platform.processor() or "unknown"

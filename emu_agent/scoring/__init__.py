@@ -1,0 +1,1 @@
+"""Numbers about imagined pictures and finished episodes."""

@@ -1,0 +1,109 @@
+"""A world of one dot and a target, with a policy: everything that a run needs, in microseconds per step."""
+
+import time
+from dataclasses import dataclass
+from typing import Any
+
+import cv2
+import gymnasium
+import numpy as np
+import torch
+from gymnasium import spaces
+
+SIZE = 32
+
+
+class ToyReach(gymnasium.Env):
+    """Move the dot onto the target; the first two of seven actions are its displacement."""
+
+    control_hz = 20
+    instruction = "move the dot onto the target"
+
+    def __init__(self, image_size: int = SIZE) -> None:
+        picture = spaces.Box(0, 255, (image_size, image_size, 3), np.uint8)
+        self.image_size = image_size
+        self.observation_space = spaces.Dict(
+            {
+                "pixels": spaces.Dict({"front": picture, "wrist": picture}),
+                "agent_pos": spaces.Box(-1.0, 1.0, (4,), np.float32),
+            }
+        )
+        self.action_space = spaces.Box(-1.0, 1.0, (7,), np.float32)
+        self.render_seconds = 0.0
+
+    def fingerprint(self) -> dict[str, Any]:
+        return {
+            "env": "toy_reach",
+            "camera_names": ["front", "wrist"],
+            "image_size": self.image_size,
+            "render_preset": {"shadows": False},
+            "control_hz": self.control_hz,
+        }
+
+    def reset(self, *, seed: int | None = None, options: Any = None) -> tuple[dict, dict]:
+        super().reset(seed=seed)
+        self.dot, self.target = self.np_random.uniform(-0.8, 0.8, (2, 2))
+        return self._observe(), {"is_success": False}
+
+    def step(self, action: np.ndarray) -> tuple[dict, float, bool, bool, dict]:
+        self.dot = np.clip(self.dot + 0.1 * action[:2], -1, 1)
+        distance = float(np.linalg.norm(self.dot - self.target))
+        solved = distance < 0.1
+        return self._observe(), -distance, solved, False, {"is_success": solved}
+
+    def _observe(self) -> dict[str, Any]:
+        started = time.perf_counter()
+        pictures = {"front": self._picture(1), "wrist": self._picture(2)}
+        self.render_seconds += time.perf_counter() - started
+        return {"pixels": pictures, "agent_pos": np.concatenate([self.dot, self.target]).astype(np.float32)}
+
+    def _picture(self, zoom: int) -> np.ndarray:
+        picture = np.full((self.image_size, self.image_size, 3), 60, np.uint8)
+        for position, colour in ((self.target, (90, 200, 120)), (self.dot, (220, 60, 50))):
+            x, y = ((position + 1) / 2 * (self.image_size - 1)).round().astype(int).tolist()
+            cv2.circle(picture, (x, y), 2 * zoom, colour, -1)
+        return picture
+
+
+@dataclass(frozen=True)
+class ToyImagination:
+    """Looks like what a policy imagines."""
+
+    text: tuple
+    picture: np.ndarray
+
+    def pixels(self, image_tokenizer: Any) -> torch.Tensor:
+        return torch.from_numpy(self.picture)[None, None, None]
+
+
+class ToyPolicy:
+    """Walks towards the target with seeded noise; "imagines" every fifth step."""
+
+    image_tokenizer = None
+
+    def __init__(
+        self, imagine: str = "always", fingerprint: dict | None = None, noise: float = 0.2, delay_s: float = 0.0
+    ) -> None:
+        self.imagine, self.fingerprint, self.noise, self.delay_s = imagine, fingerprint, noise, delay_s
+
+    def reset(self, seed: int) -> None:
+        self.generator = torch.Generator().manual_seed(seed)
+        self.imagination, self.last_timing, self.steps = None, {}, 0
+
+    def select_action(self, observation: Any) -> torch.Tensor:
+        time.sleep(self.delay_s)
+        self.last_timing = {}
+        if self.imagine != "never" and self.steps % 5 == 0:
+            picture = 255 - observation.images["front"][0].numpy()
+            self.imagination = ToyImagination(text=((("move closer",),),), picture=picture)
+            self.last_timing = {"imagine_ms": 12.5, "chunk_ms": 2.0}
+        self.steps += 1
+        dot, target = observation.proprio[0, :2], observation.proprio[0, 2:]
+        action = torch.zeros(1, 7)
+        action[0, :2] = (5 * (target - dot)).clamp(-1, 1)
+        return action + self.noise * torch.randn((1, 7), generator=self.generator)
+
+
+def make(max_steps: int = 60, image_size: int = SIZE) -> gymnasium.Env:
+    """What `gymnasium.make` would give."""
+    return gymnasium.wrappers.TimeLimit(ToyReach(image_size), max_steps)
