@@ -69,7 +69,7 @@ def load_world_model(
     with torch.device("meta"):
         model = WorldModel(shape)
     _load_shards(model, folder, prefix, dtype, torch.device(device))
-    return model.to(device).eval()
+    return model.to(device, dtype).eval()
 
 
 def write_checkpoint(

@@ -223,7 +223,7 @@ class WorldModel(nn.Module):
 
         Args:
             ids: tokens to read; padding on the right needs no mark, later tokens are never seen.
-            cache: what was read before; it is extended in place.
+            cache: what was read before; it is extended in place, which needs `torch.no_grad`.
             valid: False where a token is padding or a hole, to be treated as if it were not there.
         """
         return self.model(ids, cache, valid)
@@ -243,6 +243,7 @@ class WorldModel(nn.Module):
         weight = self.head if ids is None else self.head[ids.start : ids.stop]
         return F.linear(hidden, weight).float()
 
+    @torch.no_grad()
     def prefill(
         self,
         ids: Int[Tensor, "batch length"],

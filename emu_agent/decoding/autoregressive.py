@@ -1,0 +1,167 @@
+"""Token-by-token decoding with a cache: step instructions and keyframes for many rows at once.
+
+With guidance the cache has two halves of rows: first those that know the instruction, then their
+unconditional twins, which see pictures only. Both halves are read in one model call. Structure tokens that
+the grammar forces are read together with the next real token; they never cost a model call of their own.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Bool, Float, Int64
+from torch import Tensor
+
+from emu_agent.decoding.grammar import ImageBlock, step_ids
+from emu_agent.decoding.sampling import SamplingConfig, guidance, log_prob, sample
+from emu_agent.errors import ConfigError
+from emu_agent.tokens.vocabulary import Vocabulary
+from emu_agent.world_model.cache import KVCache
+from emu_agent.world_model.transformer import WorldModel
+
+
+@dataclass(frozen=True)
+class StepText:
+    """One step instruction per row."""
+
+    ids: Int64[Tensor, "batch length"]
+    """Text tokens, padded on the right."""
+    lengths: Int64[Tensor, " batch"]
+    """How many of them are text."""
+    log_prob: Float[Tensor, " batch"]
+    """Mean over the chosen tokens, the end token included."""
+    hidden: Float[Tensor, "batch hidden_size"]
+    """Mean of the hidden states at the text tokens; zero for an empty text."""
+
+    def rows(self) -> list[list[int]]:
+        """The text tokens of each row without padding."""
+        lengths = self.lengths.tolist()
+        return [row[:length] for row, length in zip(self.ids.tolist(), lengths, strict=True)]
+
+
+@dataclass(frozen=True)
+class Keyframe:
+    """One image per row."""
+
+    codes: Int64[Tensor, "batch rows cols"]
+    """Codes of the image tokenizer."""
+    log_prob: Float[Tensor, " batch"]
+    """Mean over the codes, as the model without guidance sees them."""
+    hidden: Float[Tensor, "batch codes hidden_size"]
+    """Hidden states at the visual tokens, row by row."""
+
+
+@torch.no_grad()
+def decode_text(
+    model: WorldModel,
+    cache: KVCache,
+    vocabulary: Vocabulary,
+    sampling: SamplingConfig,
+    generator: torch.Generator | None = None,
+    *,
+    max_tokens: int = 64,
+    guided: bool = False,
+) -> StepText:
+    """Write a step instruction in every row, from BOC to where it ends or has `max_tokens` tokens.
+
+    EOC itself is not read yet: `decode_image` reads it, as `before`, together with the start of the image.
+    A row that ends early has holes until the last one ends, and so has every guidance row.
+    """
+    text = cache.view(0, _num_conditional(cache, guided)) if guided else cache
+    bias = _forbid_all_but(step_ids(vocabulary), vocabulary.visual.start, cache.valid.device)
+    done = torch.zeros(text.batch, dtype=torch.bool, device=bias.device)
+    total, count = torch.zeros(text.batch, device=bias.device), torch.zeros_like(done, dtype=torch.long)
+    ids, states = [], []
+    hidden = model(done.new_full((text.batch, 1), vocabulary.boc, dtype=torch.long), text)[:, -1]
+    for _ in range(max_tokens):
+        token, score = sample(model.logits(hidden, range(len(bias))) + bias, sampling, generator)
+        total, count = total + score.masked_fill(done, 0.0), count + ~done
+        done = done | (token == vocabulary.eoc)
+        if done.all():
+            break
+        ids.append(token.masked_fill(done, vocabulary.pad))
+        hidden = model(ids[-1][:, None], text, ~done[:, None] if done.any() else None)[:, -1]
+        states.append(hidden.masked_fill(done[:, None], 0.0))
+    if guided:
+        cache.skip_to(text.length)
+    lengths = count - done.long()
+    mean = torch.stack(states).sum(0) / lengths.clamp(min=1)[:, None] if states else torch.zeros_like(hidden)
+    stacked = torch.stack(ids, dim=1) if ids else token.new_empty(text.batch, 0)
+    return StepText(stacked, lengths, total / count, mean)
+
+
+@torch.no_grad()
+def decode_image(
+    model: WorldModel,
+    cache: KVCache,
+    block: ImageBlock,
+    sampling: SamplingConfig,
+    generator: torch.Generator | None = None,
+    *,
+    before: Sequence[int] = (),
+    guidance_scale: float | None = None,
+) -> Keyframe:
+    """Draw an image in every row and leave its whole block in the cache.
+
+    Args:
+        model: what predicts.
+        cache: everything so far; with a `guidance_scale` the second half of its rows is unconditional.
+        block: size of the image and its structure tokens.
+        sampling: how codes are chosen.
+        generator: source of randomness.
+        before: tokens to read ahead of the block, hidden from the unconditional rows.
+        guidance_scale: strength of guidance, or None if the cache has no unconditional rows.
+    """
+    guided = guidance_scale is not None
+    batch = _num_conditional(cache, guided)
+    start = torch.tensor([*before, *block.opening], device=cache.valid.device).expand(cache.batch, -1)
+    valid = torch.ones_like(start, dtype=torch.bool) if guided and before else None
+    if valid is not None:
+        valid[batch:, : len(before)] = False
+    hidden = model(start, cache, valid)[:, -1]
+    codes, scores, states = [], [], []
+    for count in range(1, block.num_codes + 1):
+        logits = conditional = model.logits(hidden, block.codes)
+        if guidance_scale is not None:
+            conditional, unconditional = logits.chunk(2)
+            logits = guidance(conditional, unconditional, guidance_scale)
+        code, score = sample(logits, sampling, generator)
+        codes.append(code)
+        scores.append(log_prob(conditional, code) if guided else score)
+        token = (code.repeat(2) if guided else code)[:, None] + block.codes.start
+        if forced := block.after(count):
+            token = torch.cat((token, token.new_tensor(forced).expand(cache.batch, -1)), dim=1)
+        read = model(token, cache)
+        states.append(read[:batch, 0])
+        hidden = read[:, -1]
+    grid = torch.stack(codes, dim=1).view(batch, block.grid.rows, block.grid.cols)
+    return Keyframe(grid, torch.stack(scores).mean(0), torch.stack(states, dim=1))
+
+
+def pad_left(
+    prompts: Sequence[Sequence[int]], pad: int, device: torch.device | str = "cpu"
+) -> tuple[Int64[Tensor, "batch length"], Bool[Tensor, "batch length"] | None]:
+    """Prompts of any length as one tensor that ends with the last token of each, and which tokens count.
+
+    The second is None where all lengths agree; then nothing needs to be masked.
+    """
+    length = max(map(len, prompts))
+    rows = [[pad] * (length - len(prompt)) + list(prompt) for prompt in prompts]
+    ids = torch.tensor(rows, device=device)
+    if all(len(prompt) == length for prompt in prompts):
+        return ids, None
+    starts = torch.tensor([[length - len(prompt)] for prompt in prompts], device=device)
+    return ids, torch.arange(length, device=device) >= starts
+
+
+def _num_conditional(cache: KVCache, guided: bool) -> int:
+    if guided and cache.batch % 2:
+        raise ConfigError(f"guidance needs an even number of cache rows, not {cache.batch}")
+    return cache.batch // 2 if guided else cache.batch
+
+
+def _forbid_all_but(allowed: Sequence[range], size: int, device: torch.device) -> Float[Tensor, " size"]:
+    bias = torch.full((size,), float("-inf"), device=device)
+    for ids in allowed:
+        bias[ids.start : ids.stop] = 0.0
+    return bias
