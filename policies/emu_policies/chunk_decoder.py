@@ -1,5 +1,7 @@
 """Transformer decoder whose queries are the actions of a chunk."""
 
+from typing import cast
+
 import torch
 import torch.nn.functional as F
 from jaxtyping import Bool, Float
@@ -83,7 +85,7 @@ class ChunkDecoder(nn.Module):
     def keys_values(self, context: Float[Tensor, "batch context dim"]) -> tuple[KeysValues, ...]:
         """Keys and values of every block."""
         context = self.context_norm(context)
-        return tuple(block.keys_values(context) for block in self.blocks)
+        return tuple(cast(DecoderBlock, block).keys_values(context) for block in self.blocks)
 
     def forward(
         self,

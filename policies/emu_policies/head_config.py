@@ -1,10 +1,10 @@
 """Sizes and training choices of the action head."""
 
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields
-from typing import Any, Literal, Self, get_args
+from dataclasses import dataclass
+from typing import Literal, get_args
 
 from emu_agent.errors import ConfigError
+from emu_policies.settings import Settings
 
 HeadKind = Literal["flow", "regression"]
 WRIST_DOWNSAMPLING = 32
@@ -12,7 +12,7 @@ WRIST_DOWNSAMPLING = 32
 
 
 @dataclass(frozen=True, kw_only=True)
-class ActionHeadConfig:
+class ActionHeadConfig(Settings):
     """Everything that is needed to build an `ActionHead`; stored with its weights."""
 
     kind: HeadKind = "flow"
@@ -83,19 +83,3 @@ class ActionHeadConfig:
     def num_wrist_tokens(self) -> int:
         """Tokens that the wrist encoder makes of one frame."""
         return (self.wrist_size // WRIST_DOWNSAMPLING) ** 2
-
-    def to_dict(self) -> dict[str, Any]:
-        """Plain values for a checkpoint's `config.json`."""
-        return asdict(self)
-
-    @classmethod
-    def from_dict(cls, values: Mapping[str, Any]) -> Self:
-        """Undoes `to_dict`.
-
-        Raises:
-            ConfigError: If a name is not a field of this class.
-        """
-        known = {field.name for field in fields(cls)}
-        if unknown := sorted(set(values) - known):
-            raise ConfigError(f"unknown action head settings {unknown}; there are {sorted(known)}")
-        return cls(**values)
