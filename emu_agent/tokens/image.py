@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
 from math import sqrt
 from pathlib import Path
+from pickle import UnpicklingError
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -266,7 +267,12 @@ def read_weights(folder: Path) -> dict[str, Tensor]:
     """Return the tensors of model.ckpt, or of model.safetensors where there is no model.ckpt."""
     native, safe = folder / "model.ckpt", folder / "model.safetensors"
     if native.is_file():
-        content = torch.load(native, map_location="cpu", weights_only=True)
+        try:
+            content = torch.load(native, map_location="cpu", weights_only=True)
+        except (RuntimeError, UnpicklingError, EOFError) as error:
+            raise CheckpointError(
+                f"{native} is broken, or holds more than tensors; it was not read"
+            ) from error
         return content.get("state_dict", content)
     if safe.is_file():
         return load_file(safe)

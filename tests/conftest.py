@@ -1,0 +1,28 @@
+"""What several test files share."""
+
+import os
+from pathlib import Path
+
+import pytest
+import torch
+
+torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", "2")))
+
+
+def fixture_dir() -> Path:
+    """Return the folder of outputs of the reference implementation; skip the test where there is none."""
+    default = Path(__file__).parents[2] / "shared" / "fixtures" / "emu35"
+    folder = Path(os.environ.get("EMU_AGENT_FIXTURES", default))
+    if not folder.is_dir():
+        pytest.skip(f"no reference outputs in {folder}; set EMU_AGENT_FIXTURES to their folder")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def reference() -> Path:
+    return fixture_dir()
+
+
+@pytest.fixture
+def generator() -> torch.Generator:
+    return torch.Generator().manual_seed(0)

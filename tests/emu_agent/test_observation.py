@@ -1,0 +1,94 @@
+import numpy as np
+import pytest
+import torch
+
+from emu_agent.errors import ConfigError
+from emu_agent.observation import Observation
+
+
+def gym_observation(*batch: int) -> dict:
+    random = np.random.default_rng(0)
+    return {
+        "pixels": {
+            "agentview": random.integers(0, 256, (*batch, 8, 12, 3), dtype=np.uint8),
+            "wrist": random.integers(0, 256, (*batch, 4, 4, 3), dtype=np.uint8),
+        },
+        "agent_pos": random.normal(size=(*batch, 5)),
+    }
+
+
+def test_a_single_environment_becomes_a_batch_of_one() -> None:
+    raw = gym_observation()
+    observation = Observation.from_gym(raw, "lift the cube")
+    assert observation.instruction == ("lift the cube",)
+    assert observation.batch_size == 1
+    assert observation.proprio.shape == (1, 5)
+    assert observation.proprio.dtype == torch.float32
+    assert np.array_equal(observation.images["agentview"][0].numpy(), raw["pixels"]["agentview"])
+
+
+def test_one_instruction_serves_a_whole_batch() -> None:
+    assert Observation.from_gym(gym_observation(3), "lift").instruction == ("lift",) * 3
+
+
+def test_instructions_are_kept_in_order() -> None:
+    assert Observation.from_gym(gym_observation(2), ["lift", "push"]).instruction == ("lift", "push")
+
+
+def test_a_wrong_number_of_instructions_is_refused() -> None:
+    with pytest.raises(ConfigError, match="one entry per instruction"):
+        Observation.from_gym(gym_observation(2), ["lift"])
+
+
+def test_the_observation_survives_a_renderer_that_reuses_its_buffer() -> None:
+    raw = gym_observation()
+    observation = Observation.from_gym(raw, "lift")
+    before = observation.images["wrist"].clone(), observation.proprio.clone()
+    raw["pixels"]["wrist"][:] = 0
+    raw["agent_pos"][:] = 0
+    assert torch.equal(observation.images["wrist"], before[0])
+    assert torch.equal(observation.proprio, before[1])
+
+
+def test_flipped_and_read_only_pictures_are_read() -> None:
+    raw = gym_observation()
+    flipped = raw["pixels"]["agentview"][::-1]
+    flipped.setflags(write=False)
+    observation = Observation.from_gym(raw | {"pixels": {"agentview": flipped}}, "lift")
+    assert np.array_equal(observation.images["agentview"][0].numpy(), flipped)
+
+
+def test_pictures_must_be_bytes_channels_last() -> None:
+    raw = gym_observation()
+    raw["pixels"]["wrist"] = raw["pixels"]["wrist"] / 255.0
+    with pytest.raises(ConfigError, match="'wrist' must give bytes"):
+        Observation.from_gym(raw, "lift")
+
+
+def test_missing_keys_are_named() -> None:
+    with pytest.raises(ConfigError, match="agent_pos"):
+        Observation.from_gym({"pixels": {}}, "lift")
+    with pytest.raises(ConfigError, match="task"):
+        Observation.from_lerobot({"observation.state": torch.zeros(1, 5)})
+
+
+@pytest.mark.parametrize("as_float", [True, False])
+def test_lerobot_and_gymnasium_give_the_same_observation(as_float: bool) -> None:
+    raw = gym_observation(2)
+    expected = Observation.from_gym(raw, ["lift", "push"])
+    batch = {"observation.state": expected.proprio, "task": ["lift", "push"], "action": torch.zeros(2, 7)}
+    for camera, image in expected.images.items():
+        picture = image.movedim(-1, 1)
+        batch[f"observation.images.{camera}"] = picture / 255 if as_float else picture
+    observation = Observation.from_lerobot(batch)
+    assert observation.instruction == expected.instruction
+    assert torch.equal(observation.proprio, expected.proprio)
+    assert observation.images.keys() == expected.images.keys()
+    assert all(torch.equal(observation.images[camera], image) for camera, image in expected.images.items())
+
+
+def test_moving_keeps_everything() -> None:
+    observation = Observation.from_gym(gym_observation(2), "lift")
+    moved = observation.to("meta")
+    assert {image.device.type for image in moved.images.values()} | {moved.proprio.device.type} == {"meta"}
+    assert moved.instruction == observation.instruction

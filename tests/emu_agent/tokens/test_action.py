@@ -1,0 +1,69 @@
+import json
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from emu_agent.errors import ConfigError, VocabularyError
+from emu_agent.tokens.action import ActionBins
+
+Case = tuple[list[float], list[float], int, list[list[float]]]
+
+
+@st.composite
+def cases(draw: st.DrawFn) -> Case:
+    size = draw(st.integers(1, 7))
+    low = draw(st.lists(st.floats(-50, 50, width=32), min_size=size, max_size=size))
+    span = draw(st.lists(st.floats(0.0625, 50, width=32), min_size=size, max_size=size))
+    fractions = draw(
+        st.lists(st.lists(st.floats(0, 1), min_size=size, max_size=size), min_size=1, max_size=5)
+    )
+    return low, span, draw(st.integers(1, 256)), fractions
+
+
+def make_bins(low: list[float], span: list[float], num_bins: int) -> ActionBins:
+    return ActionBins(
+        tuple(low), tuple(start + length for start, length in zip(low, span, strict=True)), num_bins
+    )
+
+
+@settings(max_examples=60, deadline=None)
+@given(cases())
+def test_a_decoded_action_is_within_half_a_bin(case: Case) -> None:
+    low, span, num_bins, fractions = case
+    action_bins = make_bins(low, span, num_bins)
+    actions = torch.tensor(low) + torch.tensor(fractions) * torch.tensor(span)
+    codes = action_bins.encode(actions)
+    assert 0 <= codes.min() <= codes.max() < num_bins
+    assert ((action_bins.decode(codes) - actions).abs() <= torch.tensor(span) / num_bins / 2 + 2e-5).all()
+
+
+@settings(max_examples=30, deadline=None)
+@given(cases())
+def test_the_centre_of_a_bin_lies_in_it(case: Case) -> None:
+    action_bins = make_bins(*case[:3])
+    codes = torch.arange(action_bins.num_bins)[:, None].expand(-1, len(action_bins.low))
+    assert torch.equal(action_bins.encode(action_bins.decode(codes)), codes)
+
+
+def test_values_outside_get_the_nearest_bin() -> None:
+    action_bins = ActionBins((-1.0, 0.0), (1.0, 4.0), 4)
+    assert action_bins.encode(torch.tensor([[-9.0, 9.0], [1.0, 0.0]])).tolist() == [[0, 3], [3, 0]]
+    assert action_bins.decode(torch.tensor([0, 3])).tolist() == [-0.75, 3.5]
+
+
+def test_bins_survive_json() -> None:
+    action_bins = ActionBins((-1.0, 0.0), (1.0, 4.0), 4)
+    assert ActionBins.from_dict(json.loads(json.dumps(action_bins.to_dict()))) == action_bins
+
+
+def test_nonsense_is_refused() -> None:
+    with pytest.raises(ConfigError, match="must agree"):
+        ActionBins((0.0,), (1.0, 1.0))
+    with pytest.raises(ConfigError, match="must be below"):
+        ActionBins((0.0, 1.0), (1.0, 1.0))
+    with pytest.raises(ConfigError, match="at least 1"):
+        ActionBins((0.0,), (1.0,), 0)
+    with pytest.raises(VocabularyError, match="finite"):
+        ActionBins((0.0,), (1.0,)).encode(torch.tensor([float("nan")]))

@@ -1,0 +1,228 @@
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+import yaml
+from PIL import Image
+from safetensors.torch import load_file, save_file
+
+from emu_agent.errors import CheckpointError, ConfigError
+from emu_agent.tokens.image import (
+    AREA_INTERLEAVED,
+    AREA_SINGLE,
+    ImageTokenizer,
+    ImageTokenizerConfig,
+    prepare_image,
+    prepared_size,
+    to_images,
+    to_pixels,
+)
+
+TINY = ImageTokenizerConfig(
+    ch=8, ch_mult=(1, 2), num_res_blocks=1, patch_size=2, norm_groups=4, resolution=32, attn_resolutions=(8,),
+    z_channels=8, embed_dim=6, n_embed=32,
+)  # fmt: skip
+
+
+@pytest.fixture
+def tiny() -> ImageTokenizer:
+    torch.manual_seed(0)
+    return ImageTokenizer(TINY).eval()
+
+
+@pytest.fixture
+def images(generator: torch.Generator) -> torch.Tensor:
+    return torch.randint(0, 256, (2, 16, 24, 3), generator=generator, dtype=torch.uint8)
+
+
+@pytest.fixture(scope="module")
+def published(reference: Path) -> ImageTokenizer:
+    return ImageTokenizer.from_pretrained(reference / "ibq")
+
+
+@pytest.fixture(scope="module")
+def expected(reference: Path) -> dict[str, torch.Tensor]:
+    return load_file(reference / "ibq" / "expected.safetensors")
+
+
+@torch.no_grad()
+def test_the_encoder_matches_the_reference(
+    published: ImageTokenizer, expected: dict[str, torch.Tensor]
+) -> None:
+    torch.testing.assert_close(published.latent(expected["pixels"]), expected["latent"], rtol=0, atol=1e-5)
+    assert torch.equal(published.quantize.nearest(expected["latent"]), expected["indices"])
+
+
+@torch.no_grad()
+def test_the_whole_tokenizer_matches_the_reference(
+    published: ImageTokenizer, expected: dict[str, torch.Tensor]
+) -> None:
+    output = published(expected["pixels"])
+    assert torch.equal(output.codes, expected["indices"])
+    torch.testing.assert_close(output.reconstruction, expected["reconstruction"], rtol=0, atol=1e-5)
+    decoded = published.decode_pixels(expected["indices"])
+    torch.testing.assert_close(decoded, expected["reconstruction"], rtol=0, atol=1e-5)
+
+
+def test_the_published_model_has_the_published_number_of_parameters() -> None:
+    with torch.device("meta"):
+        tokenizer = ImageTokenizer(ImageTokenizerConfig())
+    assert sum(parameter.numel() for parameter in tokenizer.parameters()) == 455_336_963
+    assert tokenizer.downsampling == 16
+    assert tokenizer.num_codes == 131_072
+
+
+def test_the_published_model_attends_at_the_lowest_level_only() -> None:
+    with torch.device("meta"):
+        names = ImageTokenizer(ImageTokenizerConfig()).state_dict()
+    levels = {name.split(".attn.")[0] for name in names if ".attn." in name}
+    assert levels == {"encoder.down.4", "decoder.up.4"}
+
+
+def test_safetensors_serve_where_there_is_no_ckpt(
+    reference: Path, tmp_path: Path, published: ImageTokenizer
+) -> None:
+    (tmp_path / "config.yaml").write_text((reference / "ibq" / "config.yaml").read_text())
+    with pytest.raises(CheckpointError, match="neither"):
+        ImageTokenizer.from_pretrained(tmp_path)
+    save_file(published.state_dict(), tmp_path / "model.safetensors")
+    loaded = ImageTokenizer.from_pretrained(tmp_path).state_dict()
+    assert all(torch.equal(tensor, loaded[name]) for name, tensor in published.state_dict().items())
+
+
+def test_weights_that_do_not_fit_are_refused(tiny: ImageTokenizer, tmp_path: Path) -> None:
+    with pytest.raises(CheckpointError, match=r"config\.yaml"):
+        ImageTokenizer.from_pretrained(tmp_path)
+    (tmp_path / "config.yaml").write_text(yaml.safe_dump(json.loads(json.dumps(TINY.to_dict()))))
+    weights = tiny.state_dict()
+    del weights["quant_conv.bias"]
+    torch.save(weights, tmp_path / "model.ckpt")
+    with pytest.raises(CheckpointError, match=r"quant_conv\.bias"):
+        ImageTokenizer.from_pretrained(tmp_path)
+
+
+def test_a_pickle_with_code_is_not_run(tmp_path: Path) -> None:
+    (tmp_path / "config.yaml").write_text(yaml.safe_dump(json.loads(json.dumps(TINY.to_dict()))))
+    torch.save({"state_dict": {"x": Path("anything")}}, tmp_path / "model.ckpt")
+    with pytest.raises(CheckpointError, match="more than tensors"):
+        ImageTokenizer.from_pretrained(tmp_path)
+
+
+def test_a_truncated_file_is_refused(tiny: ImageTokenizer, tmp_path: Path) -> None:
+    (tmp_path / "config.yaml").write_text(yaml.safe_dump(json.loads(json.dumps(TINY.to_dict()))))
+    torch.save(tiny.state_dict(), tmp_path / "model.ckpt")
+    content = (tmp_path / "model.ckpt").read_bytes()
+    (tmp_path / "model.ckpt").write_bytes(content[: len(content) // 2])
+    with pytest.raises(CheckpointError, match="is broken"):
+        ImageTokenizer.from_pretrained(tmp_path)
+
+
+def test_pictures_become_grids_and_pictures_again(tiny: ImageTokenizer, images: torch.Tensor) -> None:
+    codes = tiny.encode(images)
+    assert codes.shape == (2, *tiny.grid(16, 24)) == (2, 4, 6)
+    decoded = tiny.decode(codes)
+    assert decoded.shape == images.shape
+    assert torch.equal(decoded, to_images(tiny.decode_pixels(codes)))
+
+
+def test_encoding_is_the_same_one_by_one(tiny: ImageTokenizer, images: torch.Tensor) -> None:
+    together = tiny.encode(images)
+    alone = torch.cat([tiny.encode(image[None]) for image in images])
+    assert torch.equal(together, alone)
+
+
+def test_sides_must_fit_the_downsampling(tiny: ImageTokenizer) -> None:
+    with pytest.raises(ConfigError, match="multiples of 4, not 16x18"):
+        tiny.encode(torch.zeros(1, 16, 18, 3, dtype=torch.uint8))
+
+
+def test_every_parameter_learns(images: torch.Tensor) -> None:
+    torch.manual_seed(0)
+    tokenizer = ImageTokenizer(TINY)
+    pixels = to_pixels(images)
+    output = tokenizer(pixels)
+    ((output.reconstruction - pixels).square().mean() + output.quantizer_loss).backward()
+    # A key bias shifts all logits of a query alike, so softmax hides it from the loss.
+    learning = {
+        name: p.grad.abs().max() for name, p in tokenizer.named_parameters() if not name.endswith(".k.bias")
+    }
+    assert [name for name, largest in learning.items() if largest == 0] == []
+
+
+@pytest.mark.slow
+def test_a_small_tokenizer_learns_to_reconstruct(generator: torch.Generator) -> None:
+    torch.manual_seed(0)
+    tokenizer = ImageTokenizer(TINY)
+    colours = torch.rand(16, 3, 4, 4, generator=generator) * 2 - 1
+    pixels = colours.repeat_interleave(4, 2).repeat_interleave(4, 3)
+    optimizer = torch.optim.Adam(tokenizer.parameters(), lr=3e-3)
+    losses = []
+    for _ in range(300):
+        output = tokenizer(pixels)
+        losses.append((output.reconstruction - pixels).abs().mean())
+        optimizer.zero_grad()
+        (losses[-1] + output.quantizer_loss).backward()
+        optimizer.step()
+    assert losses[-1] < 0.7 * losses[0]
+
+
+def test_bytes_survive_as_pixels_within_truncation() -> None:
+    values = torch.arange(256, dtype=torch.uint8).view(1, 16, 16, 1).expand(-1, -1, -1, 3)
+    pixels = to_pixels(values)
+    assert (pixels.min(), pixels.max()) == (-1, 1)
+    assert ((values.int() - to_images(pixels).int()).abs() <= 1).all()
+
+
+def test_pixels_are_clipped_and_truncated() -> None:
+    pixels = torch.tensor([-2.0, -1.0, 0.999 / 127.5 - 1, 2.0]).view(1, 1, 2, 2).expand(-1, 3, -1, -1)
+    assert to_images(pixels)[0, :, :, 0].tolist() == [[0, 0], [0, 255]]
+
+
+@pytest.mark.parametrize(
+    ("source", "area", "grid"),
+    [
+        ((640, 480), AREA_SINGLE, (55, 74)),
+        ((640, 480), AREA_INTERLEAVED, (39, 52)),
+        ((640, 480), 262_144, (28, 37)),
+        ((512, 512), AREA_SINGLE, (64, 64)),
+        ((512, 512), AREA_INTERLEAVED, (45, 45)),
+        ((512, 512), 262_144, (32, 32)),
+        ((1280, 720), AREA_SINGLE, (48, 85)),
+        ((1280, 720), AREA_INTERLEAVED, (34, 60)),
+        ((1280, 720), 262_144, (24, 43)),
+    ],
+)
+def test_prepared_sizes_are_the_published_ones(
+    source: tuple[int, int], area: int, grid: tuple[int, int]
+) -> None:
+    width, height = prepared_size(*source, area)
+    assert (height / 16, width / 16) == grid
+
+
+def test_a_prepared_picture_is_resized_by_bicubic_interpolation() -> None:
+    pixels = np.random.default_rng(0).integers(0, 256, (48, 64, 4), dtype=np.uint8)
+    source = Image.fromarray(pixels)
+    prepared = prepare_image(source, area=1024)
+    resized = source.convert("RGB").resize((32, 32 - 32 % 16), Image.Resampling.BICUBIC)
+    assert prepared.dtype == torch.uint8
+    assert np.array_equal(prepared[0].numpy(), np.array(resized))
+
+
+def test_a_config_survives_json() -> None:
+    assert ImageTokenizerConfig.from_dict(json.loads(json.dumps(TINY.to_dict()))) == TINY
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({"ch": 8, "chanels": 3}, "chanels"),
+        ({"ddconfig": {"double_z": True}}, "double_z=true"),
+        ({"ch": 100}, "multiple of norm_groups=32"),
+        ({"resolution": 100}, "multiple of 16"),
+    ],
+)
+def test_nonsense_configs_are_refused(values: dict, message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        ImageTokenizerConfig.from_dict(values)

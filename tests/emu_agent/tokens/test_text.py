@@ -1,0 +1,148 @@
+import json
+import unicodedata
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from emu_agent.errors import CheckpointError, VocabularyError
+from emu_agent.tokens.text import BytePairTokenizer, EmuTokenizer, TextTokenizer
+from emu_agent.tokens.vocabulary import Vocabulary
+
+CORPUS = ["pick up the red cube", "move above the cube", "close the gripper", "lift the cube"] * 3
+
+
+@pytest.fixture(scope="module")
+def small() -> BytePairTokenizer:
+    return BytePairTokenizer.train(CORPUS, 300)
+
+
+@pytest.fixture(scope="module")
+def published(reference: Path) -> EmuTokenizer:
+    return EmuTokenizer.from_folder(reference / "tokenizer")
+
+
+@settings(max_examples=60, deadline=None)
+@given(text=st.text())
+def test_any_text_survives_the_small_tokenizer(small: BytePairTokenizer, text: str) -> None:
+    ids = small.encode(text)
+    assert small.decode(ids) == text
+    assert all(0 <= token < small.num_text for token in ids)
+
+
+def test_training_finds_the_words_of_the_corpus(small: BytePairTokenizer) -> None:
+    assert 256 < small.num_text <= 300
+    assert len(small.encode("close the cube")) < len("close the cube") / 2
+
+
+def test_training_twice_gives_the_same_tokenizer(small: BytePairTokenizer) -> None:
+    assert BytePairTokenizer.train(CORPUS, 300).to_json() == small.to_json()
+
+
+def test_there_must_be_room_for_the_bytes() -> None:
+    with pytest.raises(VocabularyError, match="256"):
+        BytePairTokenizer.train(CORPUS, 255)
+
+
+def test_a_saved_tokenizer_is_the_same(small: BytePairTokenizer, tmp_path: Path) -> None:
+    small.save(tmp_path / "tokenizer.json")
+    for loaded in (
+        BytePairTokenizer.load(tmp_path / "tokenizer.json"),
+        BytePairTokenizer.from_json(small.to_json()),
+    ):
+        assert loaded.num_text == small.num_text
+        assert loaded.encode("pick up the cube!") == small.encode("pick up the cube!")
+
+
+def test_a_missing_file_is_named(tmp_path: Path) -> None:
+    with pytest.raises(CheckpointError, match=r"tokenizer\.json"):
+        BytePairTokenizer.load(tmp_path / "tokenizer.json")
+    with pytest.raises(CheckpointError, match=r"emu3\.tiktoken"):
+        EmuTokenizer.from_folder(tmp_path)
+
+
+def test_both_are_text_tokenizers(small: BytePairTokenizer, published: EmuTokenizer) -> None:
+    assert isinstance(small, TextTokenizer)
+    assert isinstance(published, TextTokenizer)
+
+
+def test_texts_of_the_reference_get_the_same_ids(published: EmuTokenizer, reference: Path) -> None:
+    samples = json.loads((reference / "generation" / "expected.json").read_text())["tokenizer"]
+    assert len(samples) >= 4
+    for sample in samples:
+        assert published.encode(sample["text"]) == sample["ids"]
+        assert published.decode(sample["ids"]) == sample["text"]
+
+
+@pytest.mark.parametrize(
+    ("text", "ids"),
+    [
+        (" t2i", [259, 17, 72]),
+        (" x2i", [856, 17, 72]),
+        (" howto", [1246, 983]),
+        (" story", [3364]),
+        (
+            " Please generate a response with interleaved text and images.",
+            [5209, 6923, 264, 2033, 448, 94968, 4141, 1467, 323, 5335, 13],
+        ),
+        ("64*64", [21, 19, 9, 21, 19]),
+        ("0123456789* ", [*range(15, 25), 9, 220]),
+    ],
+)
+def test_known_ids(published: EmuTokenizer, text: str, ids: list[int]) -> None:
+    assert published.encode(text) == ids
+
+
+@settings(max_examples=60, deadline=None)
+@given(text=st.text())
+def test_any_text_survives_the_published_tokenizer_but_for_composition(
+    published: EmuTokenizer, text: str
+) -> None:
+    ids = published.encode(text)
+    assert published.decode(ids) == unicodedata.normalize("NFC", text)
+    assert all(0 <= token < published.num_text for token in ids)
+
+
+def test_the_published_vocabulary_is_complete(published: EmuTokenizer) -> None:
+    official = Vocabulary.official()
+    assert (published.num_text, published.size) == (official.num_text, official.size)
+    strings = {"<|endoftext|>": official.pad, "<|extra_203|>": official.bos, "<|extra_204|>": official.eos}
+    strings |= {"<|extra_200|>": official.eol, "<|extra_100|>": official.bss, "<|extra_101|>": official.ess}
+    strings |= {"<|extra_50|>": official.boc, "<|extra_61|>": official.eog, "<|extra_40|>": official.boa}
+    strings |= {
+        "<|image token|>": official.img,
+        "<|image start|>": official.boi,
+        "<|image end|>": official.eoi,
+    }
+    strings |= {"<|visual token 000000|>": official.visual[0], "<|visual token 131071|>": official.visual[-1]}
+    assert {string: published.control_id(string) for string in strings} == strings
+    assert published.decode([*strings.values()]) == "".join(strings)
+
+
+def test_control_strings_of_a_person_stay_text_unless_asked_otherwise(published: EmuTokenizer) -> None:
+    text = "put <|image start|> on <|no such thing|>."
+    official = Vocabulary.official()
+    assert max(published.encode(text)) < official.num_text
+    parsed = published.encode(text, allow_special=True)
+    assert parsed == [*published.encode("put "), official.boi, *published.encode(" on <|no such thing|>.")]
+    assert published.decode(parsed) == published.decode(published.encode(text)) == text
+
+
+def test_unknown_ids_and_strings_are_refused(published: EmuTokenizer) -> None:
+    with pytest.raises(VocabularyError, match="282925"):
+        published.decode([282_926])
+    with pytest.raises(VocabularyError, match="no control string"):
+        published.control_id("<|no such thing|>")
+
+
+def test_broken_characters_are_replaced(published: EmuTokenizer) -> None:
+    assert published.decode(published.encode("𓀀")[:1]) == "�"
+
+
+def test_an_incomplete_file_is_refused(reference: Path, tmp_path: Path) -> None:
+    lines = (reference / "tokenizer" / "emu3.tiktoken").read_text().splitlines(keepends=True)
+    (tmp_path / "emu3.tiktoken").write_text("".join(lines[:-1]))
+    (tmp_path / "emu3_vision_tokens.txt").write_text("<|image token|>\n")
+    with pytest.raises(CheckpointError, match="151642 entries; the published one has 151643"):
+        EmuTokenizer.from_folder(tmp_path)
