@@ -1,0 +1,271 @@
+"""Look at an installation: what is there, what really works, and how to mend the rest.
+
+Nothing is believed because it is installed: the OpenGL backends draw pictures in processes of their own, and
+a video is written and read back.
+"""
+
+import json
+import os
+import platform
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Mapping
+from contextlib import closing
+from dataclasses import dataclass
+from importlib import metadata
+from pathlib import Path
+from typing import Any, Literal
+
+from packaging.requirements import Requirement
+from packaging.version import Version
+
+from emu_agent.errors import EmuAgentError
+
+PYTHON = (3, 12)
+EXTRAS = ("sim", "lerobot")
+APT = "apt-get install --no-install-recommends"
+BACKENDS = {"egl": f"{APT} libegl1 libgl1", "osmesa": f"{APT} libosmesa6"}
+"""Backends of MuJoCo that draw without a screen, and what brings them."""
+
+FRESH = "./emu install in a checkout, or install emu-agent anew"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Finding:
+    """One thing looked at."""
+
+    name: str
+    """What was looked at."""
+    state: Literal["ok", "note", "fail"]
+    """Works; works less well or is not needed by all; keeps the main job from running."""
+    found: str
+    """What is there."""
+    mend: str = ""
+    """What to do about it."""
+
+
+def examine(gl_timeout_s: float) -> list[Finding]:
+    """Look at everything.
+
+    Args:
+        gl_timeout_s: How long one OpenGL backend may take [s].
+    """
+    return [
+        python(),
+        *packages(),
+        locked_versions(),
+        *graphics(gl_timeout_s),
+        video(),
+        ffmpeg(),
+        checkpoint(),
+        processor(),
+        gpu(),
+    ]
+
+
+def python() -> Finding:
+    """The interpreter's version."""
+    fits = sys.version_info[:2] == PYTHON
+    wanted = ".".join(map(str, PYTHON))
+    return Finding(
+        name="Python",
+        state="ok" if fits else "fail",
+        found=platform.python_version(),
+        mend="" if fits else f"use Python {wanted}",
+    )
+
+
+def packages() -> list[Finding]:
+    """Whether the distributions that emu-agent and its extras ask for are installed, in versions that fit."""
+    findings = []
+    for extra in ("", *EXTRAS):
+        wrong = [problem for requirement in _required(extra) if (problem := _problem(requirement))]
+        findings.append(
+            Finding(
+                name=f"packages [{extra}]" if extra else "packages",
+                state="ok" if not wrong else "note" if extra == "lerobot" else "fail",
+                found="all there" if not wrong else "; ".join(wrong),
+                mend="" if not wrong else f"{FRESH}{f' with the extra [{extra}]' if extra else ''}",
+            )
+        )
+    return findings
+
+
+def locked_versions() -> Finding:
+    """Installed versions against those of requirements.lock, with which everything was measured."""
+    different = [
+        f"{name} {have} (lock: {wanted})"
+        for name, wanted in _lock().items()
+        if (have := _installed(name)) is not None and have.public != Version(wanted).public
+    ]
+    return Finding(
+        name="locked versions",
+        state="note" if different else "ok",
+        found=", ".join(different) or "all as in the lock",
+        mend=f"numbers may differ from the published ones; {FRESH}" if different else "",
+    )
+
+
+def graphics(timeout_s: float) -> list[Finding]:
+    """What draws without a screen, by drawing; the backend that MUJOCO_GL names has to work, or any one."""
+    drawn = {backend: _draw(backend, timeout_s) for backend in BACKENDS}
+    chosen = os.environ.get("MUJOCO_GL", "egl")
+    working = [backend for backend, result in drawn.items() if result.get("drawn")]
+    findings = []
+    for backend, result in drawn.items():
+        if backend in working:
+            found = f"{result['driver']}: {result['fps']:.0f} frames/s of a small scene"
+            findings.append(Finding(name=f"OpenGL {backend}", state="ok", found=found))
+            continue
+        other = f", or set MUJOCO_GL={working[0]}" if working else ""
+        findings.append(
+            Finding(
+                name=f"OpenGL {backend}",
+                state="fail" if backend == chosen else "note",
+                found=str(result.get("error", "draws nothing")),
+                mend=BACKENDS[backend] + other if backend == chosen else f"not needed; {BACKENDS[backend]}",
+            )
+        )
+    return findings
+
+
+def video() -> Finding:
+    """Write a short video and read it back."""
+    try:
+        frames = _write_and_read_video(6)
+    except (
+        Exception
+    ) as error:  # a broken codec library may raise anything, and the others still want looking at
+        return Finding(name="video", state="fail", found=_last_line(str(error)), mend=FRESH)
+    works = frames == 6
+    found = "writes and reads H.264" if works else f"{frames} of 6 frames came back"
+    return Finding(name="video", state="ok" if works else "fail", found=found, mend="" if works else FRESH)
+
+
+def ffmpeg() -> Finding:
+    """Whether the system's FFmpeg is there; only LeRobot's faster video reader needs it."""
+    path = shutil.which("ffmpeg")
+    mend = "" if path else f"only for reading datasets stored as video faster; {APT} ffmpeg"
+    return Finding(name="ffmpeg", state="ok" if path else "note", found=path or "not there", mend=mend)
+
+
+def checkpoint() -> Finding:
+    """Whether the bundled checkpoint is there and whole."""
+    name, mend = "bundled checkpoint", "install emu-agent anew, or train one (docs/train.md)"
+    try:
+        from emu_agent.imagination import bundled_checkpoint
+        from emu_agent.world_model.checkpoint import read_config, read_part
+
+        folder = bundled_checkpoint()
+        parts = {part: read_part(folder, part)[1] for part in read_config(folder)["parts"]}
+    except (EmuAgentError, ImportError) as error:
+        return Finding(name=name, state="fail", found=_last_line(str(error)), mend=mend)
+    millions = sum(tensor.numel() for tensors in parts.values() for tensor in tensors.values()) / 1e6
+    size = sum(file.stat().st_size for file in folder.iterdir()) / 1e6
+    found = f"{folder.name}: {millions:.1f} M numbers in {', '.join(parts)}, {size:.0f} MB"
+    return Finding(name=name, state="ok", found=found)
+
+
+def processor() -> Finding:
+    """Cores that this process may use, and memory."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
+    enough = memory >= 4
+    return Finding(
+        name="processor",
+        state="ok" if enough else "note",
+        found=f"{cores} cores, {memory:.0f} GiB of memory",
+        mend="" if enough else "less than 4 GiB: use workers=1",
+    )
+
+
+def gpu() -> Finding:
+    """What torch would compute on."""
+    try:
+        import torch
+    except ImportError:
+        return Finding(name="GPU", state="note", found="unknown without torch")
+    if torch.cuda.is_available():
+        return Finding(name="GPU", state="ok", found=torch.cuda.get_device_name())
+    return Finding(name="GPU", state="ok", found=f"none; {torch.get_num_threads()} CPU threads instead")
+
+
+def _required(extra: str) -> list[Requirement]:
+    """What the distribution asks for; with an extra, what this one adds."""
+    requirements = map(Requirement, metadata.requires("emu-agent") or [])
+    if not extra:
+        return [r for r in requirements if r.marker is None or r.marker.evaluate({"extra": ""})]
+    return [
+        r
+        for r in requirements
+        if r.marker and r.marker.evaluate({"extra": extra}) and not r.marker.evaluate({"extra": ""})
+    ]
+
+
+def _problem(requirement: Requirement) -> str:
+    have = _installed(requirement.name)
+    if have is None:
+        return f"{requirement.name} is not installed"
+    return (
+        ""
+        if requirement.specifier.contains(have, prereleases=True)
+        else f"{requirement.name} {have} is not {requirement.specifier}"
+    )
+
+
+def _installed(name: str) -> Version | None:
+    try:
+        return Version(metadata.version(name))
+    except metadata.PackageNotFoundError:
+        return None
+
+
+def _lock() -> Mapping[str, str]:
+    """Versions by name, from the lock of the wheel or that of the checkout."""
+    here = Path(__file__).parent
+    file = next(
+        path for path in (here / "requirements.lock", here.parent / "requirements.lock") if path.exists()
+    )
+    pairs = (line.partition("==") for line in file.read_text(encoding="utf-8").splitlines())
+    return {name: version for name, found, version in pairs if found}
+
+
+def _draw(backend: str, timeout_s: float) -> dict[str, Any]:
+    """What `emu_agent.gl_probe` says in a process of its own, or its error."""
+    try:
+        done = subprocess.run(
+            [sys.executable, "-m", "emu_agent.gl_probe"],
+            env={**os.environ, "MUJOCO_GL": backend, "PYOPENGL_PLATFORM": backend},
+            capture_output=True,
+            text=True,
+            timeout=timeout_s,
+            check=False,
+        )
+    except subprocess.TimeoutExpired:
+        return {"error": f"draws nothing within {timeout_s:g} s"}
+    if done.returncode != 0:
+        return {"error": _last_line(done.stderr) or f"ended with code {done.returncode}"}
+    return json.loads(done.stdout.splitlines()[-1])
+
+
+def _write_and_read_video(count: int) -> int:
+    """How many of `count` frames come back from a video file."""
+    import av
+    import numpy as np
+
+    from emu_agent.report.video import open_video
+
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "test.mp4"
+        with open_video(path) as writer:
+            for i in range(count):
+                writer.add(np.full((64, 64, 3), 20 * i, dtype=np.uint8))
+        with closing(av.open(str(path))) as container:
+            return sum(1 for _ in container.decode(video=0))
+
+
+def _last_line(text: str) -> str:
+    lines = [line.strip() for line in text.splitlines() if line.strip()]
+    return lines[-1] if lines else ""
