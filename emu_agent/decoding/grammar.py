@@ -89,6 +89,7 @@ class Grammar:
         self._forced: deque[int] = deque()
         self._size: list[int] | None = None
         self._num_codes = 0
+        self._block = None if grid is None else ImageBlock.build(grid, vocabulary, characters)
 
     @property
     def forced(self) -> int | None:
@@ -124,29 +125,27 @@ class Grammar:
         elif self._size is not None:
             self._read_size(token)
         elif self.in_image:
+            assert self._block is not None
             self._num_codes += 1
-            self._forced.extend(self._block().after(self._num_codes))
+            self._forced.extend(self._block.after(self._num_codes))
         elif token == self.vocabulary.boi:
             self._open_image()
         elif token in (self.vocabulary.boc, self.vocabulary.eoc):
             self._in_step = self.strict_steps and token == self.vocabulary.boc
 
-    def _block(self) -> ImageBlock:
-        assert self.grid is not None
-        return ImageBlock.build(self.grid, self.vocabulary, self.characters)
-
     def _open_image(self) -> None:
         self.in_image, self._num_codes = True, 0
-        if self.grid is None:
+        if self._block is None:
             self._size = []
         else:
-            self._forced.extend(self._block().opening[1:])
+            self._forced.extend(self._block.opening[1:])
 
     def _read_size(self, token: int) -> None:
         assert self._size is not None
         self._size.append(token)
         if len(self._size) == len(FREE_SIZE):
             self.grid = parse_size(self._size, self.characters)
+            self._block = ImageBlock.build(self.grid, self.vocabulary, self.characters)
             self._size = None
             self._forced.append(self.vocabulary.img)
 

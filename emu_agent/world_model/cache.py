@@ -5,8 +5,6 @@ a slot (left padding, a step text that ended early, text hidden from the guidanc
 Such a slot is never attended to and takes no position, so the row reads as if the token were not there.
 """
 
-from typing import Self
-
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
@@ -40,7 +38,7 @@ class KVCache:
         *,
         device: torch.device | str = "cpu",
         dtype: torch.dtype = torch.float32,
-    ) -> Self:
+    ) -> "KVCache":
         """Room for `max_length` tokens in each of `batch` rows."""
         shape = (config.num_hidden_layers, batch, config.num_key_value_heads, max_length, config.head_dim)
         # Zeros, because a slot nobody wrote may still be multiplied by an attention weight of zero.

@@ -2,7 +2,7 @@
 
 import dataclasses
 from collections.abc import Mapping
-from typing import Any, Self
+from typing import Any
 
 from emu_agent.errors import ConfigError, lookup
 
@@ -54,7 +54,7 @@ class TransformerConfig:
             raise ConfigError(f"attention_dropout={self.attention_dropout} must be in [0, 1)")
 
     @classmethod
-    def from_dict(cls, values: Mapping[str, Any]) -> Self:
+    def from_dict(cls, values: Mapping[str, Any]) -> "TransformerConfig":
         """Read a `config.json`; keys that say nothing about this network are ignored.
 
         Raises:
