@@ -7,7 +7,7 @@ import json
 import time
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import gymnasium
 import numpy as np
@@ -21,11 +21,13 @@ FINGERPRINT_KEYS = ("env", "camera_names", "image_size", "render_preset", "contr
 """What must agree between the environment and the data that a policy was made from."""
 
 
+@runtime_checkable
 class Policy(Protocol):
     """Maps observations to actions.
 
-    A policy may also offer `imagination` (the latest one or None), `last_timing` (milliseconds of what
-    happened in the latest call) and `fingerprint` (of the environment it was made for, or None).
+    A policy may also offer `imagination` (the latest one or None), `imagination_reason` (why it was made),
+    `last_timing` (milliseconds of what happened in the latest call) and `fingerprint` (of the environment it
+    was made for, or None).
     """
 
     def reset(self, seed: int) -> None:
@@ -51,10 +53,13 @@ class StepRecord:
     """Whether the environment counts the picture's state as solved."""
     imagination: Any = None
     """The policy's latest imagination, if it has any."""
+    imagination_reason: str | None = None
+    """Why that imagination was made, if the policy says so."""
     timing: Mapping[str, float] = field(default_factory=dict)
     """Milliseconds of what the policy did in this step, such as `imagine_ms`."""
 
 
+@runtime_checkable
 class Recorder(Protocol):
     """Watches an episode, for a video or a progress bar."""
 
@@ -212,6 +217,7 @@ def _step_record(
         action=action,
         success=bool(info.get("is_success", False)),
         imagination=getattr(policy, "imagination", None),
+        imagination_reason=getattr(policy, "imagination_reason", None),
         timing=happened,
     )
 

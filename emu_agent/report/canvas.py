@@ -68,12 +68,14 @@ def enlarge(
 
 def draw_card(canvas: UInt8[np.ndarray, "height width 3"], box: Box, colour: Colour, radius: int = 8) -> None:
     """Fill a rectangle with round corners."""
-    (left, top), (right, bottom) = box.corner, box.far_corner
-    for x in (left + radius, right - radius):
-        for y in (top + radius, bottom - radius):
-            cv2.circle(canvas, (x, y), radius, colour, -1, cv2.LINE_AA)
-    cv2.rectangle(canvas, (left + radius, top), (right - radius, bottom), colour, -1)
-    cv2.rectangle(canvas, (left, top + radius), (right, bottom - radius), colour, -1)
+    card = np.ascontiguousarray(box.part(canvas))  # a part of its own, so that smooth edges stay inside
+    right, bottom = box.width - 1, box.height - 1
+    for x in (radius, right - radius):
+        for y in (radius, bottom - radius):
+            cv2.circle(card, (x, y), radius, colour, -1, cv2.LINE_AA)
+    cv2.rectangle(card, (radius, 0), (right - radius, bottom), colour, -1)
+    cv2.rectangle(card, (0, radius), (right, bottom - radius), colour, -1)
+    box.part(canvas)[:] = card
 
 
 def text_width(text: str, scale: float) -> int:

@@ -77,6 +77,7 @@ class EpisodeFilm:
             pixels=step.pixels,
             keyframe=keyframe,
             step_text=text,
+            reason=step.imagination_reason,
             actions=actions.astype(np.float32),
             imagined=tuple(self._imagined),
             success=step.success,

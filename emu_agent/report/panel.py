@@ -64,6 +64,8 @@ class PanelContent:
     """The imagined keyframe."""
     step_text: str | None = None
     """The imagined step instruction."""
+    reason: str | None = None
+    """Why the latest imagination was made."""
     actions: Float[np.ndarray, "steps action_dim"] = field(default_factory=lambda: np.zeros((0, 7)))
     """Actions so far."""
     imagined: Sequence[tuple[int, float]] = ()
@@ -119,7 +121,8 @@ def _draw_keyframe(canvas: UInt8[np.ndarray, "height width 3"], content: PanelCo
     if not content.imagined:
         return
     at, milliseconds = content.imagined[-1]
-    tag = f"{milliseconds:.0f} ms"
+    why = f"{content.reason.replace('_', ' ')}, " if content.reason else ""
+    tag = f"{why}{milliseconds:.0f} ms"
     freshness = max(0.0, 1 - (content.step - at) / FLASH_STEPS)
     colour = mix(FAINT, ACCENT, freshness)
     right = KEYFRAME.x + KEYFRAME.width

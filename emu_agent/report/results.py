@@ -1,18 +1,12 @@
 """The numbers of a run: `summary.json`, which other tools read, made from the records of its episodes."""
 
-import os
-import platform
-import subprocess
 from collections.abc import Mapping, Sequence
-from importlib import metadata
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from emu_agent.provenance import provenance
 from emu_agent.scoring.wilson import wilson_interval
-
-REPORTED_PACKAGES = ("emu-agent", "torch", "numpy", "gymnasium", "mujoco", "robosuite", "metaworld")
 
 EPISODE_KEYS = ("seed", "success", "steps", "wall_s")
 
@@ -40,9 +34,7 @@ def summarize(episodes: Sequence[Episode], **about: Any) -> dict[str, Any]:
         "timing": _timing(ordered),
         "fingerprint": about.pop("fingerprint"),
         **about,
-        "versions": _versions(),
-        "commit": _commit(),
-        "machine": _machine(),
+        **provenance(),
     }
 
 
@@ -67,52 +59,3 @@ def _percentiles(values: Sequence[float]) -> dict[str, float | None]:
         return {"p50": None, "p95": None}
     p50, p95 = np.percentile(np.asarray(values, dtype=np.float64), [50, 95])
     return {"p50": float(p50), "p95": float(p95)}
-
-
-def _versions() -> dict[str, str]:
-    """Versions of what decides about the result, as far as installed."""
-    versions = {"python": platform.python_version()}
-    for package in REPORTED_PACKAGES:
-        try:
-            versions[package] = metadata.version(package)
-        except metadata.PackageNotFoundError:
-            continue
-    return versions
-
-
-def _commit() -> str | None:
-    """Commit of the checkout that this file is part of, with "+changes" if it was edited; None in a wheel."""
-    here = Path(__file__)
-    if not _git("ls-files", "--error-unmatch", here.name, cwd=here.parent):
-        return None
-    commit = _git("rev-parse", "HEAD", cwd=here.parent)
-    edited = _git("status", "--porcelain", "--untracked-files=no", cwd=here.parent)
-    return f"{commit}+changes" if commit and edited else commit
-
-
-def _git(*words: str, cwd: Path) -> str | None:
-    try:
-        return subprocess.run(
-            ["git", *words], cwd=cwd, capture_output=True, text=True, check=True, timeout=10
-        ).stdout.strip()
-    except (OSError, subprocess.SubprocessError):
-        return None
-
-
-def _machine() -> dict[str, Any]:
-    """What the timings were measured on."""
-    return {
-        "system": f"{platform.system()} {platform.machine()}",
-        "cpu": _cpu_name(),
-        "cores": os.process_cpu_count() if hasattr(os, "process_cpu_count") else len(os.sched_getaffinity(0)),
-        "gl": os.environ.get("MUJOCO_GL"),
-    }
-
-
-def _cpu_name() -> str:
-    cpuinfo = Path("/proc/cpuinfo")
-    if cpuinfo.exists():
-        for line in cpuinfo.read_text(encoding="utf-8").splitlines():
-            if line.startswith("model name"):
-                return line.split(":", 1)[1].strip()
-    return platform.processor() or "unknown"

@@ -82,7 +82,11 @@ class ToyPolicy:
     image_tokenizer = None
 
     def __init__(
-        self, imagine: str = "always", fingerprint: dict | None = None, noise: float = 0.2, delay_s: float = 0.0
+        self,
+        imagine: str = "always",
+        fingerprint: dict | None = None,
+        noise: float = 0.2,
+        delay_s: float = 0.0,
     ) -> None:
         self.imagine, self.fingerprint, self.noise, self.delay_s = imagine, fingerprint, noise, delay_s
 
