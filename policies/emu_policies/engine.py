@@ -1,6 +1,6 @@
 """What a policy asks of an imagination engine; `emu_agent.imagination.ImaginationEngine` offers it."""
 
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import torch
 from torch import Tensor
@@ -8,6 +8,7 @@ from torch import Tensor
 from emu_agent.observation import Observation
 
 
+@runtime_checkable
 class Scene(Protocol):
     """What the world model makes of an observation, ready to be continued."""
 
@@ -17,6 +18,7 @@ class Scene(Protocol):
         ...
 
 
+@runtime_checkable
 class Imagined(Protocol):
     """Imagined futures."""
 
@@ -31,6 +33,7 @@ class Imagined(Protocol):
         ...
 
 
+@runtime_checkable
 class Engine(Protocol):
     """Looks at observations and imagines what comes next."""
 
@@ -43,6 +46,6 @@ class Engine(Protocol):
         """Makes a `Scene` of the frame of one camera and the instruction."""
         ...
 
-    def imagine(self, scene: Any, *, steps: int, candidates: int, generator: torch.Generator) -> Any:
+    def imagine(self, observation: Any, *, steps: int, candidates: int, generator: torch.Generator) -> Any:
         """Continues a `Scene` to an `Imagined`; the scene stays as it is."""
         ...

@@ -1,7 +1,6 @@
 """What the action head learns from."""
 
 from dataclasses import dataclass, fields
-from typing import Self
 
 import torch
 from jaxtyping import Bool, Float, Int64, UInt8
@@ -27,6 +26,6 @@ class HeadBatch:
     monitor_label: Int64[Tensor, " batch"]
     """`StepState` of the imagination with respect to the current frame."""
 
-    def to(self, device: torch.device | str) -> Self:
+    def to(self, device: torch.device | str) -> "HeadBatch":
         """The same batch on another device."""
-        return type(self)(**{field.name: getattr(self, field.name).to(device) for field in fields(self)})
+        return HeadBatch(**{field.name: getattr(self, field.name).to(device) for field in fields(self)})

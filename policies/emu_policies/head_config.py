@@ -1,12 +1,11 @@
 """Sizes and training choices of the action head."""
 
 from dataclasses import dataclass
-from typing import Literal, get_args
 
 from emu_agent.errors import ConfigError
 from emu_policies.settings import Settings
 
-HeadKind = Literal["flow", "regression"]
+HEAD_KINDS = ("flow", "regression")
 WRIST_DOWNSAMPLING = 32
 """Pixels per side that one wrist token covers."""
 
@@ -15,7 +14,7 @@ WRIST_DOWNSAMPLING = 32
 class ActionHeadConfig(Settings):
     """Everything that is needed to build an `ActionHead`; stored with its weights."""
 
-    kind: HeadKind = "flow"
+    kind: str = "flow"
     """How chunks are made: `flow` (flow matching, several passes) or `regression` (one pass, L1)."""
     camera: str = "agentview"
     """Third-person camera whose world-model features the head reads."""
@@ -57,10 +56,8 @@ class ActionHeadConfig(Settings):
     """Weight of the step monitor's loss beside the action loss."""
 
     def __post_init__(self) -> None:
-        if self.kind not in get_args(HeadKind):
-            raise ConfigError(
-                f"kind={self.kind!r} is not a kind of head; there are {list(get_args(HeadKind))}"
-            )
+        if self.kind not in HEAD_KINDS:
+            raise ConfigError(f"kind={self.kind!r} is not a kind of head; there are {list(HEAD_KINDS)}")
         if self.dim % self.num_heads:
             raise ConfigError(f"dim={self.dim} must be a multiple of num_heads={self.num_heads}")
         if self.dim % 2:

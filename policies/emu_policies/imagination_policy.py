@@ -4,7 +4,7 @@ import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Self
+from typing import Any
 
 import torch
 from jaxtyping import Float
@@ -67,7 +67,7 @@ class ImaginationPolicy:
     @classmethod
     def from_pretrained(
         cls, checkpoint: Path | str | None = None, imagine: str = "adaptive", **settings: Any
-    ) -> Self:
+    ) -> "ImaginationPolicy":
         """Loads an agent checkpoint.
 
         Args:

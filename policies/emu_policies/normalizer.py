@@ -1,7 +1,7 @@
 """Zero mean and unit spread for vectors, with statistics that travel with the weights."""
 
 from collections.abc import Mapping, Sequence
-from typing import Any, Self
+from typing import Any
 
 import torch
 from jaxtyping import Float
@@ -25,27 +25,28 @@ class Normalizer(nn.Module):
 
     def __init__(self, mean: Float[Tensor, " dim"], std: Float[Tensor, " dim"]) -> None:
         super().__init__()
-        if mean.shape != std.shape:
-            raise ConfigError(f"mean has {len(mean)} dimensions and std has {len(std)}; they must be equal")
         self.register_buffer("mean", mean.to(torch.float32).clone())
         self.register_buffer("std", std.to(torch.float32).clamp(min=STD_FLOOR))
 
     @classmethod
-    def identity(cls, dim: int) -> Self:
+    def identity(cls, dim: int) -> "Normalizer":
         """Leaves vectors as they are, until the statistics of a checkpoint are loaded into it."""
         return cls(torch.zeros(dim), torch.ones(dim))
 
     @classmethod
-    def from_statistics(cls, statistics: Mapping[str, Any]) -> Self:
+    def from_statistics(cls, statistics: Mapping[str, Any]) -> "Normalizer":
         """Reads the entry of one key of a LeRobot dataset's statistics (`meta/stats.json`).
 
         Raises:
-            ConfigError: If the entry lacks `mean` or `std`.
+            ConfigError: If the entry lacks `mean` or `std`, or they do not fit together.
         """
         missing = sorted({"mean", "std"} - set(statistics))
         if missing:
             raise ConfigError(f"statistics need 'mean' and 'std'; {missing} not among {sorted(statistics)}")
-        return cls(_vector(statistics["mean"]), _vector(statistics["std"]))
+        mean, std = _vector(statistics["mean"]), _vector(statistics["std"])
+        if len(mean) != len(std):
+            raise ConfigError(f"mean has {len(mean)} dimensions and std has {len(std)}; they must be equal")
+        return cls(mean, std)
 
     def forward(self, values: Float[Tensor, "*batch dim"]) -> Float[Tensor, "*batch dim"]:
         """From the units of the dataset to normalised values."""

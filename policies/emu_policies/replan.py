@@ -3,7 +3,7 @@
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from jaxtyping import Float
 from torch import Tensor
@@ -63,6 +63,7 @@ class ReplanConfig(Settings):
             raise ConfigError(f"max_age={self.max_age} must be at least 1")
 
 
+@runtime_checkable
 class ReplanRule(Protocol):
     """Decides, before each chunk, whether to imagine and why."""
 

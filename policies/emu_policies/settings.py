@@ -2,9 +2,11 @@
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
-from typing import Any, Self
+from typing import Any, TypeVar
 
 from emu_agent.errors import ConfigError
+
+_Kind = TypeVar("_Kind", bound="Settings")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -16,7 +18,7 @@ class Settings:
         return asdict(self)
 
     @classmethod
-    def from_dict(cls, values: Mapping[str, Any]) -> Self:
+    def from_dict(cls: type[_Kind], values: Mapping[str, Any]) -> _Kind:
         """Undoes `to_dict`; what is left out keeps its default.
 
         Raises:

@@ -1,0 +1,122 @@
+"""What the frozen world model makes of a dataset, computed once: features of frames and of imaginations from them.
+
+Imaginations are made from every few frames, both as the model samples them and with the recorded step and keyframe, so that
+training sees what acting will see.
+"""
+
+import hashlib
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from emu_agent.data.frames import Frames
+from emu_agent.data.plans import plan_of
+from emu_agent.imagination import ImaginationEngine
+from emu_agent.run_folder import replacing
+from jaxtyping import Float16, Int64
+from torch import Tensor
+from tqdm import tqdm
+
+BATCH = 64
+
+
+@dataclass(frozen=True, kw_only=True)
+class FeatureBank:
+    """Features by frame, float16 and memory-mapped."""
+
+    frame: Float16[np.ndarray, "frames codes feature_dim"]
+    """Hidden states at the visual tokens of every frame."""
+    sources: Int64[np.ndarray, " sources"]
+    """Frames from which was imagined, ascending."""
+    sampled: Float16[np.ndarray, "sources tokens feature_dim"]
+    """Features of what the model imagined from them."""
+    recorded: Float16[np.ndarray, "sources tokens feature_dim"]
+    """Features of the recorded step and keyframe; what was sampled where the step was broken off."""
+
+
+def load_bank(
+    engine: ImaginationEngine,
+    frames: Frames,
+    codes: Int64[Tensor, "frames rows cols"],
+    weights: Path,
+    stride: int,
+) -> FeatureBank:
+    """Open the bank of a world model, filling it on first use.
+
+    Args:
+        engine: with the trained world model.
+        frames: the dataset.
+        codes: of the imagined camera.
+        weights: the world model's file; its content is the key of the cache.
+        stride: frames between two from which is imagined.
+    """
+    key = hashlib.sha256(weights.read_bytes() + str(stride).encode()).hexdigest()[:12]
+    folder = frames.cache / f"features-{key}"
+    sources = np.arange(0, len(frames), stride)
+    tokens = 1 + codes[0].numel()
+    every = np.arange(len(frames))
+    frame = _filled(
+        folder / "frame.npy", every, tokens - 1, engine, lambda part: _frames(engine, frames, codes, part)
+    )
+    sampled = _filled(
+        folder / "sampled.npy", sources, tokens, engine, lambda part: _sampled(engine, frames, codes, part)
+    )
+    recorded = _filled(
+        folder / "recorded.npy", sources, tokens, engine, lambda part: _recorded(engine, frames, codes, part)
+    )
+    return FeatureBank(frame=frame, sources=sources, sampled=sampled, recorded=_or_sampled(recorded, sampled))
+
+
+def episode_of(frames: Frames, frame: int) -> int:
+    """Episode to which a frame of the dataset belongs."""
+    return int(np.searchsorted(frames.starts, frame, side="right") - 1)
+
+
+def _filled(path: Path, indices: np.ndarray, tokens: int, engine: ImaginationEngine, compute) -> np.ndarray:  # noqa: ANN001
+    if not path.exists():
+        width = engine.world_model.config.hidden_size
+        with replacing(path) as part:
+            array = np.lib.format.open_memmap(part, "w+", np.float16, (len(indices), tokens, width))
+            for start in tqdm(range(0, len(indices), BATCH), f"features ({path.stem})", unit="batch"):
+                array[start : start + BATCH] = compute(indices[start : start + BATCH]).cpu().numpy()
+            array.flush()
+    return np.load(path, mmap_mode="r")
+
+
+def _instructions(frames: Frames, part: np.ndarray) -> list[str]:
+    return [frames.instructions[episode_of(frames, int(frame))] for frame in part]
+
+
+def _frames(engine: ImaginationEngine, frames: Frames, codes: Tensor, part: np.ndarray) -> Tensor:
+    return engine.context(codes[part], _instructions(frames, part)).features
+
+
+def _sampled(engine: ImaginationEngine, frames: Frames, codes: Tensor, part: np.ndarray) -> Tensor:
+    return engine.imagine(engine.context(codes[part], _instructions(frames, part))).features[:, 0]
+
+
+def _recorded(engine: ImaginationEngine, frames: Frames, codes: Tensor, part: np.ndarray) -> Tensor:
+    """Features with the recorded step; NaN where it was broken off."""
+    width, tokens = engine.world_model.config.hidden_size, 1 + codes[0].numel()
+    features = torch.full((len(part), tokens, width), torch.nan)
+    known = []
+    for row, frame in enumerate(part.tolist()):
+        episode = episode_of(frames, frame)
+        plan = plan_of(frames, episode, frame - int(frames.starts[episode]), max_steps=1)
+        if plan is not None:
+            known.append((row, plan))
+    if known:
+        now = codes[[plan.frame for _, plan in known]]
+        texts = [plan.steps[0].text for _, plan in known]
+        keyframes = codes[[plan.steps[0].keyframe for _, plan in known]]
+        instructions = [frames.instructions[plan.episode] for _, plan in known]
+        features[[row for row, _ in known]] = engine.features_of(now, instructions, texts, keyframes)
+    return features
+
+
+def _or_sampled(recorded: np.ndarray, sampled: np.ndarray) -> np.ndarray:
+    missing = np.isnan(recorded[:, 0, 0])
+    whole = np.array(recorded)
+    whole[missing] = sampled[missing]
+    return whole

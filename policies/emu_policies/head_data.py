@@ -1,0 +1,113 @@
+"""Training samples of the action head: a frame, the imagination that is being pursued in it, the expert's next actions."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from emu_agent.data.frames import Frames
+from jaxtyping import Int64
+from torch import Tensor
+
+from emu_policies.feature_bank import FeatureBank, episode_of
+from emu_policies.head_batch import HeadBatch
+from emu_policies.monitor import StepState
+
+
+@dataclass(frozen=True, kw_only=True)
+class PursuitConfig:
+    """Which imaginations a frame is combined with."""
+
+    max_age: int = 40
+    """Oldest imagination of a frame [control steps]."""
+    foreign: float = 0.15
+    """Share of samples with an imagination from another episode, which is stale."""
+    finished: float = 0.25
+    """Share of samples that may reach back beyond the present step, to imaginations that are done or broken off."""
+    recorded: float = 0.5
+    """Share of imaginations with the recorded step and keyframe instead of what the model sampled."""
+
+
+class HeadData:
+    """Draws `HeadBatch`es from episodes of a dataset.
+
+    Args:
+        frames: the dataset.
+        bank: what the world model makes of it.
+        episodes: those to draw from.
+        wrist_camera: its pictures go to the head as they are.
+        chunk: actions in a chunk.
+        config: which imaginations to pair with a frame.
+    """
+
+    def __init__(
+        self,
+        frames: Frames,
+        bank: FeatureBank,
+        episodes: Sequence[int],
+        wrist_camera: str,
+        chunk: int,
+        config: PursuitConfig,
+    ) -> None:
+        self.frames, self.bank, self.chunk, self.config = frames, bank, chunk, config
+        self.wrist = frames.images[wrist_camera]
+        self.indices = np.concatenate([np.arange(s.start, s.stop) for s in map(frames.span, episodes)])
+        allowed = np.isin([episode_of(frames, int(s)) for s in bank.sources], list(episodes))
+        self.sources = np.flatnonzero(allowed)
+
+    def batch(self, rng: np.random.Generator, size: int) -> HeadBatch:
+        """Draw `size` samples; everything random comes from `rng`."""
+        return self.at(rng.choice(self.indices, size=size), rng)
+
+    def at(self, chosen: Int64[np.ndarray, " batch"], rng: np.random.Generator) -> HeadBatch:
+        """Samples of the given frames."""
+        chosen = np.sort(chosen)
+        drawn = [self._source(int(frame), rng) for frame in chosen]
+        sources = np.array([source for source, _ in drawn])
+        recorded = rng.random(len(chosen)) < self.config.recorded
+        imagined = np.where(recorded[:, None, None], self.bank.recorded[sources], self.bank.sampled[sources])
+        actions, valid = self._actions(chosen)
+        return HeadBatch(
+            frame_features=torch.from_numpy(self.bank.frame[chosen].astype(np.float32)),
+            imagination_features=torch.from_numpy(imagined.astype(np.float32)),
+            wrist=torch.from_numpy(self.wrist[chosen]),
+            proprio=torch.from_numpy(self.frames.proprio[chosen]),
+            actions=actions,
+            action_valid=valid,
+            monitor_label=torch.tensor([int(state) for _, state in drawn]),
+        )
+
+    def _source(self, frame: int, rng: np.random.Generator) -> tuple[int, StepState]:
+        """Place in the bank of an imagination for this frame, and its state there."""
+        if rng.random() < self.config.foreign:
+            source = int(rng.choice(self.sources))
+            if episode_of(self.frames, int(self.bank.sources[source])) != episode_of(self.frames, frame):
+                return source, StepState.STALE
+        episode = episode_of(self.frames, frame)
+        start = int(self.frames.starts[episode])
+        step_start = start + self._segment(episode, frame - start).start
+        reach_back = rng.random() < self.config.finished
+        oldest = max(start if reach_back else step_start, frame - self.config.max_age)
+        first, last = np.searchsorted(self.bank.sources, [oldest, frame + 1])
+        if first == last:  # no imagination since then: the nearest earlier one of the episode, or the first
+            nearest = max(int(last) - 1, int(np.searchsorted(self.bank.sources, start)))
+            return nearest, self._state(episode, nearest, frame, start)
+        source = int(rng.integers(first, last))
+        return source, self._state(episode, source, frame, start)
+
+    def _state(self, episode: int, source: int, frame: int, start: int) -> StepState:
+        segment = self._segment(episode, int(self.bank.sources[source]) - start)
+        if frame - start < segment.keyframe(len(self.frames.span(episode))):
+            return StepState.PURSUING
+        return StepState.DONE if segment.completed else StepState.STALE
+
+    def _segment(self, episode: int, t: int):  # noqa: ANN202
+        return next(segment for segment in self.frames.segments[episode] if t < segment.end)
+
+    def _actions(self, chosen: np.ndarray) -> tuple[Tensor, Tensor]:
+        """The expert's next actions, the last one repeated behind the end of an episode and marked there."""
+        ends = np.array([self.frames.span(episode_of(self.frames, int(frame))).stop for frame in chosen])
+        wanted = chosen[:, None] + np.arange(self.chunk)
+        valid = wanted < ends[:, None]
+        actions = self.frames.actions[np.minimum(wanted, ends[:, None] - 1)]
+        return torch.from_numpy(actions), torch.from_numpy(valid)

@@ -1,0 +1,156 @@
+from collections.abc import Callable
+from types import ModuleType
+from typing import Any
+
+import pytest
+import torch
+from emu_policies import ActionHead, ImaginationPolicy, ImaginationPolicyConfig, StepState
+
+from emu_agent.errors import ConfigError, UnknownNameError
+from emu_agent.observation import Observation
+
+MakePolicy = Callable[..., ImaginationPolicy]
+
+
+def observation(rows: int = 1, brightness: int = 100, **changes: Any) -> Observation:
+    parts = {
+        "images": {
+            "agentview": torch.full((rows, 32, 32, 3), brightness, dtype=torch.uint8),
+            "wrist": torch.full((rows, 32, 32, 3), 50, dtype=torch.uint8),
+        },
+        "proprio": torch.zeros(rows, 5),
+        "instruction": ("lift the cube",) * rows,
+    }
+    return Observation(**{**parts, **changes})
+
+
+@pytest.fixture
+def make_policy(make_head: Callable[..., ActionHead], fakes: ModuleType) -> MakePolicy:
+    def make(
+        monitor: StepState = StepState.PURSUING, log_prob: float = -1.0, **settings: Any
+    ) -> ImaginationPolicy:
+        head = make_head()
+        last = head.monitor.classify[-1]
+        torch.nn.init.zeros_(last.weight)
+        last.bias.data = 5.0 * torch.nn.functional.one_hot(torch.tensor(monitor), len(StepState)).float()
+        config = ImaginationPolicyConfig(**{"n_action_steps": 2, **settings})
+        return ImaginationPolicy(fakes.FakeEngine(log_prob), head, config, fingerprint={"env": "toy"})
+
+    return make
+
+
+def reasons(policy: ImaginationPolicy, chunks: int) -> list[str | None]:
+    """Why each chunk came with an imagination, or None where it did not."""
+    found = []
+    for _ in range(chunks):
+        policy.predict_action_chunk(observation())
+        found.append(policy.imagination_reason if "imagine_ms" in policy.last_timing else None)
+    return found
+
+
+def test_never_acts_without_imagination(make_policy: MakePolicy) -> None:
+    policy = make_policy(imagine="never")
+    assert reasons(policy, 3) == [None] * 3
+    assert policy.imagination is None
+    assert policy.imagination_reason is None
+
+
+def test_always_imagines_with_every_chunk(make_policy: MakePolicy) -> None:
+    assert reasons(make_policy(imagine="always"), 3) == ["first", "every_chunk", "every_chunk"]
+
+
+@pytest.mark.parametrize(
+    ("settings", "expected"),
+    [
+        ({}, ["first", None, None, None]),
+        ({"monitor": StepState.DONE}, ["first", "done", "done", "done"]),
+        ({"monitor": StepState.STALE}, ["first", "stale", "stale", "stale"]),
+        ({"log_prob": -9.0, "trust_threshold": -3.0}, ["first", "low_trust", "low_trust", "low_trust"]),
+        ({"max_age": 4}, ["first", None, "timeout", None]),
+    ],
+)
+def test_adaptive_imagines_for_a_reason(
+    make_policy: MakePolicy, settings: dict[str, Any], expected: list[str | None]
+) -> None:
+    assert reasons(make_policy(imagine="adaptive", **settings), 4) == expected
+
+
+def test_select_action_serves_the_beginning_of_each_chunk(make_policy: MakePolicy) -> None:
+    served, predicted = make_policy(), make_policy()
+    actions = torch.stack([served.select_action(observation(2)) for _ in range(4)], dim=1)
+    chunks = [predicted.predict_action_chunk(observation(2)) for _ in range(2)]
+    assert chunks[0].shape == (2, 4, 3)
+    assert torch.equal(actions, torch.cat([chunk[:, :2] for chunk in chunks], dim=1))
+
+
+def test_timing_tells_only_what_happened_in_the_call(make_policy: MakePolicy) -> None:
+    policy = make_policy()
+    timings = []
+    for _ in range(3):
+        policy.select_action(observation())
+        timings.append(set(policy.last_timing))
+    assert timings == [{"imagine_ms", "chunk_ms"}, set(), {"chunk_ms"}]
+
+
+def test_same_seed_same_actions_whatever_ran_before(make_policy: MakePolicy) -> None:
+    policy = make_policy(imagine="always")
+
+    def actions(seed: int) -> torch.Tensor:
+        policy.reset(seed)
+        return torch.stack([policy.select_action(observation()) for _ in range(5)])
+
+    first, other, again = actions(3), actions(4), actions(3)
+    assert torch.equal(first, again)
+    assert not torch.equal(first, other)
+
+
+def test_the_policy_sees_and_imagines(make_policy: MakePolicy) -> None:
+    def chunk(brightness: int, imagine: str) -> torch.Tensor:
+        return make_policy(imagine=imagine).predict_action_chunk(observation(brightness=brightness))
+
+    assert not torch.allclose(chunk(20, "never"), chunk(200, "never"))
+    assert not torch.allclose(chunk(20, "never"), chunk(20, "always"))
+
+
+def test_reset_forgets_the_episode(make_policy: MakePolicy) -> None:
+    policy = make_policy()
+    policy.select_action(observation())
+    policy.reset(0)
+    assert (policy.imagination, policy.imagination_reason, policy.last_timing) == (None, None, {})
+    policy.select_action(observation(brightness=10))
+    assert policy.last_timing.keys() == {"imagine_ms", "chunk_ms"}
+
+
+def test_a_missing_camera_is_named_beside_those_there_are(make_policy: MakePolicy) -> None:
+    images = {"front": torch.zeros(1, 32, 32, 3, dtype=torch.uint8)}
+    with pytest.raises(UnknownNameError, match=r"agentview.*front"):
+        make_policy().select_action(observation(images=images))
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"proprio": torch.zeros(1, 7)}, "7 entries.*trained with 5"),
+        ({"rows": 2}, "2 rows.*has 1.*reset"),
+    ],
+)
+def test_other_sizes_are_refused(make_policy: MakePolicy, changes: dict[str, Any], message: str) -> None:
+    policy = make_policy()
+    policy.predict_action_chunk(observation())
+    with pytest.raises(ConfigError, match=message):
+        policy.predict_action_chunk(observation(**changes))
+
+
+def test_a_wrist_frame_of_another_size_is_refused(make_policy: MakePolicy) -> None:
+    images = {**observation().images, "wrist": torch.zeros(1, 64, 64, 3, dtype=torch.uint8)}
+    with pytest.raises(ConfigError, match=r"64, 64.*32, 32"):
+        make_policy().select_action(observation(images=images))
+
+
+def test_settings_that_cannot_work_are_refused(make_policy: MakePolicy) -> None:
+    with pytest.raises(UnknownNameError, match=r"sometimes.*adaptive, always, never"):
+        make_policy(imagine="sometimes")
+    with pytest.raises(ConfigError, match=r"n_action_steps=5 .*chunk_size=4"):
+        make_policy(n_action_steps=5)
+    with pytest.raises(ConfigError, match=r"horizon.*n_action_steps"):
+        ImaginationPolicyConfig.from_dict({"horizon": 3})

@@ -1,0 +1,39 @@
+from collections.abc import Callable
+from dataclasses import replace
+
+import torch
+from emu_policies import ActionHead, HeadBatch, StepState
+
+
+def situations(batch: HeadBatch, generator: torch.Generator) -> HeadBatch:
+    """A third of the keyframes show the frame (done), a third another text (stale), the rest neither."""
+    rows = len(batch.proprio)
+    labels = torch.arange(rows) % len(StepState)
+    imagination = batch.imagination_features.clone()
+    reached = batch.frame_features + 0.1 * torch.randn(batch.frame_features.shape, generator=generator)
+    imagination[:, 0] = torch.where(labels[:, None] == StepState.STALE, 1.0, -1.0) * torch.linspace(-1, 1, 16)
+    done = (labels == StepState.DONE)[:, None, None]
+    imagination[:, 1:] = torch.where(done, reached, imagination[:, 1:])
+    return replace(batch, imagination_features=imagination, monitor_label=labels)
+
+
+def test_monitor_tells_the_states_of_a_step_apart(
+    make_head: Callable[..., ActionHead],
+    make_batch: Callable[..., HeadBatch],
+    generator: torch.Generator,
+) -> None:
+    head = make_head(kind="regression", depth=1, monitor_weight=1.0)
+    optimizer = torch.optim.Adam(head.parameters(), lr=2e-3)
+    for seed in range(150):
+        loss, _ = head.loss(situations(make_batch(96, seed), generator), generator)
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+    unseen = situations(make_batch(300, 1000), generator)
+    head.eval()
+    context = head.encode_context(
+        unseen.frame_features, unseen.wrist, unseen.proprio, unseen.imagination_features
+    )
+    probabilities = head.step_probabilities(context)
+    torch.testing.assert_close(probabilities.sum(dim=-1), torch.ones(300))
+    assert (probabilities.argmax(dim=-1) == unseen.monitor_label).float().mean() > 0.95
