@@ -64,6 +64,9 @@ class ImageTokenizerConfig:
     """Side of the pixel squares folded into channels before the first convolution [px]."""
     beta: float = 0.25
     """Weight of the quantiser's codebook term."""
+    codebook_std: float | None = None
+    """Spread of a fresh codebook; None is the published uniform one of width 2 / n_embed, which needs long training
+    before many codes are used."""
     use_entropy_loss: bool = False
     """Compute the entropy penalty in training."""
     entropy_temperature: float = 0.01
@@ -153,6 +156,7 @@ class ImageTokenizer(nn.Module):
             config.n_embed,
             config.embed_dim,
             beta=config.beta,
+            codebook_std=config.codebook_std,
             use_entropy_loss=config.use_entropy_loss,
             entropy_temperature=config.entropy_temperature,
             sample_minimization_weight=config.sample_minimization_weight,

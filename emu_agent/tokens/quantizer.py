@@ -30,6 +30,7 @@ class IndexBackpropagationQuantizer(nn.Module):
         num_codes: Entries of the codebook.
         embed_dim: Width of an entry.
         beta: Weight of the term that pulls codes towards vectors.
+        codebook_std: Spread of a fresh codebook; None is uniform in +-1 / num_codes, as published.
         use_entropy_loss: Compute the entropy penalty in training.
         entropy_temperature: Temperature of the distribution in the entropy penalty.
         sample_minimization_weight: Weight of the entropy of one vector's distribution, to be lowered.
@@ -42,6 +43,7 @@ class IndexBackpropagationQuantizer(nn.Module):
         embed_dim: int,
         *,
         beta: float = 0.25,
+        codebook_std: float | None = None,
         use_entropy_loss: bool = False,
         entropy_temperature: float = 0.01,
         sample_minimization_weight: float = 1.0,
@@ -54,7 +56,10 @@ class IndexBackpropagationQuantizer(nn.Module):
         self.sample_minimization_weight = sample_minimization_weight
         self.batch_maximization_weight = batch_maximization_weight
         self.embedding = nn.Embedding(num_codes, embed_dim)
-        nn.init.uniform_(self.embedding.weight, -1.0 / num_codes, 1.0 / num_codes)
+        if codebook_std is None:
+            nn.init.uniform_(self.embedding.weight, -1.0 / num_codes, 1.0 / num_codes)
+        else:
+            nn.init.normal_(self.embedding.weight, std=codebook_std)
 
     def forward(self, vectors: Float[Tensor, "batch embed rows cols"]) -> Quantized:
         """Quantise; in training the result carries gradients to the vectors and to all codes."""

@@ -1,7 +1,7 @@
-"""What the frozen world model makes of a dataset, computed once: features of frames and of imaginations from them.
+"""What the frozen world model makes of a dataset, computed once: features of frames and imaginations.
 
-Imaginations are made from every few frames, both as the model samples them and with the recorded step and keyframe, so that
-training sees what acting will see.
+Imaginations are made from every few frames, both as the model samples them and with the recorded step and
+keyframe, so that training sees what acting will see.
 """
 
 import hashlib
@@ -10,13 +10,14 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from jaxtyping import Float16, Int64
+from torch import Tensor
+from tqdm import tqdm
+
 from emu_agent.data.frames import Frames
 from emu_agent.data.plans import plan_of
 from emu_agent.imagination import ImaginationEngine
 from emu_agent.run_folder import replacing
-from jaxtyping import Float16, Int64
-from torch import Tensor
-from tqdm import tqdm
 
 BATCH = 64
 
@@ -73,7 +74,7 @@ def episode_of(frames: Frames, frame: int) -> int:
     return int(np.searchsorted(frames.starts, frame, side="right") - 1)
 
 
-def _filled(path: Path, indices: np.ndarray, tokens: int, engine: ImaginationEngine, compute) -> np.ndarray:  # noqa: ANN001
+def _filled(path: Path, indices: np.ndarray, tokens: int, engine: ImaginationEngine, compute) -> np.ndarray:
     if not path.exists():
         width = engine.world_model.config.hidden_size
         with replacing(path) as part:

@@ -1,14 +1,14 @@
-"""Training samples of the action head: a frame, the imagination that is being pursued in it, the expert's next actions."""
+"""Samples of the action head: a frame, the imagination pursued in it, and the expert's next actions."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import torch
-from emu_agent.data.frames import Frames
 from jaxtyping import Int64
 from torch import Tensor
 
+from emu_agent.data.frames import Frames
 from emu_policies.feature_bank import FeatureBank, episode_of
 from emu_policies.head_batch import HeadBatch
 from emu_policies.monitor import StepState
@@ -23,7 +23,7 @@ class PursuitConfig:
     foreign: float = 0.15
     """Share of samples with an imagination from another episode, which is stale."""
     finished: float = 0.25
-    """Share of samples that may reach back beyond the present step, to imaginations that are done or broken off."""
+    """Share of samples that may reach back beyond the present step, to what is done or broken off."""
     recorded: float = 0.5
     """Share of imaginations with the recorded step and keyframe instead of what the model sampled."""
 
@@ -101,7 +101,7 @@ class HeadData:
             return StepState.PURSUING
         return StepState.DONE if segment.completed else StepState.STALE
 
-    def _segment(self, episode: int, t: int):  # noqa: ANN202
+    def _segment(self, episode: int, t: int):
         return next(segment for segment in self.frames.segments[episode] if t < segment.end)
 
     def _actions(self, chosen: np.ndarray) -> tuple[Tensor, Tensor]:

@@ -1,18 +1,18 @@
 """Stage 3: the action head, trained on what the frozen world model sees and imagines."""
 
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
+from torch import nn
+
 from emu_agent.data.codes import load_codes
 from emu_agent.data.frames import load_frames
 from emu_agent.imagination import TEXT_FILE, ImaginationEngine
 from emu_agent.training.stage import StepResult
 from emu_agent.world_model.checkpoint import WEIGHTS_FILE, read_config, read_part, write_checkpoint
-from torch import nn
-
 from emu_policies.action_head import ActionHead
 from emu_policies.feature_bank import load_bank
 from emu_policies.head_batch import HeadBatch
@@ -25,6 +25,20 @@ HALF = torch.float16
 """Type of the weights on disk: the finished checkpoint ships with the package."""
 
 
+@dataclass(frozen=True, kw_only=True)
+class HeadStageConfig:
+    """What the head is trained on."""
+
+    held_out: float = 0.1
+    """Fraction of the episodes, the last ones, that training never sees."""
+    batch_size: int = 128
+    """Frames per update."""
+    stride: int = 3
+    """Frames between two from which the world model imagines for the training data."""
+    validation_frames: int = 512
+    """Held-out frames that are scored."""
+
+
 class HeadStage:
     """Trains an `ActionHead` on top of a checkpoint that can imagine.
 
@@ -33,12 +47,9 @@ class HeadStage:
         world_model: checkpoint folder of stage 2.
         dataset: folder of a LeRobotDataset.
         wrist_camera: camera that goes to the head.
-        held_out: fraction of the episodes, the last ones, that training never sees.
-        batch_size: frames per update.
-        stride: frames between two from which the world model imagines for the training data.
-        validation_frames: held-out frames that are scored.
         pursuit: fields of `PursuitConfig`.
         policy: fields of `ImaginationPolicyConfig` that the checkpoint recommends.
+        settings: fields of `HeadStageConfig`.
     """
 
     unit = "frames"
@@ -49,33 +60,30 @@ class HeadStage:
         world_model: str,
         dataset: str,
         wrist_camera: str,
-        held_out: float = 0.1,
-        batch_size: int = 128,
-        stride: int = 3,
-        validation_frames: int = 512,
         pursuit: dict[str, Any] | None = None,
         policy: dict[str, Any] | None = None,
+        **settings: Any,
     ) -> None:
-        self.source, self.batch_size, self.policy = Path(world_model), batch_size, policy or {}
+        self.source, self.settings, self.policy = Path(world_model), HeadStageConfig(**settings), policy or {}
         self.base = read_config(self.source)
         camera = self.base["camera"]
         self.frames = load_frames(Path(dataset), [camera, wrist_camera])
         engine = ImaginationEngine.from_pretrained(self.source)
         weights = self.source / WEIGHTS_FILE
         codes = load_codes(self.frames, camera, engine.image_tokenizer, weights)
-        bank = load_bank(engine, self.frames, codes, weights, stride)
+        bank = load_bank(engine, self.frames, codes, weights, self.settings.stride)
         self.config = ActionHeadConfig.from_dict({
             **model, "camera": camera, "wrist_camera": wrist_camera, "feature_dim": bank.frame.shape[-1],
-            "grid_rows": codes.shape[1], "grid_cols": codes.shape[2], "wrist_size": self.frames.images[wrist_camera].shape[1],
+            "grid_rows": codes.shape[1], "grid_cols": codes.shape[2],
+            "wrist_size": self.frames.images[wrist_camera].shape[1],
             "proprio_dim": self.frames.proprio.shape[1], "action_dim": self.frames.actions.shape[1],
         })  # fmt: skip
-        training, held_out_episodes = self.frames.split(held_out)
-        settings = PursuitConfig(**(pursuit or {}))
-        self.pursuit = settings
+        training, held_out_episodes = self.frames.split(self.settings.held_out)
+        self.pursuit = PursuitConfig(**(pursuit or {}))
         chunk = self.config.chunk_size
-        self.data = HeadData(self.frames, bank, training, wrist_camera, chunk, settings)
-        self.validation = HeadData(self.frames, bank, held_out_episodes, wrist_camera, chunk, settings)
-        count = min(validation_frames, len(self.validation.indices))
+        self.data = HeadData(self.frames, bank, training, wrist_camera, chunk, self.pursuit)
+        self.validation = HeadData(self.frames, bank, held_out_episodes, wrist_camera, chunk, self.pursuit)
+        count = min(self.settings.validation_frames, len(self.validation.indices))
         self.validation_indices = self.validation.indices[
             np.linspace(0, len(self.validation.indices) - 1, count).astype(int)
         ]
@@ -90,14 +98,16 @@ class HeadStage:
     def step(self, model: nn.Module, rng: np.random.Generator) -> StepResult:
         """Loss on random training frames, each with an imagination that might be pursued there."""
         assert isinstance(model, ActionHead)
-        batch = self.data.batch(rng, self.batch_size).to(model.action_normalizer.mean.device)
+        batch = self.data.batch(rng, self.settings.batch_size).to(model.action_normalizer.mean.device)
         loss, metrics = model.loss(batch)
         return StepResult(
-            loss, {name: value.item() for name, value in metrics.items() if name != "loss"}, self.batch_size
+            loss,
+            {name: value.item() for name, value in metrics.items() if name != "loss"},
+            self.settings.batch_size,
         )
 
     def validate(self, model: nn.Module) -> dict[str, float]:
-        """Error of drawn chunks against the expert on held-out frames, with and without imagination, and the monitor."""
+        """Error of chunks on held-out frames, with and without imagination, and the monitor's accuracy."""
         assert isinstance(model, ActionHead)
         rng, rows = np.random.default_rng(0), []
         for part in np.array_split(
@@ -112,7 +122,7 @@ class HeadStage:
 
     def save(self, model: nn.Module, folder: Path, training: dict[str, Any]) -> None:
         """Write the whole agent: tokenizer, world model and head."""
-        data = {"batch_size": self.batch_size, "pursuit": asdict(self.pursuit)}
+        data = {**asdict(self.settings), "pursuit": asdict(self.pursuit)}
         config = {
             **self.base,
             "parts": {**self.base["parts"], "head": self.config.to_dict()},

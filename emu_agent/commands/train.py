@@ -1,0 +1,28 @@
+"""`emu-agent train`: one stage of an experiment, from nothing or from where it was stopped."""
+
+from pathlib import Path
+
+import torch
+from omegaconf import DictConfig, OmegaConf
+
+from emu_agent.config import build
+from emu_agent.errors import ConfigError
+from emu_agent.provenance import provenance
+from emu_agent.run_folder import RunFolder, write_json
+from emu_agent.training.loop import LoopConfig, train
+
+
+def main(cfg: DictConfig) -> int:
+    """Train, store the figures, say where the checkpoint is."""
+    if cfg.device.startswith("cuda") and not torch.cuda.is_available():
+        raise ConfigError(f"device={cfg.device}, but there is no CUDA GPU here; use device=cpu")
+    torch.set_num_threads(cfg.threads)
+    config = OmegaConf.to_container(cfg, resolve=True)
+    folder = RunFolder.open(Path(cfg.output), config, may_differ=("threads", "device"))
+    loop = LoopConfig(**OmegaConf.to_container(cfg.stage.loop, resolve=True), device=cfg.device)
+    figures = train(build(cfg.stage.make), loop, folder.path)
+    write_json(folder.path / "result.json", {"validation": figures, "config": config, **provenance()})
+    for name, value in figures.items():
+        print(f"{name:>28}  {value:.4g}")
+    print(f"checkpoint: {folder.path / 'checkpoint'}")
+    return 0

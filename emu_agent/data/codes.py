@@ -1,0 +1,43 @@
+"""The frames of one camera as codes, made once per image tokenizer and kept beside the frames."""
+
+import hashlib
+from pathlib import Path
+
+import numpy as np
+import torch
+from jaxtyping import Int32, Int64
+from torch import Tensor
+from tqdm import tqdm
+
+from emu_agent.data.frames import Frames
+from emu_agent.run_folder import replacing
+from emu_agent.tokens.image import ImageTokenizer
+
+BATCH = 64
+
+
+def load_codes(
+    frames: Frames, camera: str, tokenizer: ImageTokenizer, weights: Path
+) -> Int64[Tensor, "frames rows cols"]:
+    """Codes of every frame of a camera, from the cache or freshly made.
+
+    Args:
+        frames: of a dataset.
+        camera: whose pictures are encoded.
+        tokenizer: what encodes them.
+        weights: the file with the tokenizer's weights; its content is the key of the cache.
+    """
+    key = hashlib.sha256(weights.read_bytes()).hexdigest()[:12]
+    path = frames.cache / f"codes-{camera}-{key}.npy"
+    if not path.exists():
+        codes = _encode(frames, camera, tokenizer)
+        with replacing(path) as part, part.open("wb") as stream:
+            np.save(stream, codes)
+    return torch.from_numpy(np.load(path).astype(np.int64))
+
+
+def _encode(frames: Frames, camera: str, tokenizer: ImageTokenizer) -> Int32[np.ndarray, "frames rows cols"]:
+    pictures = frames.images[camera]
+    starts = tqdm(range(0, len(frames), BATCH), "encoding frames", unit="batch")
+    made = [tokenizer.encode(torch.from_numpy(pictures[start : start + BATCH])).numpy() for start in starts]
+    return np.concatenate(made).astype(np.int32)

@@ -1,0 +1,172 @@
+"""The frames of a LeRobotDataset as memory-mapped arrays: what training reads thousands of times per minute.
+
+Pictures are decoded once, in order, into `<dataset>.cache/`; after that a frame costs a copy instead of a
+PNG.
+"""
+
+import hashlib
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from jaxtyping import Float32, Int64, UInt8
+from tqdm import tqdm
+
+from emu_agent.data.lerobot_writer import EXECUTED, read_side_file
+from emu_agent.data.segments import Segment, segments_of_gripper, segments_of_steps
+from emu_agent.errors import DatasetError
+from emu_agent.run_folder import replacing, write_json
+
+IMAGES = "observation.images."
+
+
+@dataclass(frozen=True, kw_only=True)
+class Frames:
+    """Every frame of a dataset, in order of its episodes."""
+
+    images: dict[str, UInt8[np.ndarray, "frames height width 3"]]
+    proprio: Float32[np.ndarray, "frames proprio_dim"]
+    actions: Float32[np.ndarray, "frames action_dim"]
+    executed: Float32[np.ndarray, "frames action_dim"]
+    starts: Int64[np.ndarray, " episodes"]
+    """First frame of each episode."""
+    instructions: tuple[str, ...]
+    """Instruction of each episode."""
+    segments: tuple[tuple[Segment, ...], ...]
+    """Segments of each episode, in frames counted from its start."""
+    fingerprint: dict[str, Any]
+    cache: Path
+    """Folder for what is derived from these frames."""
+
+    def __len__(self) -> int:
+        return len(self.proprio)
+
+    @property
+    def num_episodes(self) -> int:
+        """Number of episodes."""
+        return len(self.starts)
+
+    def span(self, episode: int) -> range:
+        """Frames of one episode."""
+        end = self.starts[episode + 1] if episode + 1 < self.num_episodes else len(self)
+        return range(int(self.starts[episode]), int(end))
+
+    def split(self, held_out: float) -> tuple[range, range]:
+        """Episodes for training and the last fraction `held_out`, which training never sees.
+
+        Raises:
+            DatasetError: one side would be empty.
+        """
+        kept = self.num_episodes - round(self.num_episodes * held_out)
+        if not 0 < kept < self.num_episodes:
+            raise DatasetError(
+                f"{self.num_episodes} episodes cannot be split with held_out={held_out}; collect more"
+            )
+        return range(kept), range(kept, self.num_episodes)
+
+
+def load_frames(root: Path, cameras: Sequence[str]) -> Frames:
+    """Open the dataset at `root`, decoding its pictures on first use.
+
+    Raises:
+        DatasetError: no dataset there, a camera is missing (the message names those present), or it is not
+            readable.
+    """
+    info_file = root / "meta" / "info.json"
+    if not info_file.exists():
+        raise DatasetError(f"no LeRobotDataset v3 at {root}; `emu-agent collect output={root}` makes one")
+    info = json.loads(info_file.read_text())
+    present = sorted(key.removeprefix(IMAGES) for key in info["features"] if key.startswith(IMAGES))
+    if missing := sorted(set(cameras) - set(present)):
+        raise DatasetError(f"{root} has no camera {missing[0]!r}; its cameras are {present}")
+    key = hashlib.sha256(json.dumps([info, read_side_file(root), sorted(cameras)]).encode()).hexdigest()[:12]
+    cache = root.with_name(root.name + ".cache") / key
+    if not (cache / "frames.json").exists():
+        _fill(root, cache, tuple(cameras))
+    return _open(cache, tuple(cameras))
+
+
+def _fill(root: Path, cache: Path, cameras: tuple[str, ...]) -> None:
+    from lerobot.datasets.lerobot_dataset import LeRobotDataset
+
+    dataset = LeRobotDataset(f"emu-agent/{root.name}", root=root)
+    cache.mkdir(parents=True, exist_ok=True)
+    for camera in cameras:
+        _fill_pictures(dataset, camera, cache)
+    table = dataset.hf_dataset.with_format("numpy")
+    columns = {"proprio": "observation.state", "actions": "action"}
+    columns["executed"] = EXECUTED if EXECUTED in table.column_names else "action"
+    for name, column in columns.items():
+        _save(cache / f"{name}.npy", np.stack(table[column][:]).astype(np.float32))
+    episodes = np.asarray(table["episode_index"][:])
+    starts = np.flatnonzero(np.diff(episodes, prepend=-1))
+    task_names = {int(row.task_index): str(task) for task, row in dataset.meta.tasks.iterrows()}
+    tasks = [task_names[int(i)] for i in table["task_index"][:]]
+    ends = [*starts[1:], len(episodes)]
+    segments = [
+        _segments(dataset, table, int(a), int(b), tasks[int(a)]) for a, b in zip(starts, ends, strict=True)
+    ]
+    write_json(
+        cache / "frames.json",
+        {
+            "starts": starts.tolist(),
+            "instructions": [tasks[int(start)] for start in starts],
+            "segments": [[[s.start, s.end, s.text, s.completed] for s in episode] for episode in segments],
+            "fingerprint": read_side_file(root).get("fingerprint", {}),
+        },
+    )
+
+
+def _fill_pictures(dataset: Any, camera: str, cache: Path) -> None:
+    height, width, channels = dataset.meta.features[IMAGES + camera]["shape"]
+    total = len(dataset)
+    with replacing(cache / f"{camera}.npy") as part:
+        pictures = np.lib.format.open_memmap(part, "w+", np.uint8, (total, height, width, channels))
+        if dataset.meta.features[IMAGES + camera]["dtype"] == "image":
+            column = dataset.hf_dataset.with_format(None).select_columns([IMAGES + camera])
+            frames = (np.asarray(row[IMAGES + camera]) for row in column)
+        else:  # videos are decoded by lerobot, as float pictures with channels first
+            frames = (
+                (dataset[i][IMAGES + camera].numpy().transpose(1, 2, 0) * 255).round() for i in range(total)
+            )
+        for i, frame in enumerate(tqdm(frames, f"decoding {camera}", total, unit="frame")):
+            pictures[i] = frame
+        pictures.flush()
+
+
+def _segments(dataset: Any, table: Any, start: int, end: int, task: str) -> list[Segment]:
+    """Segments from the language rows, or from the gripper where there are none."""
+    rows = []
+    if "language_persistent" in table.column_names:
+        rows = dataset.hf_dataset.with_format(None)[start]["language_persistent"] or []
+    changes = sorted((row["timestamp"], row["content"]) for row in rows if row["style"] == "subtask")
+    if not changes:
+        return segments_of_gripper(np.stack(table["action"][start:end])[:, -1], task)
+    fps = dataset.meta.fps
+    first = [round(time * fps) for time, _ in changes]
+    texts = [text for _, text in changes]
+    last = np.searchsorted(first, np.arange(end - start), side="right") - 1
+    return segments_of_steps([texts[i] for i in last])
+
+
+def _open(cache: Path, cameras: tuple[str, ...]) -> Frames:
+    meta = json.loads((cache / "frames.json").read_text())
+    return Frames(
+        images={camera: np.load(cache / f"{camera}.npy", mmap_mode="r") for camera in cameras},
+        proprio=np.load(cache / "proprio.npy"),
+        actions=np.load(cache / "actions.npy"),
+        executed=np.load(cache / "executed.npy"),
+        starts=np.array(meta["starts"], dtype=np.int64),
+        instructions=tuple(meta["instructions"]),
+        segments=tuple(tuple(Segment(*row) for row in episode) for episode in meta["segments"]),
+        fingerprint=meta["fingerprint"],
+        cache=cache,
+    )
+
+
+def _save(path: Path, array: np.ndarray) -> None:
+    with replacing(path) as part, part.open("wb") as stream:
+        np.save(stream, array)

@@ -1,0 +1,125 @@
+"""Demonstrations as a LeRobotDataset v3, written with lerobot, step instructions in its language rows."""
+
+import json
+import shutil
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from emu_agent.data.demonstration import Demonstration
+from emu_agent.run_folder import write_json
+
+SIDE_FILE = "emu_agent.json"
+"""Beside lerobot's files: fingerprint, seeds and outcomes, which lerobot has no place for."""
+
+EXECUTED = "action.executed"
+"""Feature with the disturbed action that was carried out; `action` is the expert's label."""
+
+
+def write_dataset(
+    demonstrations: Iterable[Demonstration],
+    root: Path,
+    *,
+    fps: int,
+    fingerprint: dict[str, Any],
+    collection: dict[str, Any],
+) -> None:
+    """Write the dataset beside its final place and move it there when it is complete.
+
+    Args:
+        demonstrations: in the order of the dataset's episodes.
+        root: the dataset's folder; must not exist.
+        fps: control frequency [Hz].
+        fingerprint: of the environment.
+        collection: how the demonstrations were made.
+    """
+    from lerobot.datasets.lerobot_dataset import LeRobotDataset
+
+    part = root.with_name(root.name + ".part")
+    shutil.rmtree(part, ignore_errors=True)
+    dataset, episodes, steps = None, [], []
+    for demonstration in demonstrations:
+        if dataset is None:
+            dataset = LeRobotDataset.create(
+                f"emu-agent/{root.name}", fps=fps, features=_features(demonstration), root=part,
+                use_videos=False, robot_type=str(fingerprint.get("robot", "")),
+            )  # fmt: skip
+        for t in range(len(demonstration)):
+            dataset.add_frame(_frame(demonstration, t))
+        dataset.save_episode()
+        episodes.append(
+            {"seed": demonstration.seed, "success": demonstration.success, "steps": len(demonstration)}
+        )
+        steps.append(demonstration.step_changes())
+    if dataset is None:
+        raise ValueError("no demonstration to write")
+    dataset.finalize()
+    _write_step_instructions(part, steps, fps)
+    write_json(
+        part / SIDE_FILE,
+        {"fingerprint": fingerprint, "collection": collection, "episodes": episodes},
+    )
+    part.replace(root)
+
+
+def read_side_file(root: Path) -> dict[str, Any]:
+    """Return what `SIDE_FILE` holds, or an empty dictionary for a dataset that others have made."""
+    path = root / SIDE_FILE
+    return json.loads(path.read_text()) if path.exists() else {}
+
+
+def _features(demonstration: Demonstration) -> dict[str, dict[str, Any]]:
+    def vector(size: int) -> dict[str, Any]:
+        return {"dtype": "float32", "shape": (size,), "names": None}
+
+    pictures = {
+        f"observation.images.{name}": {
+            "dtype": "image",
+            "shape": frames.shape[1:],
+            "names": ["height", "width", "channels"],
+        }
+        for name, frames in demonstration.images.items()
+    }
+    action = vector(demonstration.actions.shape[1])
+    return {
+        **pictures,
+        "observation.state": vector(demonstration.proprio.shape[1]),
+        "action": action,
+        EXECUTED: action,
+    }
+
+
+def _frame(demonstration: Demonstration, t: int) -> dict[str, Any]:
+    pictures = {f"observation.images.{name}": frames[t] for name, frames in demonstration.images.items()}
+    return {
+        **pictures,
+        "observation.state": demonstration.proprio[t],
+        "action": demonstration.actions[t],
+        EXECUTED: demonstration.executed[t],
+        "task": demonstration.instruction,
+    }
+
+
+def _write_step_instructions(root: Path, steps: list[list[tuple[int, str]]], fps: int) -> None:
+    """Add the steps as persistent `subtask` rows, lerobot 0.6's standard for language beside the task."""
+    from lerobot.annotations.steerable_pipeline.executor import Executor
+    from lerobot.annotations.steerable_pipeline.reader import iter_episodes, snap_to_frame
+    from lerobot.annotations.steerable_pipeline.staging import EpisodeStaging
+    from lerobot.annotations.steerable_pipeline.writer import LanguageColumnsWriter
+
+    staging = root / ".steps"
+    records = list(iter_episodes(root))
+    for record in records:
+        rows = [
+            {
+                "role": "assistant", "style": "subtask", "content": text, "camera": None, "tool_calls": None,
+                "timestamp": snap_to_frame(float(np.float32(t / fps)), record.frame_timestamps),
+            }
+            for t, text in steps[record.episode_index]
+        ]  # fmt: skip
+        EpisodeStaging(staging, record.episode_index).write("plan", rows)
+    LanguageColumnsWriter().write_all(records, staging, root)
+    Executor._ensure_annotation_metadata_in_info(root)
+    shutil.rmtree(staging)

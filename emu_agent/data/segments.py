@@ -1,0 +1,57 @@
+"""Segments of an episode: one step instruction each, and the keyframe in which it is done."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from jaxtyping import Float
+
+FALLBACK_HORIZON = 20
+"""Longest segment of an episode without step instructions [frames]."""
+
+
+@dataclass(frozen=True)
+class Segment:
+    """Frames `start` up to, not including, `end` of an episode, in which one step is pursued."""
+
+    start: int
+    end: int
+    text: str
+    completed: bool
+    """False where a mistake broke the step off: the frame at the end does not show what the step aims at."""
+
+    def keyframe(self, length: int) -> int:
+        """Frame in which the step is done: the first frame of what follows, or the episode's last."""
+        return min(self.end, length - 1)
+
+
+def segments_of_steps(steps: Sequence[str]) -> list[Segment]:
+    """Split an episode where its step instruction changes.
+
+    A step is completed when what follows is new or further along: steps are ordered by their first
+    appearance, so going back to an earlier one means that the step was broken off. The episode's last step
+    counts as completed.
+    """
+    order = {text: rank for rank, text in enumerate(dict.fromkeys(steps))}
+    starts = [t for t in range(len(steps)) if t == 0 or steps[t] != steps[t - 1]]
+    ends = [*starts[1:], len(steps)]
+    return [
+        Segment(
+            start, end, steps[start], completed=end == len(steps) or order[steps[end]] > order[steps[start]]
+        )
+        for start, end in zip(starts, ends, strict=True)
+    ]
+
+
+def segments_of_gripper(
+    gripper: Float[np.ndarray, " time"], instruction: str, horizon: int = FALLBACK_HORIZON
+) -> list[Segment]:
+    """Split an episode without step instructions where the gripper command turns, and at a fixed horizon."""
+    closed = gripper > 0
+    cuts, start = [], 0
+    for t in range(1, len(closed)):
+        if closed[t] != closed[t - 1] or t - start >= horizon:
+            cuts.append(t)
+            start = t
+    starts, ends = [0, *cuts], [*cuts, len(closed)]
+    return [Segment(start, end, instruction, completed=True) for start, end in zip(starts, ends, strict=True)]

@@ -1,0 +1,318 @@
+"""The imagination engine: an observation in, step instructions and keyframes out.
+
+One prefill reads the prompt (instruction and current frame); everything that is imagined continues copies of
+its cache.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Self
+
+import torch
+from jaxtyping import Float, Int64, UInt8
+from torch import Tensor
+
+from emu_agent.decoding.autoregressive import decode_image, decode_text, pad_left
+from emu_agent.decoding.grammar import ImageBlock, size_characters
+from emu_agent.decoding.sampling import GREEDY, SamplingConfig
+from emu_agent.errors import CheckpointError, ConfigError, lookup
+from emu_agent.observation import Observation
+from emu_agent.tokens.action import ActionBins
+from emu_agent.tokens.image import ImageTokenizer, ImageTokenizerConfig
+from emu_agent.tokens.sequence import ImageGrid, SequenceFormat
+from emu_agent.tokens.text import BytePairTokenizer
+from emu_agent.tokens.vocabulary import Vocabulary
+from emu_agent.world_model.cache import KVCache
+from emu_agent.world_model.checkpoint import load_state, load_world_model, read_config, read_part
+from emu_agent.world_model.transformer import WorldModel
+
+VARIED = SamplingConfig(temperature=1.0, top_p=0.95)
+
+TEXT_FILE = "tokenizer.json"
+"""The text tokenizer of a checkpoint."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ImaginationConfig:
+    """How to imagine, when a caller does not say otherwise."""
+
+    text: SamplingConfig = GREEDY
+    """How step instructions are chosen."""
+    image: SamplingConfig = GREEDY
+    """How the codes of keyframes are chosen for a single candidate."""
+    candidate_image: SamplingConfig = VARIED
+    """How they are chosen when there are several candidates, which should differ."""
+    guidance_scale: float | None = None
+    """Strength of classifier-free guidance on keyframes; None does without the second set of rows."""
+    max_text_tokens: int = 32
+    """Longest step instruction [tokens]."""
+
+
+@dataclass(frozen=True)
+class Context:
+    """What the model makes of an observation, ready to be continued; never changed by imagining."""
+
+    cache: KVCache
+    """Rows of the observation; with guidance, their unconditional twins follow."""
+    codes: Int64[Tensor, "batch rows cols"]
+    """Codes of the current frame."""
+    features: Float[Tensor, "batch codes hidden_size"]
+    """Hidden states at the visual tokens of the current frame."""
+
+
+@dataclass(frozen=True)
+class Imagination:
+    """Imagined futures: candidates of one or more steps, each an instruction and a keyframe."""
+
+    text: tuple[tuple[tuple[str, ...], ...], ...]
+    """Step instructions by row, candidate and step."""
+    codes: Int64[Tensor, "batch candidates steps rows cols"]
+    """Codes of the keyframes."""
+    text_log_prob: Float[Tensor, "batch candidates steps"]
+    """Mean log-probability of the tokens of a step instruction."""
+    image_log_prob: Float[Tensor, "batch candidates steps"]
+    """Mean log-probability of the codes of a keyframe: how sure the model is of it."""
+    features: Float[Tensor, "batch candidates tokens hidden_size"]
+    """Mean hidden state of the first step's text, then the hidden states at the codes of its keyframe."""
+
+    def pixels(self, tokenizer: ImageTokenizer) -> UInt8[Tensor, "batch candidates steps height width 3"]:
+        """Decode the keyframes."""
+        images = tokenizer.decode(self.codes.flatten(0, 2))
+        return images.unflatten(0, self.codes.shape[:3])
+
+
+class ImaginationEngine:
+    """Image tokenizer, text tokenizer and world model, put together to imagine.
+
+    Args:
+        image_tokenizer: pictures to codes and back.
+        sequence_format: the grammar, with vocabulary and text tokenizer.
+        world_model: the transformer.
+        action_bins: how actions become tokens; needed by `simulate` only.
+        config: defaults of imagining.
+
+    Raises:
+        ConfigError: the parts do not fit together.
+    """
+
+    def __init__(
+        self,
+        image_tokenizer: ImageTokenizer,
+        sequence_format: SequenceFormat,
+        world_model: WorldModel,
+        action_bins: ActionBins | None = None,
+        config: ImaginationConfig | None = None,
+    ) -> None:
+        vocabulary = sequence_format.vocabulary
+        sizes = (
+            (vocabulary.size, world_model.config.vocab_size),
+            (len(vocabulary.visual), image_tokenizer.num_codes),
+        )
+        for what, (mine, theirs) in zip(("ids (world model)", "codes (image tokenizer)"), sizes, strict=True):
+            if mine != theirs:
+                raise ConfigError(f"the vocabulary has {mine} {what}, but the model has {theirs}")
+        self.image_tokenizer = image_tokenizer.eval()
+        self.sequence_format = sequence_format
+        self.world_model = world_model.eval()
+        self.action_bins = action_bins
+        self.config = config or ImaginationConfig()
+        self._characters = size_characters(sequence_format.text_tokenizer)
+
+    @classmethod
+    def from_pretrained(
+        cls, folder: Path | str | None = None, config: ImaginationConfig | None = None
+    ) -> Self:
+        """Load an agent checkpoint; without a folder the one inside the package.
+
+        Raises:
+            CheckpointError: the folder is not such a checkpoint, is damaged, or its parts do not fit
+                together.
+        """
+        folder = bundled_checkpoint() if folder is None else Path(folder)
+        values, tensors = read_part(folder, "image_tokenizer")
+        image_tokenizer = ImageTokenizer(ImageTokenizerConfig.from_dict(values))
+        load_state(image_tokenizer, tensors, folder)
+        meta = read_config(folder)
+        vocabulary = Vocabulary.from_dict(meta["vocabulary"])
+        sequence_format = SequenceFormat(vocabulary, BytePairTokenizer.load(folder / TEXT_FILE))
+        world_model = load_world_model(folder, vocab_size=vocabulary.size)
+        bins = ActionBins.from_dict(meta["action_bins"]) if "action_bins" in meta else None
+        return cls(image_tokenizer, sequence_format, world_model, bins, config)
+
+    @property
+    def device(self) -> torch.device:
+        """Where the world model lives."""
+        return self.world_model.model.embed_tokens.weight.device
+
+    @torch.no_grad()
+    def observe(self, observation: Observation, camera: str) -> Context:
+        """Read an observation: one prefill, to be continued as often as one likes.
+
+        Raises:
+            UnknownNameError: the observation has no such camera.
+        """
+        images = lookup("camera", camera, observation.images)
+        codes = self.image_tokenizer.encode(images.to(self.device))
+        return self.context(codes, observation.instruction)
+
+    @torch.no_grad()
+    def context(self, codes: Int64[Tensor, "batch rows cols"], instructions: Sequence[str]) -> Context:
+        """Read frames that are already codes."""
+        grids = list(codes.cpu())
+        prompts = [
+            self.sequence_format.imagine_prompt(t, c) for t, c in zip(instructions, grids, strict=True)
+        ]
+        if self.config.guidance_scale is not None:
+            prompts += [self.sequence_format.unconditional_prompt(grid) for grid in grids]
+        cache, hidden, length = self._prefill(prompts)
+        features = hidden[: len(codes)].gather(1, self._visual_index(prompts[: len(codes)], length, hidden))
+        return Context(cache, codes, features)
+
+    @torch.no_grad()
+    def imagine(
+        self,
+        observation: Observation | Context,
+        *,
+        camera: str = "agentview",
+        steps: int = 1,
+        candidates: int = 1,
+        seed: int = 0,
+        generator: torch.Generator | None = None,
+    ) -> Imagination:
+        """Imagine `steps` step instructions with their keyframes, `candidates` times.
+
+        Args:
+            observation: what is seen, or the context that `observe` has made of it.
+            camera: third-person camera to imagine; not used with a context.
+            steps: how many steps to imagine, one after the other.
+            candidates: how many futures per row.
+            seed: the same seed gives the same imagination; not used with a generator.
+            generator: source of randomness.
+
+        Raises:
+            ConfigError: `steps` or `candidates` is below 1, or the sequence outgrows the model's positions.
+        """
+        if steps < 1 or candidates < 1:
+            raise ConfigError(f"steps={steps} and candidates={candidates} must be at least 1")
+        context = observation if isinstance(observation, Context) else self.observe(observation, camera)
+        generator = generator or torch.Generator(self.device).manual_seed(seed)
+        block = self._block(context.codes)
+        room = steps * (self.config.max_text_tokens + 2 + block.grid.block_length)
+        cache = context.cache.fork(candidates, context.cache.length + room)
+        made = [self._step(cache, block, candidates, generator) for _ in range(steps)]
+        batch = len(context.codes)
+        texts = [[self.sequence_format.text_tokenizer.decode(row) for row in text.rows()] for text, _ in made]
+        first_text, first_frame = made[0]
+        features = torch.cat([first_text.hidden[:, None], first_frame.hidden], dim=1)
+
+        def grouped(values: list[Tensor]) -> Tensor:
+            return torch.stack(values, dim=1).unflatten(0, (batch, candidates))
+
+        return Imagination(
+            text=tuple(
+                tuple(tuple(texts[k][b * candidates + c] for k in range(steps)) for c in range(candidates))
+                for b in range(batch)
+            ),
+            codes=grouped([frame.codes for _, frame in made]),
+            text_log_prob=grouped([text.log_prob for text, _ in made]),
+            image_log_prob=grouped([frame.log_prob for _, frame in made]),
+            features=features.unflatten(0, (batch, candidates)),
+        )
+
+    @torch.no_grad()
+    def features_of(
+        self,
+        codes: Int64[Tensor, "batch rows cols"],
+        instructions: Sequence[str],
+        texts: Sequence[str],
+        keyframes: Int64[Tensor, "batch rows cols"],
+    ) -> Float[Tensor, "batch tokens hidden_size"]:
+        """What `Imagination.features` would be, had the model imagined these steps and keyframes."""
+        rows, prompts, answers = zip(codes, instructions, texts, keyframes, strict=True), [], []
+        for now, instruction, text, keyframe in rows:
+            prompts.append(self.sequence_format.imagine_prompt(instruction, now.cpu()))
+            answers.append(self.sequence_format.imagine_answer([(text, keyframe.cpu())])[:-2])
+        sequences = [prompt + answer for prompt, answer in zip(prompts, answers, strict=True)]
+        _, hidden, length = self._prefill(sequences)
+        visual = torch.stack([
+            self.sequence_format.visual_positions(answer)[0].flatten() + length - len(answer)
+            for answer in answers
+        ]).to(hidden.device)  # fmt: skip
+        features = hidden.gather(1, visual[..., None].expand(-1, -1, hidden.shape[-1]))
+        words = []
+        for row, answer in enumerate(answers):
+            first = length - len(answer) + 1  # behind BOC
+            count = answer.index(self.sequence_format.vocabulary.eoc) - 1
+            words.append(hidden[row, first : first + count].mean(dim=0))
+        return torch.cat([torch.stack(words)[:, None], features], dim=1)
+
+    @torch.no_grad()
+    def simulate(
+        self, codes: Int64[Tensor, "batch rows cols"], actions: Float[Tensor, "batch time action_dim"]
+    ) -> tuple[Int64[Tensor, "batch rows cols"], Float[Tensor, " batch"]]:
+        """Predict the frame after a chunk of actions: the world model as a simulator.
+
+        Returns:
+            Codes of the later frame, and their mean log-probability.
+
+        Raises:
+            CheckpointError: the model was not trained on actions.
+        """
+        if self.action_bins is None:
+            raise CheckpointError(
+                "this checkpoint has no action bins; train stage=world_model on a dataset with actions"
+            )
+        bins = self.action_bins.encode(actions.cpu())
+        pairs = zip(codes.cpu(), bins, strict=True)
+        prompts = [self.sequence_format.simulate_prompt(grid, chunk) for grid, chunk in pairs]
+        block = self._block(codes)
+        cache, _, _ = self._prefill(prompts, block.grid.block_length)
+        frame = decode_image(self.world_model, cache, block, self.config.image)
+        return frame.codes, frame.log_prob
+
+    def _step(self, cache: KVCache, block: ImageBlock, candidates: int, generator: torch.Generator) -> Any:
+        guided = self.config.guidance_scale is not None
+        vocabulary = self.sequence_format.vocabulary
+        text = decode_text(
+            self.world_model, cache, vocabulary, self.config.text, generator,
+            max_tokens=self.config.max_text_tokens, guided=guided,
+        )  # fmt: skip
+        sampling = self.config.image if candidates == 1 else self.config.candidate_image
+        frame = decode_image(
+            self.world_model, cache, block, sampling, generator,
+            before=(vocabulary.eoc,), guidance_scale=self.config.guidance_scale,
+        )  # fmt: skip
+        return text, frame
+
+    def _prefill(self, prompts: list[list[int]], room: int = 0) -> tuple[KVCache, Tensor, int]:
+        ids, valid = pad_left(prompts, self.sequence_format.vocabulary.pad, self.device)
+        length = ids.shape[1]
+        cache, hidden = self.world_model.prefill(ids, valid, max_length=length + room)
+        return cache, hidden, length
+
+    def _visual_index(self, prompts: list[list[int]], length: int, hidden: Tensor) -> Tensor:
+        """Where the codes of each prompt's picture stand after padding, as an index for `gather`."""
+        rows = [
+            self.sequence_format.visual_positions(prompt)[0].flatten() + length - len(prompt)
+            for prompt in prompts
+        ]
+        return torch.stack(rows).to(hidden.device)[..., None].expand(-1, -1, hidden.shape[-1])
+
+    def _block(self, codes: Tensor) -> ImageBlock:
+        grid = ImageGrid(*codes.shape[-2:])
+        return ImageBlock.build(grid, self.sequence_format.vocabulary, self._characters)
+
+
+def bundled_checkpoint() -> Path:
+    """Folder of the checkpoint inside the package.
+
+    Raises:
+        CheckpointError: this installation has none.
+    """
+    folder = Path(__file__).parent / "checkpoints" / "lift_nano"
+    if not folder.is_dir():
+        raise CheckpointError(
+            "this installation has no bundled checkpoint; give checkpoint=FOLDER, or train one: docs/train.md"
+        )
+    return folder

@@ -1,0 +1,1 @@
+"""Training: one plain loop, and a stage for each part of the model."""

@@ -1,0 +1,168 @@
+"""The training loop: the same for every stage, on a CPU or a GPU.
+
+Nothing random survives an update: batch, dropout and noise of update n are drawn from (seed, n). So a run
+that was killed and resumed ends with the weights of one that was not.
+"""
+
+import math
+import time
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+from tqdm import tqdm
+
+from emu_agent.errors import TrainingDivergedError
+from emu_agent.training.log import TrainingLog
+from emu_agent.training.stage import Stage
+from emu_agent.training.state import TrainingState
+
+
+@dataclass(frozen=True, kw_only=True)
+class LoopConfig:
+    """How long, how fast and how carefully to train."""
+
+    updates: int
+    """Optimiser updates in all."""
+    lr: float = 1e-3
+    """Highest learning rate."""
+    final_lr: float = 0.02
+    """Learning rate at the end, as a fraction of the highest."""
+    warmup: int = 100
+    """Updates over which the learning rate rises."""
+    weight_decay: float = 0.05
+    """AdamW's decay, for matrices only."""
+    betas: tuple[float, float] = (0.9, 0.95)
+    """AdamW's averaging factors."""
+    clip_norm: float = 1.0
+    """Gradients are scaled down to this norm."""
+    average: float = 0.998
+    """Decay of the moving average of the weights; the average is what is validated and saved."""
+    log_every: int = 20
+    """Updates between two rows of metrics."""
+    validate_every: int = 500
+    """Updates between validations; pictures and a checkpoint are written with each."""
+    save_every: int = 200
+    """Updates between two saved states."""
+    seed: int = 0
+    """Seed of everything."""
+    device: str = "cpu"
+    """Where to train; on "cuda" matrices are multiplied in bfloat16."""
+
+
+def train(stage: Stage, config: LoopConfig, folder: Path) -> dict[str, float]:
+    """Train a stage in `folder`, going on from the state that is there, and return the last validation.
+
+    Raises:
+        TrainingDivergedError: the loss is no longer a finite number; the last good state and checkpoint are
+            kept.
+    """
+    torch.manual_seed(config.seed)
+    state = _new_state(stage, config)
+    state_file = folder / "state.safetensors"
+    if state_file.exists():
+        state.load(state_file)
+    log = TrainingLog(folder, purge_after=state.update)
+    figures: dict[str, float] = {}
+    with log, tqdm(total=config.updates, initial=state.update, unit="update", desc=folder.name) as bar:
+        while state.update < config.updates:
+            metrics = _update(stage, state, config)
+            bar.update()
+            if state.update % config.log_every == 0:
+                bar.set_postfix(loss=f"{metrics['loss']:.4f}")
+                log.write("train", state.update, metrics)
+            finished = state.update == config.updates
+            if finished or state.update % config.validate_every == 0:
+                figures = _validate(stage, state, config, folder)
+                log.write("validation", state.update, figures)
+            if finished or state.update % config.save_every == 0:
+                state.save(state_file)
+    return figures or _validate(stage, state, config, folder)
+
+
+def learning_rate(config: LoopConfig, update: int) -> float:
+    """Linear rise over `warmup`, then a cosine down to `final_lr` of the highest."""
+    if update < config.warmup:
+        return config.lr * (update + 1) / config.warmup
+    progress = (update - config.warmup) / max(1, config.updates - config.warmup)
+    return config.lr * (config.final_lr + (1 - config.final_lr) * 0.5 * (1 + math.cos(math.pi * progress)))
+
+
+def _new_state(stage: Stage, config: LoopConfig) -> TrainingState:
+    model = stage.build().to(config.device).train()
+    matrices = [p for p in model.parameters() if p.requires_grad and p.ndim >= 2]
+    vectors = [p for p in model.parameters() if p.requires_grad and p.ndim < 2]
+    groups = [
+        {"params": matrices, "weight_decay": config.weight_decay},
+        {"params": vectors, "weight_decay": 0.0},
+    ]
+    optimizer = torch.optim.AdamW(groups, lr=config.lr, betas=tuple(config.betas))
+    average = AveragedModel(model, multi_avg_fn=get_ema_multi_avg_fn(config.average), use_buffers=True)
+    return TrainingState(model, average, optimizer)
+
+
+def _update(stage: Stage, state: TrainingState, config: LoopConfig) -> dict[str, float]:
+    started = time.perf_counter()
+    rate = learning_rate(config, state.update)
+    for group in state.optimizer.param_groups:
+        group["lr"] = rate
+    torch.manual_seed(config.seed * 1_000_003 + state.update)
+    with _precision(config.device):
+        result = stage.step(state.model, np.random.default_rng([config.seed, state.update]))
+    result.loss.backward()
+    norm = nn.utils.clip_grad_norm_(state.model.parameters(), config.clip_norm)
+    if not (torch.isfinite(result.loss) and torch.isfinite(norm)):
+        raise TrainingDivergedError(
+            f"update {state.update}: loss {result.loss.item()}, gradient norm {norm.item()}; the last good "
+            "state is kept. Lower lr or clip_norm and start again from it"
+        )
+    state.optimizer.step()
+    state.optimizer.zero_grad(set_to_none=True)
+    state.average.update_parameters(state.model)
+    state.update += 1
+    state.size += result.size
+    state.seconds += time.perf_counter() - started
+    speed = {f"{stage.unit}_per_second": state.size / state.seconds, "hours": state.seconds / 3600}
+    return {"loss": result.loss.item(), **result.metrics, "gradient_norm": norm.item(), "lr": rate, **speed}
+
+
+def _validate(stage: Stage, state: TrainingState, config: LoopConfig, folder: Path) -> dict[str, float]:
+    with _evaluating(state.average.module) as model, _fixed_seed(config.seed):
+        figures = stage.validate(model)
+        stage.show(model, folder / "samples", state.update)
+    training = {
+        "loop": asdict(config), "updates": state.update, "validation": figures,
+        "seconds": round(state.seconds, 1),
+        f"{stage.unit}_seen": state.size,
+        f"{stage.unit}_per_second": round(state.size / max(state.seconds, 1e-9), 1),
+    }  # fmt: skip
+    stage.save(state.average.module, folder / "checkpoint", training)
+    return figures
+
+
+@contextmanager
+def _evaluating(model: nn.Module) -> Iterator[nn.Module]:
+    model.eval()
+    try:
+        with torch.inference_mode():
+            yield model
+    finally:
+        model.train()
+
+
+@contextmanager
+def _fixed_seed(seed: int) -> Iterator[None]:
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        yield
+
+
+def _precision(device: str) -> AbstractContextManager[Any]:
+    """Matrices in bfloat16 on a GPU; on a CPU without bfloat16 units it would be a hundred times slower."""
+    return torch.autocast("cuda", torch.bfloat16) if device.startswith("cuda") else nullcontext()

@@ -1,0 +1,72 @@
+"""Everything that a training run needs to go on after a kill, in one safetensors file: never pickle."""
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor, nn
+from torch.optim.swa_utils import AveragedModel
+
+from emu_agent.errors import CheckpointError
+from emu_agent.run_folder import replacing
+
+
+@dataclass
+class TrainingState:
+    """Network, its moving average, the optimiser and the number of updates done."""
+
+    model: nn.Module
+    average: AveragedModel
+    optimizer: torch.optim.Optimizer
+    update: int = 0
+    seconds: float = 0.0
+    """Wall time spent in updates so far, over all runs."""
+    size: int = 0
+    """Tokens or pictures seen so far."""
+
+    def save(self, path: Path) -> None:
+        """Write the state whole or not at all."""
+        meta = {"update": self.update, "seconds": self.seconds, "size": self.size}
+        with replacing(path) as part:
+            save_file(self._tensors(), part, metadata={"training": json.dumps(meta)})
+
+    def load(self, path: Path) -> None:
+        """Continue from a file that `save` has written.
+
+        Raises:
+            CheckpointError: the file is broken, or of another network.
+        """
+        try:
+            with safe_open(path, "pt") as file:
+                meta = json.loads(file.metadata()["training"])
+                stored = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
+        except (SafetensorError, KeyError, TypeError) as error:
+            raise CheckpointError(
+                f"{path} is no training state ({error}); delete it to start afresh"
+            ) from error
+        self.model.load_state_dict(_part(stored, "model."))
+        self.average.load_state_dict(_part(stored, "average."))
+        self._load_optimizer(_part(stored, "optimizer."))
+        self.update, self.seconds, self.size = int(meta["update"]), float(meta["seconds"]), int(meta["size"])
+
+    def _tensors(self) -> dict[str, Tensor]:
+        tensors = {f"model.{key}": value for key, value in self.model.state_dict().items()}
+        tensors |= {f"average.{key}": value for key, value in self.average.state_dict().items()}
+        for index, slots in self.optimizer.state_dict()["state"].items():
+            tensors |= {f"optimizer.{index}.{name}": torch.as_tensor(value) for name, value in slots.items()}
+        return {key: value.detach().contiguous().clone() for key, value in tensors.items()}
+
+    def _load_optimizer(self, stored: dict[str, Tensor]) -> None:
+        slots: dict[int, dict[str, Tensor]] = {}
+        for key, value in stored.items():
+            index, name = key.split(".", 1)
+            slots.setdefault(int(index), {})[name] = value
+        groups = self.optimizer.state_dict()["param_groups"]
+        self.optimizer.load_state_dict({"state": slots, "param_groups": groups})
+
+
+def _part(tensors: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
+    return {key.removeprefix(prefix): value for key, value in tensors.items() if key.startswith(prefix)}

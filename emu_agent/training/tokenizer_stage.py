@@ -1,0 +1,148 @@
+"""Stage 1: the image tokenizer, trained to reconstruct the frames of a dataset.
+
+Pixel losses only: perceptual and adversarial losses need networks that nobody can download here. Pixels are
+weighted by how much they change over the dataset: a robot scene is mostly still, and what moves is what
+matters.
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import torch
+from jaxtyping import Float, UInt8
+from torch import Tensor, nn
+
+from emu_agent.data.frames import load_frames
+from emu_agent.errors import DatasetError
+from emu_agent.run_folder import replacing
+from emu_agent.scoring.pictures import psnr_from_mse
+from emu_agent.tokens.image import ImageTokenizer, ImageTokenizerConfig, to_images, to_pixels
+from emu_agent.training.stage import StepResult
+from emu_agent.world_model.checkpoint import write_checkpoint
+
+
+@dataclass(frozen=True, kw_only=True)
+class TokenizerStageConfig:
+    """What the tokenizer is trained on and how its losses are weighed."""
+
+    batch_size: int = 16
+    """Pictures per update."""
+    held_out: float = 0.1
+    """Fraction of the episodes, the last ones, that training never sees."""
+    motion_weight: float = 8.0
+    """Extra weight of the pixels that change most over the dataset, beside 1 for still ones."""
+    squared_weight: float = 2.0
+    """Weight of the squared error beside the absolute error."""
+    quantizer_weight: float = 0.25
+    """Weight of the quantiser's loss."""
+    entropy_weight: float = 0.1
+    """Weight of the entropy penalty, which keeps codes in use."""
+    validation_frames: int = 256
+    """Held-out frames that are scored."""
+
+
+class TokenizerStage:
+    """Trains an `ImageTokenizer` on one camera of a dataset.
+
+    Raises:
+        DatasetError: the pictures do not fit the model's downsampling.
+    """
+
+    unit = "pictures"
+
+    def __init__(self, model: dict[str, Any], dataset: str, camera: str, **settings: Any) -> None:
+        self.config = TokenizerStageConfig(**settings)
+        self.model_config = ImageTokenizerConfig.from_dict(model)
+        self.frames = load_frames(Path(dataset), [camera])
+        self.pictures = self.frames.images[camera]
+        self.camera = camera
+        height, width = self.pictures.shape[1:3]
+        if height % self.model_config.downsampling or width % self.model_config.downsampling:
+            raise DatasetError(
+                f"{dataset} has pictures of {height}x{width}; this tokenizer needs multiples of "
+                f"{self.model_config.downsampling}"
+            )
+        training, held_out = self.frames.split(self.config.held_out)
+        self.last_training_frame = self.frames.span(training[-1]).stop
+        first = self.frames.span(held_out[0]).start
+        count = min(self.config.validation_frames, len(self.frames) - first)
+        self.validation = np.linspace(first, len(self.frames) - 1, count).astype(int)
+        self.pixel_weight = _motion(self.pictures[: self.last_training_frame : 7], self.config.motion_weight)
+
+    def build(self) -> nn.Module:
+        """Return a new tokenizer."""
+        return ImageTokenizer(self.model_config)
+
+    def step(self, model: nn.Module, rng: np.random.Generator) -> StepResult:
+        """Reconstruct random training frames."""
+        chosen = np.sort(rng.integers(self.last_training_frame, size=self.config.batch_size))
+        pixels = to_pixels(torch.from_numpy(self.pictures[chosen])).to(next(model.parameters()).device)
+        output = model(pixels)
+        error = (output.reconstruction - pixels).float()
+        weight = self.pixel_weight.to(error.device)
+        absolute, squared = (error.abs() * weight).mean(), (error.square() * weight).mean()
+        loss = (
+            absolute
+            + self.config.squared_weight * squared
+            + self.config.quantizer_weight * output.quantizer_loss
+        )
+        metrics = {"absolute": absolute.item(), "quantizer": output.quantizer_loss.item()}
+        if output.entropy_loss is not None:
+            loss = loss + self.config.entropy_weight * output.entropy_loss
+            metrics["entropy"] = output.entropy_loss.item()
+        metrics["codes_in_batch"] = len(output.codes.unique())
+        return StepResult(loss, metrics, len(chosen))
+
+    def validate(self, model: nn.Module) -> dict[str, float]:
+        """Return PSNR [dB] on held-out frames and the fraction of codes that they use."""
+        truth, decoded, used = self._reconstruct(model, self.validation)
+        errors = np.square(decoded.astype(np.float32) - truth).mean(axis=(1, 2, 3))
+        values = [psnr_from_mse(float(error)) for error in errors]
+        return {
+            "psnr": float(np.mean(values)),
+            "psnr_worst": float(np.min(values)),
+            "codebook_use": len(used) / self.model_config.n_embed,
+        }
+
+    def show(self, model: nn.Module, folder: Path, update: int) -> None:
+        """Write held-out frames above their reconstructions."""
+        truth, decoded, _ = self._reconstruct(
+            model, self.validation[:: max(1, len(self.validation) // 8)][:8]
+        )
+        rows = np.concatenate([np.concatenate(list(truth), axis=1), np.concatenate(list(decoded), axis=1)])
+        with replacing(folder / f"{update:06d}.png") as part:
+            part.write_bytes(cv2.imencode(".png", rows[..., ::-1])[1].tobytes())
+
+    def save(self, model: nn.Module, folder: Path, training: dict[str, Any]) -> None:
+        """Write a checkpoint that holds the tokenizer alone."""
+        config = {
+            "parts": {"image_tokenizer": self.model_config.to_dict()},
+            "camera": self.camera,
+            "image_size": list(self.pictures.shape[1:3]),
+            "fingerprint": self.frames.fingerprint,
+            "training": {"tokenizer": training},
+        }
+        tensors = {f"image_tokenizer.{key}": value for key, value in model.state_dict().items()}
+        write_checkpoint(folder, config, tensors)
+
+    def _reconstruct(self, model: nn.Module, chosen: np.ndarray) -> tuple[np.ndarray, np.ndarray, set[int]]:
+        device = next(model.parameters()).device
+        truth, decoded, used = self.pictures[chosen], [], set()
+        for part in np.array_split(truth, max(1, len(truth) // 32)):
+            output = model(to_pixels(torch.from_numpy(part)).to(device))
+            decoded.append(to_images(output.reconstruction).cpu().numpy())
+            used |= set(output.codes.unique().tolist())
+        return truth, np.concatenate(decoded), used
+
+
+def _motion(
+    pictures: UInt8[np.ndarray, "frames height width 3"], weight: float
+) -> Float[Tensor, "1 1 height width"]:
+    """Weight of every pixel: 1 where nothing ever moves, up to 1 + `weight` where most does, 1 on average."""
+    spread = torch.from_numpy(pictures.astype(np.float32).std(axis=0).mean(axis=-1))
+    relative = spread / spread.max().clamp(min=1e-6)
+    raw = 1 + weight * relative
+    return (raw / raw.mean())[None, None]

@@ -1,0 +1,238 @@
+"""Stage 2: the world model, trained to imagine and to simulate.
+
+Imagine: instruction and frame to step instructions and keyframes. Simulate: frame and actions to a later
+    frame. There is a loss on the answers only; visual tokens weigh half, as in Emu3.5 (arXiv 2510.26583,
+    section 3).
+"""
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import cv2
+import numpy as np
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float, Int64
+from torch import Tensor, nn
+
+from emu_agent.data.codes import load_codes
+from emu_agent.data.frames import load_frames
+from emu_agent.data.plans import Plan, plans
+from emu_agent.imagination import TEXT_FILE, ImaginationEngine
+from emu_agent.run_folder import replacing
+from emu_agent.scoring.imagination import score_imagination, score_simulation
+from emu_agent.tokens.action import ActionBins
+from emu_agent.tokens.image import ImageTokenizer, ImageTokenizerConfig
+from emu_agent.tokens.prompts import ANSWER_CUE, TEMPLATES, UNCONDITIONAL
+from emu_agent.tokens.sequence import SequenceFormat, TokenSequence
+from emu_agent.tokens.text import BytePairTokenizer
+from emu_agent.tokens.vocabulary import Vocabulary
+from emu_agent.training.stage import StepResult
+from emu_agent.world_model.checkpoint import (
+    WEIGHTS_FILE,
+    load_state,
+    read_config,
+    read_part,
+    write_checkpoint,
+)
+from emu_agent.world_model.config import TransformerConfig
+from emu_agent.world_model.transformer import WorldModel
+
+SIZE_CHARACTERS = "0123456789*"
+
+
+@dataclass(frozen=True, kw_only=True)
+class WorldModelStageConfig:
+    """What the world model is trained on."""
+
+    batch_size: int = 32
+    """Sequences per update."""
+    held_out: float = 0.1
+    """Fraction of the episodes, the last ones, that training never sees."""
+    step_counts: tuple[float, ...] = (0.6, 0.1, 0.1)
+    """Share of the updates that imagine 1, 2, ... steps; the rest simulates."""
+    unconditional: float = 0.1
+    """Share of the imagine sequences without instruction, for classifier-free guidance."""
+    chunk: int = 8
+    """Actions in a simulate sequence."""
+    visual_weight: float = 0.5
+    """Loss weight of visual tokens."""
+    num_text: int = 512
+    """Largest size of the text vocabulary."""
+    num_action_bins: int = 64
+    """Bins per action component."""
+    validation_plans: int = 96
+    """Held-out frames from which is imagined in a validation."""
+
+
+class _Batch(NamedTuple):
+    ids: Int64[Tensor, "batch length"]
+    loss_weight: Float[Tensor, "batch length"]
+
+
+class WorldModelStage:
+    """Trains a `WorldModel` on the codes of one camera of a dataset.
+
+    Args:
+        model: fields of `TransformerConfig` without the vocabulary's size, which follows from the data.
+        tokenizer: checkpoint folder of stage 1.
+        dataset: folder of a LeRobotDataset.
+        camera: third-person camera that is imagined.
+        settings: fields of `WorldModelStageConfig`.
+    """
+
+    unit = "tokens"
+
+    def __init__(
+        self, model: dict[str, Any], tokenizer: str, dataset: str, camera: str, **settings: Any
+    ) -> None:
+        self.config = WorldModelStageConfig(**settings)
+        self.source, self.camera = Path(tokenizer), camera
+        values, tensors = read_part(self.source, "image_tokenizer")
+        self.image_tokenizer = ImageTokenizer(ImageTokenizerConfig.from_dict(values)).eval()
+        load_state(self.image_tokenizer, tensors, self.source)
+        self.frames = load_frames(Path(dataset), [camera])
+        self.codes = load_codes(self.frames, camera, self.image_tokenizer, self.source / WEIGHTS_FILE)
+        training, held_out = self.frames.split(self.config.held_out)
+        self.plans = plans(self.frames, training, len(self.config.step_counts))
+        held_out_plans = plans(self.frames, held_out, len(self.config.step_counts))
+        count = min(self.config.validation_plans, len(held_out_plans))
+        chosen = np.linspace(0, len(held_out_plans) - 1, count).astype(int)
+        self.validation = [held_out_plans[i] for i in chosen]
+        self.chunk_starts = self._chunk_starts(training)
+        self.validation_starts = self._chunk_starts(held_out)
+        dim = self.frames.executed.shape[1]
+        self.bins = ActionBins((-1.0,) * dim, (1.0,) * dim, self.config.num_action_bins)
+        text = BytePairTokenizer.train(self._corpus(), self.config.num_text)
+        codes = self.image_tokenizer.num_codes
+        self.vocabulary = Vocabulary.compact(text.num_text, codes, self.config.num_action_bins)
+        self.format = SequenceFormat(self.vocabulary, text)
+        self.model_config = TransformerConfig.from_dict({**model, "vocab_size": self.vocabulary.size})
+
+    def build(self) -> nn.Module:
+        """Return a new world model."""
+        return WorldModel(self.model_config)
+
+    def step(self, model: nn.Module, rng: np.random.Generator) -> StepResult:
+        """Next-token loss of a batch of one kind: imagining some number of steps, or simulating."""
+        shares = [*self.config.step_counts, 1.0 - sum(self.config.step_counts)]
+        kind = int(rng.choice(len(shares), p=shares))
+        batch = self._simulate_batch(rng) if kind == len(shares) - 1 else self._imagine_batch(rng, kind + 1)
+        batch = _Batch(*(tensor.to(next(model.parameters()).device) for tensor in batch))
+        losses, visual = token_losses(model, batch, self.vocabulary)
+        weight = batch.loss_weight[:, 1:][batch.loss_weight[:, 1:] > 0]
+        loss = (losses * weight).sum() / weight.sum()
+        name = "simulate" if kind == len(shares) - 1 else "imagine"
+        metrics = {f"{name}_visual": losses[visual].mean().item()}
+        if name == "imagine":
+            metrics["text"] = losses[~visual].mean().item()
+        return StepResult(loss, metrics, int(batch.ids.numel()))
+
+    def validate(self, model: nn.Module) -> dict[str, float]:
+        """Imagine and simulate from held-out frames and compare with what was recorded."""
+        engine = self._engine(model)
+        pictures = self.frames.images[self.camera]
+        figures = score_imagination(engine, self.frames, self.codes, self.validation, pictures)
+        starts = self.validation_starts[:: max(1, len(self.validation_starts) // 64)][:64]
+        return figures | score_simulation(
+            engine, self.frames, self.codes, starts, self.config.chunk, pictures
+        )
+
+    def show(self, model: nn.Module, folder: Path, update: int) -> None:
+        """Write held-out frames, their true and their imagined keyframes, one row each."""
+        chosen = self.validation[:: max(1, len(self.validation) // 8)][:8]
+        now = torch.tensor([plan.frame for plan in chosen])
+        instructions = [self.frames.instructions[plan.episode] for plan in chosen]
+        engine = self._engine(model)
+        imagined = engine.imagine(engine.context(self.codes[now], instructions))
+        pictures = self.frames.images[self.camera]
+        truth = pictures[[plan.steps[0].keyframe for plan in chosen]]
+        rows = [pictures[now.numpy()], truth, imagined.pixels(self.image_tokenizer)[:, 0, 0].numpy()]
+        sheet = np.concatenate([np.concatenate(list(row), axis=1) for row in rows])
+        with replacing(folder / f"{update:06d}.png") as part:
+            part.write_bytes(cv2.imencode(".png", sheet[..., ::-1])[1].tobytes())
+
+    def save(self, model: nn.Module, folder: Path, training: dict[str, Any]) -> None:
+        """Write a checkpoint that can imagine."""
+        base = read_config(self.source)
+        config = {
+            **base,
+            "parts": {**base["parts"], "world_model": self.model_config.to_dict()},
+            "vocabulary": self.vocabulary.to_dict(),
+            "action_bins": self.bins.to_dict(),
+            "training": {**base["training"], "world_model": {**training, "data": asdict(self.config)}},
+        }
+        tensors = {f"world_model.{key}": value for key, value in model.state_dict().items()}
+        tensors |= {
+            f"image_tokenizer.{key}": value for key, value in self.image_tokenizer.state_dict().items()
+        }
+        text = self.format.text_tokenizer
+        assert isinstance(text, BytePairTokenizer)
+        write_checkpoint(folder, config, tensors, {TEXT_FILE: text.to_json().encode()})
+
+    def _engine(self, model: nn.Module) -> ImaginationEngine:
+        assert isinstance(model, WorldModel)
+        return ImaginationEngine(self.image_tokenizer, self.format, model, self.bins)
+
+    def _corpus(self) -> list[str]:
+        """All texts that the model will read or write; sizes of pictures stay single characters."""
+        steps = {segment.text for episode in self.frames.segments for segment in episode}
+        tasks = set(self.frames.instructions)
+        vla, simulate = TEMPLATES["vla"].opening, TEMPLATES["simulate"].opening
+        prompts = [UNCONDITIONAL, ANSWER_CUE, simulate, *(vla + task for task in sorted(tasks))]
+        return [*prompts, *sorted(tasks), *sorted(steps), *SIZE_CHARACTERS]
+
+    def _chunk_starts(self, episodes: Sequence[int]) -> Int64[np.ndarray, " starts"]:
+        spans = (self.frames.span(episode) for episode in episodes)
+        return np.concatenate(
+            [np.arange(s.start, s.stop - self.config.chunk) for s in spans if len(s) > self.config.chunk]
+        )
+
+    def _imagine_batch(self, rng: np.random.Generator, num_steps: int) -> _Batch:
+        return self._padded([
+            self._imagine_sequence(
+                self.plans[int(i)], num_steps, unconditional=rng.random() < self.config.unconditional
+            )
+            for i in rng.integers(len(self.plans), size=self.config.batch_size)
+        ])  # fmt: skip
+
+    def _imagine_sequence(self, plan: Plan, num_steps: int, *, unconditional: bool) -> TokenSequence:
+        now, steps = self.codes[plan.frame], plan.steps[:num_steps]
+        instruction = self.frames.instructions[plan.episode]
+        if unconditional:
+            prompt = self.format.unconditional_prompt(now)
+        else:
+            prompt = self.format.imagine_prompt(instruction, now)
+        answer = self.format.imagine_answer([(step.text, self.codes[step.keyframe]) for step in steps])
+        if not (plan.ends and len(steps) == len(plan.steps)):
+            answer = answer[:-2]  # more would follow: the end of the answer is not to be learned here
+        return self.format.training_sequence(prompt, answer, visual_weight=self.config.visual_weight)
+
+    def _simulate_batch(self, rng: np.random.Generator) -> _Batch:
+        starts = self.chunk_starts[rng.integers(len(self.chunk_starts), size=self.config.batch_size)]
+        sequences = []
+        for start in starts.tolist():
+            bins = self.bins.encode(torch.from_numpy(self.frames.executed[start : start + self.config.chunk]))
+            prompt = self.format.simulate_prompt(self.codes[start], bins)
+            answer = self.format.simulate_answer(self.codes[start + self.config.chunk])
+            sequences.append(
+                self.format.training_sequence(prompt, answer, visual_weight=self.config.visual_weight)
+            )
+        return self._padded(sequences)
+
+    def _padded(self, sequences: list[TokenSequence]) -> _Batch:
+        ids = nn.utils.rnn.pad_sequence([s.ids for s in sequences], True, self.vocabulary.pad)
+        return _Batch(ids, nn.utils.rnn.pad_sequence([s.loss_weight for s in sequences], True, 0.0))
+
+
+def token_losses(
+    model: nn.Module, batch: _Batch, vocabulary: Vocabulary
+) -> tuple[Float[Tensor, " targets"], Tensor]:
+    """Cross-entropy of every token that has a loss, and which of them are visual."""
+    assert isinstance(model, WorldModel)
+    wanted = batch.loss_weight[:, 1:] > 0
+    hidden = model(batch.ids[:, :-1])[wanted]
+    targets = batch.ids[:, 1:][wanted]
+    return F.cross_entropy(model.logits(hidden), targets, reduction="none"), vocabulary.is_visual(targets)

@@ -1,0 +1,56 @@
+"""Disturbances added to an expert's actions, so that demonstrations cover mistakes and how to mend them.
+
+What is executed is disturbed, what is recorded as the label is the expert's answer to the state that results
+(the idea of DART, Laskey et al. 2017, arXiv 1703.09327).
+"""
+
+import numpy as np
+from jaxtyping import Float
+
+
+class Perturbation:
+    """Correlated noise on the displacement, and now and then a shove or a gripper that does the opposite.
+
+    Args:
+        noise: standard deviation of the displacement noise, in action units, scaled by a factor drawn per
+            episode.
+        mistake_rate: probability per step that a mistake begins.
+        mistake_steps: shortest and longest mistake [control steps].
+        last_step: no disturbance after this step, so that an episode can end.
+    """
+
+    def __init__(
+        self,
+        noise: float = 0.3,
+        mistake_rate: float = 0.04,
+        mistake_steps: tuple[int, int] = (2, 6),
+        last_step: int = 50,
+    ) -> None:
+        self.noise, self.mistake_rate = noise, mistake_rate
+        self.mistake_steps, self.last_step = tuple(mistake_steps), last_step
+        self.reset(0)
+
+    def reset(self, seed: int) -> None:
+        """Begin the disturbances of the episode with this seed."""
+        self._rng = np.random.default_rng([seed, 7])
+        self._level = self._rng.choice([0.0, 0.5, 1.0])
+        self._drift = np.zeros(3)
+        self._step = self._remaining = 0
+
+    def apply(self, action: Float[np.ndarray, " action_dim"]) -> Float[np.ndarray, " action_dim"]:
+        """Return the disturbed action of the next step."""
+        self._step += 1
+        if self._level == 0.0 or self._step > self.last_step:
+            return action
+        self._drift = 0.7 * self._drift + self._rng.normal(0.0, self.noise * self._level, 3)
+        disturbed = action.copy()
+        disturbed[:3] += self._drift
+        if self._remaining == 0 and self._rng.random() < self.mistake_rate * self._level:
+            self._remaining = int(self._rng.integers(*self.mistake_steps, endpoint=True))
+            self._shove = self._rng.uniform(-1.0, 1.0, 3)
+            self._flip = self._rng.random() < 0.5
+        if self._remaining > 0:
+            self._remaining -= 1
+            disturbed[:3] += self._shove
+            disturbed[-1] *= -1.0 if self._flip else 1.0
+        return np.clip(disturbed, -1.0, 1.0).astype(np.float32)

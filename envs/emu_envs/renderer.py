@@ -1,0 +1,98 @@
+"""One renderer between MuJoCo and every environment.
+
+On software OpenGL the picture's cost is shadows, reflections, multisampling and the number of mesh vertices,
+not pixels. A preset says which of these are paid for. `mujoco.Renderer` makes its own context current before
+each render, so several environments can live in one process without drawing each other's textures.
+"""
+
+import os
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+
+import numpy as np
+from jaxtyping import UInt8
+
+from emu_envs.errors import GraphicsError, lookup
+
+os.environ.setdefault("MUJOCO_GL", "egl")  # must be set before mujoco is imported anywhere
+import mujoco
+
+COLLISION_GROUP = 0
+"""robosuite's geom group of collision shapes, which no camera should show."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class RenderPreset:
+    """What a picture pays for; part of the environment's fingerprint."""
+
+    name: str
+    """Name in `PRESETS`."""
+    shadows: bool
+    """Draw shadows (one extra pass over the scene for each light)."""
+    reflections: bool
+    """Draw reflections (one extra pass over the scene)."""
+    multisamples: int
+    """Samples per pixel; 0 is one sample without smoothing of edges."""
+    mesh_keep: float
+    """Fraction of the triangles of visual meshes that is kept; 1 leaves the meshes as they are."""
+
+    def to_dict(self) -> dict[str, object]:
+        """Return the fields as plain values."""
+        return asdict(self)
+
+
+PRESETS = {
+    preset.name: preset
+    for preset in (
+        RenderPreset(name="fast", shadows=False, reflections=False, multisamples=0, mesh_keep=0.1),
+        RenderPreset(name="lite", shadows=False, reflections=False, multisamples=0, mesh_keep=1.0),
+        RenderPreset(name="full", shadows=True, reflections=True, multisamples=4, mesh_keep=1.0),
+    )
+}
+
+
+def render_preset(name: str) -> RenderPreset:
+    """Return the preset called `name`.
+
+    Raises:
+        UnknownNameError: there is no such preset; the message lists them.
+    """
+    return lookup("render preset", name, PRESETS)
+
+
+class Renderer:
+    """Draws the named cameras of one MuJoCo model with one preset.
+
+    Raises:
+        GraphicsError: no OpenGL context could be created.
+    """
+
+    def __init__(self, model: mujoco.MjModel, image_size: int, preset: RenderPreset) -> None:
+        model.vis.quality.offsamples = preset.multisamples  # read once, when the context is made
+        try:
+            self._renderer = mujoco.Renderer(model, height=image_size, width=image_size)
+        except Exception as error:  # mujoco raises whatever its GL backend raises, also AttributeError
+            raise GraphicsError(
+                f"no OpenGL context with MUJOCO_GL={os.environ['MUJOCO_GL']!r} ({error}); on Debian or "
+                "Ubuntu install libegl1 and libgl1, or libosmesa6 and set MUJOCO_GL=osmesa; "
+                "`emu-agent doctor` tries each backend"
+            ) from error
+        flags = self._renderer.scene.flags
+        flags[mujoco.mjtRndFlag.mjRND_SHADOW] = preset.shadows
+        flags[mujoco.mjtRndFlag.mjRND_REFLECTION] = preset.reflections
+        self._options = mujoco.MjvOption()
+        self._options.geomgroup[COLLISION_GROUP] = 0
+
+    def render(
+        self, data: mujoco.MjData, cameras: Sequence[str]
+    ) -> list[UInt8[np.ndarray, "height width 3"]]:
+        """Return one picture per camera, first row at the top."""
+        pictures = []
+        for camera in cameras:
+            self._renderer.update_scene(data, camera, self._options)
+            pictures.append(self._renderer.render())
+        return pictures
+
+    def close(self) -> None:
+        """Free the OpenGL context."""
+        self._renderer.close()
