@@ -65,8 +65,8 @@ class ImageTokenizerConfig:
     beta: float = 0.25
     """Weight of the quantiser's codebook term."""
     codebook_std: float | None = None
-    """Spread of a fresh codebook; None is the published uniform one of width 2 / n_embed, which needs long training
-    before many codes are used."""
+    """Spread of a fresh codebook; None is the published one, uniform in +-1 / n_embed, which trains slowly
+    (few codes are used for long)."""
     use_entropy_loss: bool = False
     """Compute the entropy penalty in training."""
     entropy_temperature: float = 0.01
