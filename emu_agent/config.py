@@ -17,6 +17,7 @@ from hydra.errors import HydraException
 from hydra.utils import instantiate
 from omegaconf import DictConfig, ListConfig, OmegaConf, open_dict
 from omegaconf.errors import OmegaConfBaseException
+from yaml import YAMLError
 
 from emu_agent.errors import ConfigError
 
@@ -107,6 +108,8 @@ def _compose(name: str, overrides: Sequence[str]) -> tuple[DictConfig, dict[str,
         with open_dict(cfg):
             del cfg["hydra"]
         OmegaConf.resolve(cfg)
+    except YAMLError as error:
+        raise ConfigError(f"cannot compose {name!r}: {' '.join(str(error).split())}") from error
     except (HydraException, OmegaConfBaseException) as error:
         given = f" with {' '.join(overrides)}" if overrides else ""
         raise ConfigError(f"cannot compose {name!r}{given}: {_first_line(error)}") from error

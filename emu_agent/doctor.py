@@ -128,6 +128,10 @@ def graphics(timeout_s: float) -> list[Finding]:
                 mend=BACKENDS[backend] + other if backend == chosen else f"not needed; {BACKENDS[backend]}",
             )
         )
+    if chosen not in BACKENDS:
+        found = f"MUJOCO_GL={chosen} does not draw without a screen"
+        mend = f"set MUJOCO_GL to {' or '.join(BACKENDS)}"
+        findings.append(Finding(name=f"OpenGL {chosen}", state="fail", found=found, mend=mend))
     return findings
 
 

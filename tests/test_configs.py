@@ -1,0 +1,66 @@
+"""Every config composes, and every name in it exists."""
+
+import importlib
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from omegaconf import DictConfig, OmegaConf
+
+from emu_agent.cli import COMMANDS, available_commands
+from emu_agent.config import choices_of, config_dir, groups_of, load_config
+
+NAMES = sorted(path.stem for path in config_dir().glob("*.yaml"))
+CHOICES = [
+    (name, group, choice) for name in NAMES for group in groups_of(name) for choice in choices_of(group)
+]
+
+
+def targets(node: Any) -> Iterator[str]:
+    if isinstance(node, dict):
+        if "_target_" in node:
+            yield node["_target_"]
+        for value in node.values():
+            yield from targets(value)
+    elif isinstance(node, list):
+        for value in node:
+            yield from targets(value)
+
+
+def resolve(target: str) -> Any:
+    """The object of a dotted name: a module, then attributes."""
+    parts = target.split(".")
+    for cut in range(len(parts) - 1, 0, -1):
+        try:
+            found = importlib.import_module(".".join(parts[:cut]))
+        except ModuleNotFoundError:
+            continue
+        for part in parts[cut:]:
+            found = getattr(found, part)
+        return found
+    raise ModuleNotFoundError(target)
+
+
+def check(cfg: DictConfig) -> None:
+    for target in targets(OmegaConf.to_container(cfg, resolve=True)):
+        assert callable(resolve(target)), target
+
+
+def test_every_command_has_a_config_and_every_config_a_command() -> None:
+    assert set(available_commands()) <= set(NAMES) <= set(COMMANDS)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_config_composes_as_it_is(name: str) -> None:
+    check(load_config(name))
+
+
+@pytest.mark.parametrize(("name", "group", "choice"), CHOICES)
+def test_every_choice_composes(name: str, group: str, choice: str) -> None:
+    check(load_config(name, [f"{group}={choice}"]))
+    assert groups_of(name, [f"{group}={choice}"])[group] == choice
+
+
+@pytest.mark.parametrize("folder", [path for path in config_dir().iterdir() if path.is_dir()])
+def test_every_group_is_used(folder: Any) -> None:
+    assert any(folder.name in groups_of(name) for name in NAMES)
