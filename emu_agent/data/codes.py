@@ -39,5 +39,8 @@ def load_codes(
 def _encode(frames: Frames, camera: str, tokenizer: ImageTokenizer) -> Int32[np.ndarray, "frames rows cols"]:
     pictures = frames.images[camera]
     starts = tqdm(range(0, len(frames), BATCH), "encoding frames", unit="batch")
-    made = [tokenizer.encode(torch.from_numpy(pictures[start : start + BATCH])).numpy() for start in starts]
+    made = [
+        tokenizer.encode(torch.from_numpy(np.array(pictures[start : start + BATCH]))).numpy()
+        for start in starts
+    ]
     return np.concatenate(made).astype(np.int32)

@@ -47,11 +47,11 @@ SIZE_CHARACTERS = "0123456789*"
 class WorldModelStageConfig:
     """What the world model is trained on."""
 
-    batch_size: int = 32
+    batch_size: int = 16
     """Sequences per update."""
     held_out: float = 0.1
     """Fraction of the episodes, the last ones, that training never sees."""
-    step_counts: tuple[float, ...] = (0.6, 0.1, 0.1)
+    step_counts: tuple[float, ...] = (0.7, 0.06, 0.06)
     """Share of the updates that imagine 1, 2, ... steps; the rest simulates."""
     unconditional: float = 0.1
     """Share of the imagine sequences without instruction, for classifier-free guidance."""

@@ -1,0 +1,107 @@
+"""The loop with a stage of twenty lines: a line is fitted to points."""
+
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file
+from torch import nn
+
+from emu_agent.errors import CheckpointError, TrainingDivergedError
+from emu_agent.training.loop import LoopConfig, learning_rate, train
+from emu_agent.training.stage import StepResult
+
+CONFIG = {"lr": 0.05, "warmup": 5, "log_every": 2, "validate_every": 10, "save_every": 5, "average": 0.9}
+
+
+class LineStage:
+    """Fits y = 3 x - 1 with a dropout layer, so that torch's own randomness matters."""
+
+    unit = "points"
+
+    def __init__(self, poison: int | None = None, stop: int | None = None) -> None:
+        self.poison, self.stop, self.calls = poison, stop, 0
+
+    def build(self) -> nn.Module:
+        return nn.Sequential(nn.Linear(1, 16), nn.Dropout(0.1), nn.ReLU(), nn.Linear(16, 1))
+
+    def step(self, model: nn.Module, rng: np.random.Generator) -> StepResult:
+        self.calls += 1
+        if self.calls == self.stop:
+            raise KeyboardInterrupt
+        x = torch.from_numpy(rng.uniform(-1, 1, (32, 1))).float()
+        loss = (model(x) - (3 * x - 1)).square().mean()
+        return StepResult(loss * (float("nan") if self.calls == self.poison else 1.0), {}, len(x))
+
+    def validate(self, model: nn.Module) -> dict[str, float]:
+        x = torch.linspace(-1, 1, 20)[:, None]
+        return {"error": (model(x) - (3 * x - 1)).abs().mean().item()}
+
+    def show(self, model: nn.Module, folder: Path, update: int) -> None:
+        pass
+
+    def save(self, model: nn.Module, folder: Path, training: dict[str, Any]) -> None:
+        folder.mkdir(exist_ok=True)
+        torch.save(model.state_dict(), folder / "model.pt")
+
+
+def weights(folder: Path) -> dict[str, torch.Tensor]:
+    return load_file(folder / "state.safetensors")
+
+
+def test_it_learns(tmp_path: Path) -> None:
+    figures = train(LineStage(), LoopConfig(updates=120, **CONFIG), tmp_path)
+    assert figures["error"] < 0.3
+    rows = (tmp_path / "metrics.jsonl").read_text().splitlines()
+    assert sum('"kind": "train"' in row for row in rows) == 60
+    assert "points_per_second" in rows[-2]
+
+
+def test_a_run_that_was_stopped_ends_like_one_that_was_not(tmp_path: Path) -> None:
+    config = LoopConfig(updates=30, **CONFIG)
+    train(LineStage(), config, tmp_path / "whole")
+    with pytest.raises(KeyboardInterrupt):
+        train(LineStage(stop=18), config, tmp_path / "stopped")
+    resumed = LineStage()
+    train(resumed, config, tmp_path / "stopped")
+    assert resumed.calls == 15  # from the state at update 15
+    a, b = weights(tmp_path / "whole"), weights(tmp_path / "stopped")
+    assert a.keys() == b.keys()
+    assert all(torch.equal(a[key], b[key]) for key in a)
+
+
+def test_rows_of_undone_updates_are_dropped(tmp_path: Path) -> None:
+    config = LoopConfig(updates=30, **CONFIG)
+    with pytest.raises(KeyboardInterrupt):
+        train(LineStage(stop=19), config, tmp_path)
+    train(LineStage(), config, tmp_path)
+    rows = [row for row in (tmp_path / "metrics.jsonl").read_text().splitlines() if '"train"' in row]
+    assert len(rows) == len(set(rows)) == 15
+
+
+def test_a_loss_that_is_no_number_stops_and_keeps_the_last_good_state(tmp_path: Path) -> None:
+    with pytest.raises(TrainingDivergedError, match=r"update 12: loss nan.*last good state is kept"):
+        train(LineStage(poison=13), LoopConfig(updates=30, **CONFIG), tmp_path)
+    assert all(torch.isfinite(value.float()).all() for value in weights(tmp_path).values())
+    assert (tmp_path / "checkpoint" / "model.pt").exists()
+
+
+def test_a_broken_state_is_refused(tmp_path: Path) -> None:
+    train(LineStage(), LoopConfig(updates=5, **CONFIG), tmp_path)
+    state = tmp_path / "state.safetensors"
+    state.write_bytes(state.read_bytes()[:100])
+    with pytest.raises(CheckpointError, match=r"state.safetensors is no training state"):
+        train(LineStage(), LoopConfig(updates=10, **CONFIG), tmp_path)
+
+
+def test_the_learning_rate_rises_and_falls() -> None:
+    config = LoopConfig(updates=100, lr=1.0, warmup=10, final_lr=0.1)
+    rates = [learning_rate(config, update) for update in range(100)]
+    assert rates[0] == pytest.approx(0.1)
+    assert max(rates) == pytest.approx(1.0)
+    assert rates.index(max(rates)) in (9, 10)
+    assert rates[-1] == pytest.approx(0.1, abs=0.01)
+    assert all(a >= b for a, b in pairwise(rates[10:]))

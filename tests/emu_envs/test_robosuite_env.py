@@ -1,0 +1,129 @@
+"""The real simulator and the real renderer; one environment is shared because building one takes seconds."""
+
+from collections.abc import Iterator
+from typing import Any
+
+import emu_envs
+import gymnasium
+import numpy as np
+import pytest
+from emu_envs.errors import UnknownNameError
+from emu_envs.experts import LiftExpert
+from emu_envs.robosuite_env import SUCCESS_HOLD, RobosuiteEnv
+from gymnasium.utils.env_checker import check_env
+
+
+@pytest.fixture(scope="module")
+def env() -> Iterator[Any]:
+    made = gymnasium.make(emu_envs.ALL[0])
+    yield made
+    made.close()
+
+
+def play(env: Any, seed: int, steps: int = 4) -> list[dict[str, Any]]:
+    rng = np.random.default_rng(0)
+    observations = [env.reset(seed=seed)[0]]
+    actions = rng.uniform(-1, 1, (steps, 7)).astype(np.float32)
+    return observations + [env.step(action)[0] for action in actions]
+
+
+def same(a: list[dict[str, Any]], b: list[dict[str, Any]]) -> bool:
+    return all(
+        np.array_equal(x["agent_pos"], y["agent_pos"])
+        and all(np.array_equal(x["pixels"][camera], y["pixels"][camera]) for camera in x["pixels"])
+        for x, y in zip(a, b, strict=True)
+    )
+
+
+def test_it_obeys_gymnasium(env: Any) -> None:
+    check_env(env.unwrapped, skip_render_check=True)
+
+
+def test_a_seed_gives_the_same_episode_in_a_reused_and_in_a_fresh_environment(env: Any) -> None:
+    first = play(env, seed=7)
+    play(env, seed=8)
+    again = play(env, seed=7)
+    fresh = gymnasium.make(emu_envs.ALL[0])
+    elsewhere = play(fresh, seed=7)
+    fresh.close()
+    assert same(first, again)
+    assert same(first, elsewhere)
+    assert not same(first, play(env, seed=8))
+
+
+def test_resetting_leaves_numpys_generator_alone(env: Any) -> None:
+    np.random.seed(3)  # noqa: NPY002
+    expected = np.random.random()  # noqa: NPY002
+    np.random.seed(3)  # noqa: NPY002
+    env.reset(seed=11)
+    assert np.random.random() == expected  # noqa: NPY002
+
+
+def test_pictures_have_content_and_the_first_row_on_top(env: Any) -> None:
+    pixels = env.reset(seed=0)[0]["pixels"]
+    assert set(pixels) == {"agentview", "wrist"}
+    assert all(picture.std() > 20 for picture in pixels.values())
+    red = (pixels["agentview"][..., 0].astype(int) - pixels["agentview"][..., 1]) > 60
+    rows, cols = np.nonzero(red)
+    assert 40 < rows.mean() < 80
+    assert 44 < cols.mean() < 84
+
+
+def test_two_environments_do_not_draw_each_others_pictures(env: Any) -> None:
+    before = env.reset(seed=5)[0]["pixels"]["agentview"].copy()
+    other = gymnasium.make(emu_envs.ALL[0], camera_names=["frontview"], image_size=64)
+    assert other.reset(seed=5)[0]["pixels"]["frontview"].std() > 20
+    after = env.reset(seed=5)[0]["pixels"]["agentview"].copy()
+    other.close()
+    closed = env.reset(seed=5)[0]["pixels"]["agentview"]
+    assert np.array_equal(before, after)
+    assert np.array_equal(before, closed)
+
+
+def test_no_object_pose_reaches_the_observation(env: Any) -> None:
+    observation, _ = env.reset(seed=1)
+    assert set(observation) == {"pixels", "agent_pos"}
+    inner = env.unwrapped._robosuite.sim
+    joint = env.unwrapped._robosuite.cube.joints[0]
+    position = inner.data.get_joint_qpos(joint).copy()
+    position[:3] += 0.01
+    inner.data.set_joint_qpos(joint, position)
+    inner.forward()
+    moved = env.unwrapped._observe(env.unwrapped._robosuite._get_observations(force_update=True))
+    assert np.array_equal(moved["agent_pos"], observation["agent_pos"])
+
+
+def test_the_expert_succeeds_and_the_episode_ends_when_success_has_held(env: Any) -> None:
+    expert = LiftExpert()
+    env.reset(seed=2)
+    successes = []
+    for _ in range(100):
+        action, _ = expert.act(env)
+        _, _, terminated, truncated, info = env.step(action)
+        successes.append(info["is_success"])
+        if terminated or truncated:
+            break
+    assert terminated
+    assert successes[-SUCCESS_HOLD:] == [True] * SUCCESS_HOLD
+
+
+def test_simplified_meshes_leave_the_physics_alone(env: Any) -> None:
+    full = gymnasium.make(emu_envs.ALL[0], preset="lite")
+    a, b = (e.unwrapped._robosuite.sim.model._model for e in (env, full))
+    assert a.mesh_vertnum.sum() < 0.1 * b.mesh_vertnum.sum()
+    assert np.array_equal(a.body_mass, b.body_mass)
+    assert np.allclose(a.body_inertia, b.body_inertia)
+    full.close()
+
+
+@pytest.mark.parametrize(
+    ("wrong", "message"),
+    [
+        ({"task": "robosuite_lfit"}, r"no task called 'robosuite_lfit' \(did you mean 'robosuite_lift'\?\)"),
+        ({"camera_names": ["agent"]}, r"no camera called 'agent'.*'agentview'"),
+        ({"preset": "quick"}, r"no render preset called 'quick'.*\['fast', 'full', 'lite'\]"),
+    ],
+)
+def test_unknown_names_are_refused_with_the_choices(wrong: dict[str, Any], message: str) -> None:
+    with pytest.raises(UnknownNameError, match=message):
+        RobosuiteEnv(**wrong)
