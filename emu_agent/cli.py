@@ -4,6 +4,7 @@ A command is a function `main(cfg)` that returns an exit code. Commands whose mo
 listed.
 """
 
+import os
 import sys
 from collections.abc import Sequence
 from importlib import import_module, metadata
@@ -47,18 +48,24 @@ USER_ERRORS = {"EmuAgentError", "EmuEnvsError"}
 
 WRONG_USE = 2
 INTERRUPTED = 130
+BROKEN_PIPE = 141
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run `emu-agent` with these arguments and return its exit code; 2 is a mistake of use."""
     args = list(sys.argv[1:] if argv is None else argv)
     try:
-        return _dispatch(args)
+        code = _dispatch(args)
+        sys.stdout.flush()
+        return code
     except ModuleNotFoundError as error:
         package = (error.name or "").split(".")[0]
         if package not in EXTRA_OF:
             raise
         return _complain(f"this needs the package {package!r}: install emu-agent[{EXTRA_OF[package]}]")
+    except BrokenPipeError:  # the reader of a pipe, such as `head`, has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return BROKEN_PIPE
     except KeyboardInterrupt:
         print("emu-agent: stopped", file=sys.stderr)
         return INTERRUPTED
@@ -105,7 +112,7 @@ def _help() -> str:
 
 
 def _command_help(name: str, overrides: Sequence[str]) -> str:
-    settings = OmegaConf.to_yaml(load_config(name, overrides)).rstrip().splitlines()
+    settings = OmegaConf.to_yaml(load_config(name, overrides, allow_missing=True)).rstrip().splitlines()
     made = groups_of(name, overrides)
     rows = [f"  {group}={'|'.join(choices_of(group))}   (now {choice})" for group, choice in made.items()]
     return "\n".join(

@@ -36,15 +36,16 @@ def config_dir() -> Path:
     return packaged if packaged.is_dir() else Path(__file__).parent.parent / "configs"
 
 
-def load_config(name: str, overrides: Sequence[str] = ()) -> DictConfig:
+def load_config(name: str, overrides: Sequence[str] = (), *, allow_missing: bool = False) -> DictConfig:
     """Compose the config of one command.
 
     Args:
         name: A file of `configs/`, without its ending: the name of a command.
         overrides: Hydra overrides, for example `episodes=3` or `env=robosuite_lift`.
+        allow_missing: Let values that the user still has to give stay `???`.
 
     Returns:
-        The config with every interpolation resolved and every value given.
+        The config with every interpolation resolved.
 
     Raises:
         ConfigError: A name, key, choice or value does not exist or does not fit; the message says what would.
@@ -58,7 +59,8 @@ def load_config(name: str, overrides: Sequence[str] = ()) -> DictConfig:
         _check_choice(override)
     base, _ = _compose(name, [str(override.input_line) for override in chosen])
     cfg, _ = _compose(name, [str(o.input_line) if o in chosen else _fitted(name, base, o) for o in parsed])
-    if missing := sorted(OmegaConf.missing_keys(cfg)):
+    missing = sorted(OmegaConf.missing_keys(cfg))
+    if missing and not allow_missing:
         raise ConfigError(f"give a value for {', '.join(f'{key}=...' for key in missing)}")
     return cfg
 

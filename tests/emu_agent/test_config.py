@@ -126,6 +126,7 @@ def test_unknown_config_missing_value_and_dangling_interpolation() -> None:
         load_config("driv")
     with pytest.raises(ConfigError, match=r"give a value for pace=\.\.\."):
         load_config("walk")
+    assert OmegaConf.is_missing(load_config("walk", allow_missing=True), "pace")
     with pytest.raises(ConfigError, match=r"cannot compose 'dangling': .*nowhere"):
         load_config("dangling")
 
