@@ -17,7 +17,6 @@ from emu_policies.normalizer import Normalizer
 
 SHORTEST_PERIOD, LONGEST_PERIOD = 2e-2, 4.0
 """Periods of the sines that encode a flow time in [0, 1]."""
-LATEST_TRAINING_TIME = 0.999
 
 
 @dataclass(frozen=True)
@@ -33,8 +32,9 @@ class HeadContext:
 class ActionHead(nn.Module):
     """Predicts action chunks, by flow matching or by regression, and watches the imagined step.
 
-    Flow matching: rectified flow from noise (time 0) to the chunk (time 1), arXiv 2209.03003; times are drawn
-    towards the noise as in pi0, arXiv 2410.24164, appendix B. Regression: learned queries, L1 loss.
+    Flow matching: rectified flow from noise (time 0) to the chunk (time 1), arXiv 2209.03003. Times are drawn
+    towards the noise as in pi0, arXiv 2410.24164, appendix B. The network predicts the clean chunk, not the
+    velocity, as in arXiv 2511.13720. Regression: learned queries, L1 loss.
     """
 
     def __init__(
@@ -66,8 +66,7 @@ class ActionHead(nn.Module):
         imagination_features: Float[Tensor, "batch imagination_tokens feature_dim"] | None = None,
     ) -> HeadContext:
         """Encodes an observation and, where there is one, the imagination that is being pursued."""
-        tokens = self.context_encoder(frame_features, wrist, proprio, imagination_features)
-        return HeadContext(tokens, self.decoder.keys_values(tokens.cat()))
+        return self._context(self.context_encoder(frame_features, wrist, proprio, imagination_features))
 
     def step_probabilities(self, context: HeadContext) -> Float[Tensor, "batch states"]:
         """Probabilities of `StepState`; only meaningful for a context with an imagination."""
@@ -78,10 +77,8 @@ class ActionHead(nn.Module):
         self, context: HeadContext, generator: torch.Generator | None = None
     ) -> Float[Tensor, "batch chunk action_dim"]:
         """Draws one chunk per row, in the units of the dataset and within [-1, 1]."""
-        if self.config.kind == "flow":
-            chunk = self._integrate(context.keys_values, len(context.tokens.proprio), generator)
-        else:
-            chunk = self._regress(context.keys_values, len(context.tokens.proprio))
+        flow = self.config.kind == "flow"
+        chunk = self._integrate(context, generator) if flow else self._regress(context)
         return self.action_normalizer.unnormalize(chunk[:, 0]).clamp(-1.0, 1.0)
 
     def forward(self, **tensors: Tensor) -> tuple[Float[Tensor, ""], dict[str, Float[Tensor, ""]]]:
@@ -102,13 +99,15 @@ class ActionHead(nn.Module):
         logits = self.monitor(tokens)
         monitor_loss = F.cross_entropy(logits, batch.monitor_label)
         dropped = self._without_imagination(batch, generator)
-        tokens = self.context_encoder.forget_imagination(tokens, dropped)
-        keys_values = self.decoder.keys_values(tokens.cat())
-        action_loss = self._action_loss(batch, keys_values, generator)
+        context = self._context(self.context_encoder.forget_imagination(tokens, dropped))
+        action_loss = self._action_loss(batch, context, generator)
         accuracy = (logits.argmax(dim=-1) == batch.monitor_label).float().mean()
         loss = action_loss + self.config.monitor_weight * monitor_loss
         metrics = {"loss": loss, "action_loss": action_loss, "monitor_loss": monitor_loss}
         return loss, {k: v.detach() for k, v in metrics.items()} | {"monitor_accuracy": accuracy}
+
+    def _context(self, tokens: ContextTokens) -> HeadContext:
+        return HeadContext(tokens, self.decoder.keys_values(tokens.cat()))
 
     def _without_imagination(
         self, batch: HeadBatch, generator: torch.Generator | None
@@ -120,64 +119,61 @@ class ActionHead(nn.Module):
         return stale | (draws < self.config.imagination_dropout)
 
     def _action_loss(
-        self, batch: HeadBatch, keys_values: tuple[KeysValues, ...], generator: torch.Generator | None
+        self, batch: HeadBatch, context: HeadContext, generator: torch.Generator | None
     ) -> Float[Tensor, ""]:
         actions = self.action_normalizer(batch.actions)[:, None]
         if self.config.kind == "flow":
-            error = self._velocity_error(actions, batch.action_valid, keys_values, generator)
+            error = self._flow_error(actions, batch.action_valid, context, generator)
         else:
-            error = (self._regress(keys_values, len(actions), batch.action_valid) - actions).abs()
+            error = (self._regress(context, batch.action_valid) - actions).abs()
         weight = batch.action_valid[:, None, :, None].expand_as(error)
         return torch.where(weight, error, 0.0).sum() / weight.sum().clamp(min=1)
 
-    def _velocity_error(
+    def _flow_error(
         self,
         actions: Float[Tensor, "batch 1 chunk action_dim"],
         action_valid: Bool[Tensor, "batch chunk"],
-        keys_values: tuple[KeysValues, ...],
+        context: HeadContext,
         generator: torch.Generator | None,
     ) -> Float[Tensor, "batch draws chunk action_dim"]:
-        batch, _, chunk, action_dim = actions.shape
-        shape = (batch, self.config.flow_draws, chunk, action_dim)
+        shape = (len(actions), self.config.flow_draws, *actions.shape[2:])
         noise = torch.randn(shape, generator=generator, device=actions.device)
-        time = draw_times((batch, self.config.flow_draws), actions.device, generator)
+        time = draw_times(shape[:2], actions.device, generator)
         noisy = torch.lerp(noise, actions.expand(shape), time[:, :, None, None])
-        velocity = self._velocity(noisy, time, keys_values, action_valid)
-        return (velocity - (actions - noise)).square()
+        # Not divided by the remaining time: nearly clean chunks would drown those that need the context.
+        return (self._denoise(noisy, time, context, action_valid) - actions).square()
 
-    def _velocity(
+    def _denoise(
         self,
         noisy: Float[Tensor, "batch draws chunk action_dim"],
         time: Float[Tensor, "batch draws"],
-        keys_values: tuple[KeysValues, ...],
+        context: HeadContext,
         action_valid: Bool[Tensor, "batch chunk"] | None = None,
     ) -> Float[Tensor, "batch draws chunk action_dim"]:
         actions = self.noisy_action(noisy)
         times = encode_time(time, self.config.dim)[:, :, None].expand_as(actions)
-        return self.decoder(self.mix_time(torch.cat([actions, times], dim=-1)), keys_values, action_valid)
+        queries = self.mix_time(torch.cat([actions, times], dim=-1))
+        return self.decoder(queries, context.keys_values, action_valid)
 
     def _integrate(
-        self, keys_values: tuple[KeysValues, ...], batch: int, generator: torch.Generator | None
+        self, context: HeadContext, generator: torch.Generator | None
     ) -> Float[Tensor, "batch 1 chunk action_dim"]:
-        device = self.action_normalizer.mean.device
+        device, batch = context.tokens.proprio.device, len(context.tokens.proprio)
         shape = (batch, 1, self.config.chunk_size, self.config.action_dim)
         actions = torch.randn(shape, generator=generator, device=device)
-        times = torch.arange(self.config.num_flow_steps, device=device) / self.config.num_flow_steps
-        for time in times:
-            velocity = self._velocity(actions, time.expand(batch, 1), keys_values)
-            actions = actions + velocity / self.config.num_flow_steps
+        for steps_left in range(self.config.num_flow_steps, 0, -1):
+            time = torch.full((batch, 1), 1.0 - steps_left / self.config.num_flow_steps, device=device)
+            # An Euler step along (clean - noisy) / (1 - time); the last one ends at the clean chunk.
+            actions = actions + (self._denoise(actions, time, context) - actions) / steps_left
         return actions
 
     def _regress(
-        self,
-        keys_values: tuple[KeysValues, ...],
-        batch: int,
-        action_valid: Bool[Tensor, "batch chunk"] | None = None,
+        self, context: HeadContext, action_valid: Bool[Tensor, "batch chunk"] | None = None
     ) -> Float[Tensor, "batch 1 chunk action_dim"]:
         # The decoder adds the learned query of each place in the chunk.
-        shape = (batch, 1, self.config.chunk_size, self.config.dim)
-        empty = torch.zeros(shape, device=self.action_normalizer.mean.device)
-        return self.decoder(empty, keys_values, action_valid)
+        shape = (len(context.tokens.proprio), 1, self.config.chunk_size, self.config.dim)
+        queries = torch.zeros(shape, device=context.tokens.proprio.device)
+        return self.decoder(queries, context.keys_values, action_valid)
 
 
 def draw_times(
@@ -185,7 +181,7 @@ def draw_times(
 ) -> Float[Tensor, "*shape"]:
     """Flow times of training: 1 - time is Beta(1.5, 1), which favours noisy chunks."""
     uniform = torch.rand(shape, generator=generator, device=device)
-    return LATEST_TRAINING_TIME * (1.0 - uniform ** (1.0 / 1.5))
+    return 1.0 - uniform ** (1.0 / 1.5)
 
 
 def encode_time(time: Float[Tensor, "*batch"], dim: int) -> Float[Tensor, "*batch dim"]:

@@ -74,7 +74,7 @@ class ChunkDecoder(nn.Module):
 
     def __init__(self, config: ActionHeadConfig) -> None:
         super().__init__()
-        self.position = nn.Parameter(0.02 * torch.randn(config.chunk_size, config.dim))
+        self.position = nn.Parameter(0.5 * torch.randn(config.chunk_size, config.dim))
         self.context_norm = nn.LayerNorm(config.dim)
         self.blocks = nn.ModuleList(
             DecoderBlock(config.dim, config.num_heads, config.mlp_ratio, config.dropout)

@@ -40,10 +40,10 @@ class ContextEncoder(nn.Module):
         self.step_text = nn.Sequential(nn.LayerNorm(config.feature_dim), nn.Linear(config.feature_dim, dim))
         self.wrist = WristEncoder(dim, config.num_wrist_tokens, config.random_shift)
         self.proprio = nn.Sequential(nn.Linear(config.proprio_dim, dim), nn.SiLU(), nn.Linear(dim, dim))
-        self.row_position = nn.Parameter(0.02 * torch.randn(config.grid_rows, 1, dim))
-        self.col_position = nn.Parameter(0.02 * torch.randn(1, config.grid_cols, dim))
-        self.keyframe_type = nn.Parameter(0.02 * torch.randn(dim))
-        self.no_imagination = nn.Parameter(0.02 * torch.randn(dim))
+        self.row_position = nn.Parameter(0.5 * torch.randn(config.grid_rows, 1, dim))
+        self.col_position = nn.Parameter(0.5 * torch.randn(1, config.grid_cols, dim))
+        self.keyframe_type = nn.Parameter(0.5 * torch.randn(dim))
+        self.no_imagination = nn.Parameter(0.5 * torch.randn(dim))
         self.num_imagination_tokens = 1 + config.num_frame_tokens
 
     def forward(

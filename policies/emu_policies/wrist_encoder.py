@@ -24,7 +24,7 @@ class WristEncoder(nn.Module):
         self.patches = nn.Conv2d(3 * PATCH**2, WIDTHS[0], kernel_size=1)
         self.convolutions = nn.Sequential(*(_strided(*widths) for widths in pairwise(WIDTHS)))
         self.project = nn.Linear(WIDTHS[-1], dim)
-        self.position = nn.Parameter(0.02 * torch.randn(num_tokens, dim))
+        self.position = nn.Parameter(0.5 * torch.randn(num_tokens, dim))
 
     def forward(
         self, frames: UInt8[Tensor, "batch height width 3"], generator: torch.Generator | None = None
