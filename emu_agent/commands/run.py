@@ -41,7 +41,7 @@ def main(cfg: DictConfig) -> int:
     folder = RunFolder(Path(cfg.output) if cfg.output else default_folder(cfg.env.name, _mode(cfg)))
     folder.check(config, MAY_DIFFER)
     workers, threads = _share_cores(cfg.workers, cfg.episodes)
-    settings = run_worker.WorkerConfig(config=config, mode=_mode(cfg), threads=threads)
+    settings = run_worker.WorkerConfig(config=config, actor=_actor(cfg), threads=threads)
     with _pool(workers, settings) as (pool, counter):
         stage = pool.submit(run_worker.inspect).result()
         _check_fingerprint(stage, allow=cfg.allow_fingerprint_mismatch)
@@ -67,6 +67,12 @@ def _check(cfg: DictConfig) -> None:
 def _mode(cfg: DictConfig) -> str:
     """How the policy imagines; of a policy that cannot, its name."""
     return cfg.imagine if "imagine" in cfg.policy else _policy_name(cfg)
+
+
+def _actor(cfg: DictConfig) -> str:
+    """What acts, in words for the video."""
+    imagines = f", imagine {cfg.imagine}" if "imagine" in cfg.policy else ""
+    return f"{_policy_name(cfg)} policy{imagines}"
 
 
 def _policy_name(cfg: DictConfig) -> str:

@@ -28,8 +28,8 @@ class WorkerConfig:
 
     config: Mapping[str, Any]
     """The run's config as plain data."""
-    mode: str
-    """How the policy imagines, or the policy's name; shown in the video."""
+    actor: str
+    """What acts, in words for the video."""
     threads: int
     """Threads of the linear algebra."""
 
@@ -119,7 +119,7 @@ class Worker:
         return EpisodeFilm(
             stack.enter_context(open_video(path, fps=getattr(env.unwrapped, "control_hz", 20))),
             task=self._config["env"]["name"],
-            mode=self._settings.mode,
+            actor=self._settings.actor,
             instruction=env.unwrapped.instruction,
             camera=self._config["camera"],
             max_steps=min(limits, default=None),

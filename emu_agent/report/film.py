@@ -22,7 +22,7 @@ class EpisodeFilm:
     Args:
         writer: Takes the frames.
         task: Name of the task.
-        mode: How the policy imagines, or the policy's name.
+        actor: What acts: the policy, and how it imagines.
         instruction: The task in words.
         camera: The camera that is imagined.
         max_steps: Control steps after which the episode is cut off, if known.
@@ -34,7 +34,7 @@ class EpisodeFilm:
         writer: VideoWriter,
         *,
         task: str,
-        mode: str,
+        actor: str,
         instruction: str,
         camera: str,
         max_steps: int | None,
@@ -43,7 +43,7 @@ class EpisodeFilm:
         self._writer = writer
         self._fixed = {
             "task": task,
-            "mode": mode,
+            "actor": actor,
             "instruction": instruction,
             "camera": camera,
             "max_steps": max_steps,

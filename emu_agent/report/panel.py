@@ -48,8 +48,8 @@ class PanelContent:
 
     task: str
     """Name of the task."""
-    mode: str
-    """How the policy imagines, or the policy's name."""
+    actor: str
+    """What acts: the policy, and how it imagines."""
     step: int
     """Control steps taken."""
     max_steps: int | None
@@ -89,7 +89,7 @@ def draw_panel(content: PanelContent) -> UInt8[np.ndarray, "height width 3"]:
 
 def _draw_header(canvas: UInt8[np.ndarray, "height width 3"], content: PanelContent) -> None:
     x = draw_text(canvas, content.task, (MARGIN, 33), 0.68, INK, bold=True)
-    draw_text(canvas, f"imagine: {content.mode}", (x + 18, 33), 0.52, MUTED)
+    draw_text(canvas, content.actor, (x + 18, 33), 0.52, MUTED)
     of = f" / {content.max_steps}" if content.max_steps else ""
     if content.success:
         word, colour = "SOLVED", GOOD

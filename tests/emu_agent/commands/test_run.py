@@ -47,7 +47,7 @@ def toy_config(output: Path | None, **changes: object) -> DictConfig:
 
 def worker(cfg: DictConfig) -> run_worker.Worker:
     plain = OmegaConf.to_container(cfg, resolve=True)
-    settings = run_worker.WorkerConfig(config=plain, mode="adaptive", threads=1)
+    settings = run_worker.WorkerConfig(config=plain, actor="toy policy", threads=1)
     return run_worker.Worker(settings, multiprocessing.get_context("spawn").Value("Q", 0))
 
 
@@ -63,9 +63,11 @@ def test_the_shipped_config_is_complete() -> None:
     cfg = load_config("run", ["policy=random", "episodes=50", "workers=2", "video=false", "output=runs/x"])
     assert (cfg.env.name, cfg.episodes, cfg.seed) == ("robosuite_lift", 50, 100_000)
     assert run._policy_name(cfg) == run._mode(cfg) == "random"
+    assert run._actor(cfg) == "random policy"
     default = load_config("run", ["imagine=never", "checkpoint=some/folder"])
     assert (default.policy.imagine, default.policy.checkpoint) == ("never", "some/folder")
     assert (run._policy_name(default), run._mode(default)) == ("imagination", "never")
+    assert run._actor(default) == "imagination policy, imagine never"
 
 
 @pytest.mark.parametrize(

@@ -12,7 +12,7 @@ def picture(seed: int, height: int = 32, width: int = 32) -> np.ndarray:
 def panel(**changes: object) -> np.ndarray:
     content = {
         "task": "toy",
-        "mode": "adaptive",
+        "actor": "toy policy, imagine adaptive",
         "step": 12,
         "max_steps": 60,
         "camera": "front",
@@ -76,7 +76,7 @@ def test_a_new_imagination_frames_the_keyframe_and_fades() -> None:
 
 def test_outcome_and_counter_are_in_the_header() -> None:
     header = Box(0, 0, WIDTH, 50)
-    shown = [panel(), panel(success=True), panel(ended=True), panel(step=13), panel(mode="never")]
+    shown = [panel(), panel(success=True), panel(ended=True), panel(step=13), panel(actor="random policy")]
     for i, one in enumerate(shown):
         for other in shown[i + 1 :]:
             assert differs(one, other, header)

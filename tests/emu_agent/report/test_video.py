@@ -56,7 +56,7 @@ def test_the_film_of_an_episode(tmp_path: Path, toy_reach: ModuleType) -> None:
         shown.append(imagination)
         return imagination.text[0][0][0], imagination.picture
 
-    about = {"task": "toy", "mode": "always", "instruction": "reach", "camera": "front", "max_steps": 60}
+    about = {"task": "toy", "actor": "toy policy", "instruction": "reach", "camera": "front", "max_steps": 60}
     with open_video(tmp_path / "film.mp4") as video:
         film = EpisodeFilm(video, **about, show=show)
         result = run_episode(toy_reach.make(), toy_reach.ToyPolicy(), 2, film)
