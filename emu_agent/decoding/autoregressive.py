@@ -86,8 +86,8 @@ def decode_text(
         cache.skip_to(text.length)
     lengths = count - done.long()
     mean = torch.stack(states).sum(0) / lengths.clamp(min=1)[:, None] if states else torch.zeros_like(hidden)
-    stacked = torch.stack(ids, dim=1) if ids else token.new_empty(text.batch, 0)
-    return StepText(stacked, lengths, total / count, mean)
+    stacked = torch.stack(ids, dim=1) if ids else count.new_empty(text.batch, 0)
+    return StepText(stacked, lengths, total / count.clamp(min=1), mean)
 
 
 @torch.no_grad()

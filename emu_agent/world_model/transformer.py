@@ -139,6 +139,9 @@ def dropout(config: TransformerConfig) -> nn.Module:
 class Transformer(nn.Module):
     """Embedding, blocks and final normalisation: ids to hidden states."""
 
+    rotary_cos: Tensor
+    rotary_sin: Tensor
+
     def __init__(self, config: TransformerConfig) -> None:
         super().__init__()
         self.config = config
@@ -162,14 +165,15 @@ class Transformer(nn.Module):
         self, length: int, cache: KVCache | None, valid: Tensor | None, dtype: torch.dtype
     ) -> tuple[tuple[Tensor, Tensor], Tensor | None]:
         """Rotary tables and mask of the new tokens; no mask where plain causal attention is meant."""
-        start, seen, dense = 0, valid, valid is None
+        start, dense, seen = 0, valid is None, valid
         if cache is not None:
             start = cache.length
             cache.reserve(length, valid)
-            seen, dense = cache.valid[:, : cache.length], cache.dense
-        if dense:
-            masked = start > 0 and length > 1
-            mask = attention_mask(seen[:1], length, dtype) if masked else None
+            dense, seen = cache.dense, cache.valid[:, : cache.length]
+        if dense or seen is None:
+            mask = None
+            if seen is not None and start > 0 and length > 1:
+                mask = attention_mask(seen[:1], length, dtype)
             return self._rotary(slice(start, start + length), start + length), mask
         positions = (seen.cumsum(1) - seen.long())[:, -length:]
         limit = start + length

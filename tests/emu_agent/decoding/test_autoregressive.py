@@ -145,6 +145,12 @@ def test_two_steps_equal_the_naive_loop_and_the_twin_sees_pictures_only(guided: 
         assert twin is None or cache.num_valid[len(PROMPTS) + row] == len(twin)
 
 
+def test_no_room_for_text_gives_an_empty_step() -> None:
+    step = decode_text(MODEL, prefill(PROMPTS), VOCABULARY, GREEDY, max_tokens=0)
+    assert step.rows() == [[], [], []]
+    assert step.log_prob.tolist() == [0.0, 0.0, 0.0]
+
+
 def test_rows_do_end_at_different_lengths_here() -> None:
     step = decode_text(MODEL, prefill(PROMPTS), VOCABULARY, GREEDY, max_tokens=15)
     assert len(set(step.lengths.tolist())) > 1
