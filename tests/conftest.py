@@ -2,9 +2,13 @@
 
 import os
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 import torch
+
+if TYPE_CHECKING:
+    from emu_agent.tokens.text import EmuTokenizer
 
 torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", "2")))
 
@@ -21,6 +25,14 @@ def fixture_dir() -> Path:
 @pytest.fixture(scope="session")
 def reference() -> Path:
     return fixture_dir()
+
+
+@pytest.fixture(scope="session")
+def published_text(reference: Path) -> "EmuTokenizer":
+    # Imported late: the shape checks only cover modules that are imported after pytest has been configured.
+    from emu_agent.tokens.text import EmuTokenizer
+
+    return EmuTokenizer.from_folder(reference / "tokenizer")
 
 
 @pytest.fixture

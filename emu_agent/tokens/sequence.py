@@ -73,7 +73,7 @@ class ImageSegment:
         """Compare the codes."""
         return isinstance(other, ImageSegment) and torch.equal(self.codes, other.codes)
 
-    __hash__ = None
+    __hash__ = None  # pyright: ignore[reportAssignmentType]
 
 
 @dataclass(frozen=True, eq=False)
@@ -86,7 +86,7 @@ class ActionSegment:
         """Compare the bins."""
         return isinstance(other, ActionSegment) and torch.equal(self.bins, other.bins)
 
-    __hash__ = None
+    __hash__ = None  # pyright: ignore[reportAssignmentType]
 
 
 Segment = TextSegment | ImageSegment | ActionSegment

@@ -129,7 +129,8 @@ class Vocabulary:
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> "Vocabulary":
         """Read what `to_dict` returned."""
-        return cls(**dict(values) | {name: range(*values[name]) for name in ("visual", "action")})
+        ranges: dict[str, Any] = {name: range(*values[name]) for name in ("visual", "action")}
+        return cls(**dict(values) | ranges)
 
     def visual_ids(self, codes: Int[Tensor, "*shape"]) -> Int64[Tensor, "*shape"]:
         """Return the token ids of picture codes.

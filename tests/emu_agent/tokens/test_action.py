@@ -28,7 +28,7 @@ def make_bins(low: list[float], span: list[float], num_bins: int) -> ActionBins:
     )
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=30, deadline=None)
 @given(cases())
 def test_a_decoded_action_is_within_half_a_bin(case: Case) -> None:
     low, span, num_bins, fractions = case

@@ -109,3 +109,10 @@ def test_the_entropy_loss_has_its_two_weights() -> None:
 
 def test_without_the_option_there_is_no_entropy_loss(vectors: torch.Tensor) -> None:
     assert IndexBackpropagationQuantizer(20, 6)(vectors).entropy_loss is None
+
+
+def test_the_spread_of_a_fresh_codebook_can_be_chosen() -> None:
+    torch.manual_seed(0)
+    assert IndexBackpropagationQuantizer(500, 20).embedding.weight.abs().max() <= 1 / 500
+    chosen = IndexBackpropagationQuantizer(500, 20, codebook_std=0.3).embedding.weight
+    assert chosen.std().item() == pytest.approx(0.3, rel=0.05)

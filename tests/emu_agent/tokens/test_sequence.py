@@ -27,8 +27,8 @@ def compact() -> SequenceFormat:
 
 
 @pytest.fixture(scope="module")
-def official(reference: Path) -> SequenceFormat:
-    return SequenceFormat(Vocabulary.official(), EmuTokenizer.from_folder(reference / "tokenizer"))
+def official(published_text: EmuTokenizer) -> SequenceFormat:
+    return SequenceFormat(Vocabulary.official(), published_text)
 
 
 @pytest.fixture(scope="module")
@@ -63,7 +63,7 @@ def apart(drawn: list[tuple]) -> list[tuple]:
     return [part for index, part in enumerate(drawn) if not part[0] == drawn[index - 1][0] == "text"]
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=30, deadline=None)
 @given(drawn=st.lists(parts, max_size=6).map(apart))
 def test_unpacking_undoes_packing(compact: SequenceFormat, drawn: list[tuple]) -> None:
     segments = [build(part) for part in drawn]

@@ -27,7 +27,7 @@ def test_the_official_ids_are_the_published_ones() -> None:
     assert official.action == range(151_646 + 120, 151_646 + 184)
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=15, deadline=None)
 @given(compact_vocabularies)
 def test_a_compact_vocabulary_gives_every_id_to_exactly_one_owner(vocabulary: Vocabulary) -> None:
     controls = vocabulary.roles.values()
@@ -42,13 +42,13 @@ def test_the_official_owners_do_not_overlap() -> None:
     assert max(owned) == official.size - 1
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=15, deadline=None)
 @given(compact_vocabularies | st.just(Vocabulary.official()))
 def test_a_vocabulary_survives_json(vocabulary: Vocabulary) -> None:
     assert Vocabulary.from_dict(json.loads(json.dumps(vocabulary.to_dict()))) == vocabulary
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=15, deadline=None)
 @given(compact_vocabularies)
 def test_codes_and_bins_come_back(vocabulary: Vocabulary) -> None:
     codes, bins = torch.arange(len(vocabulary.visual)), torch.arange(len(vocabulary.action))
