@@ -1,0 +1,59 @@
+"""How long the agent takes to look, to act and to imagine.
+
+Run `python benchmarks/latency.py`.
+"""
+
+import argparse
+import time
+from pathlib import Path
+
+import numpy as np
+import torch
+from emu_policies import ImaginationPolicy
+
+from emu_agent.observation import Observation
+from emu_agent.provenance import provenance
+from emu_agent.run_folder import write_json
+
+
+def percentiles(milliseconds: list[float]) -> dict[str, float]:
+    """Median and 95th percentile."""
+    p50, p95 = np.percentile(milliseconds, [50, 95])
+    return {"p50": float(p50), "p95": float(p95)}
+
+
+def main() -> None:
+    """Time chunks without imagination and imaginations in turns, one observation at a time."""
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--checkpoint", type=Path, default=None)
+    parser.add_argument("--rounds", type=int, default=40)
+    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--output", type=Path, default=Path("benchmarks/results/latency.json"))
+    args = parser.parse_args()
+    torch.set_num_threads(args.threads)
+    never = ImaginationPolicy.from_pretrained(args.checkpoint, imagine="never")
+    always = ImaginationPolicy.from_pretrained(args.checkpoint, imagine="always")
+    generator = torch.Generator().manual_seed(0)
+    images = {
+        name: torch.randint(256, (1, 128, 128, 3), dtype=torch.uint8, generator=generator)
+        for name in ("agentview", "wrist")
+    }
+    observation = Observation(images, torch.zeros(1, 16), ("lift the red cube off the table",))
+    chunk, imagine = [], []
+    for round_number in range(args.rounds + 3):
+        never.reset(round_number)
+        always.reset(round_number)
+        never.predict_action_chunk(observation)
+        always.predict_action_chunk(observation)
+        if round_number >= 3:
+            chunk.append(never.last_timing["chunk_ms"])
+            imagine.append(always.last_timing["imagine_ms"])
+        time.sleep(0.01)
+    figures = {"chunk_ms": percentiles(chunk), "imagine_ms": percentiles(imagine)}
+    write_json(args.output, {**figures, "threads": args.threads, "rounds": args.rounds, **provenance()})
+    for name, values in figures.items():
+        print(f"{name:>12}  p50 {values['p50']:7.1f}  p95 {values['p95']:7.1f}")
+
+
+if __name__ == "__main__":
+    main()
