@@ -1,7 +1,7 @@
 """Success in the simulator, mode by mode on the same seeds.
 
-Run `python benchmarks/closed_loop.py`. Every mode is an `emu-agent run` of its own, which goes on where it was
-stopped.
+Run `python benchmarks/closed_loop.py`. Every mode is an `emu-agent run` of its own; a stopped one goes on
+where it was.
 """
 
 import argparse

@@ -39,8 +39,8 @@ def score_imagination(
         now = codes[[plan.frame for plan in part]]
         made = engine.imagine(engine.context(now, [frames.instructions[plan.episode] for plan in part]))
         correct += [made.text[b][0][0] == plan.steps[0].text for b, plan in enumerate(part)]
-        imagined.append(made.pixels(engine.image_tokenizer)[:, 0, 0].numpy())
-        trust.append(made.image_log_prob[:, 0, 0])
+        imagined.append(made.pixels(engine.image_tokenizer)[:, 0, 0].cpu().numpy())
+        trust.append(made.image_log_prob[:, 0, 0].cpu())
     truth = pictures[[plan.steps[0].keyframe for plan in plans]]
     current = pictures[[plan.frame for plan in plans]]
     figures = _reported(score_pictures(np.concatenate(imagined), truth, current).summary())
@@ -63,7 +63,7 @@ def score_simulation(
     """Predict the frame after recorded actions and compare it with the recorded one."""
     actions = torch.from_numpy(np.stack([frames.executed[s : s + chunk] for s in starts]))
     predicted, _ = engine.simulate(codes[starts], actions)
-    decoded = engine.image_tokenizer.decode(predicted).numpy()
+    decoded = engine.image_tokenizer.decode(predicted).cpu().numpy()
     figures = _reported(score_pictures(decoded, pictures[starts + chunk], pictures[starts]).summary())
     return {f"simulate_{name}": value for name, value in figures.items()}
 

@@ -149,7 +149,7 @@ class WorldModelStage:
         imagined = engine.imagine(engine.context(self.codes[now], instructions))
         pictures = self.frames.images[self.camera]
         truth = pictures[[plan.steps[0].keyframe for plan in chosen]]
-        rows = [pictures[now.numpy()], truth, imagined.pixels(self.image_tokenizer)[:, 0, 0].numpy()]
+        rows = [pictures[now.numpy()], truth, imagined.pixels(engine.image_tokenizer)[:, 0, 0].cpu().numpy()]
         sheet = np.concatenate([np.concatenate(list(row), axis=1) for row in rows])
         with replacing(folder / f"{update:06d}.png") as part:
             part.write_bytes(cv2.imencode(".png", sheet[..., ::-1])[1].tobytes())
@@ -174,7 +174,8 @@ class WorldModelStage:
 
     def _engine(self, model: nn.Module) -> ImaginationEngine:
         assert isinstance(model, WorldModel)
-        return ImaginationEngine(self.image_tokenizer, self.format, model, self.bins)
+        tokenizer = self.image_tokenizer.to(next(model.parameters()).device)
+        return ImaginationEngine(tokenizer, self.format, model, self.bins)
 
     def _corpus(self) -> list[str]:
         """All texts that the model will read or write; sizes of pictures stay single characters."""
