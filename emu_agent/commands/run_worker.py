@@ -12,7 +12,7 @@ from multiprocessing.util import Finalize
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from omegaconf import OmegaConf
+from omegaconf import DictConfig
 
 from emu_agent.config import build
 from emu_agent.errors import lookup
@@ -78,7 +78,7 @@ class Worker:
     @cached_property
     def env(self) -> Any:
         """The environment, closed when the process ends."""
-        env = build(OmegaConf.create(self._config["env"]["make"]))
+        env = build(DictConfig(self._config["env"]["make"]))
         Finalize(None, env.close, exitpriority=10)
         return env
 
@@ -88,7 +88,7 @@ class Worker:
         import torch
 
         torch.set_num_threads(self._settings.threads)
-        return build(OmegaConf.create(self._config["policy"]))
+        return build(DictConfig(self._config["policy"]))
 
     def inspect(self) -> Stage:
         """Compare the environment with the one that the policy was made for."""
