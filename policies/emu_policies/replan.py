@@ -52,7 +52,7 @@ class ReplanConfig(Settings):
     """Imagine again when the imagination is stale with at least this probability."""
     trust_threshold: float | None = None
     """Imagine again when the mean log-probability of the keyframe's tokens is below; None: never for this."""
-    max_age: int = 60
+    max_age: int = 40
     """Imagine again after this many control steps."""
 
     def __post_init__(self) -> None:
