@@ -11,7 +11,7 @@ from gymnasium.vector import AsyncVectorEnv, AutoresetMode
 def make_vector(env_id: str, num_envs: int | None = None, **kwargs: Any) -> AsyncVectorEnv:
     """Make a vector environment with one worker process per environment.
 
-    Processes are spawned, not forked: a forked child would share its parent's OpenGL context and hang. An environment
+    Processes are spawned: a forked child would share its parent's OpenGL context and hang. An environment
     whose episode has ended is reset with the next step (Gymnasium's default).
 
     Args:
