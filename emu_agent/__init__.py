@@ -10,14 +10,34 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from emu_agent.config import config_dir, load_config
     from emu_agent.errors import EmuAgentError
+    from emu_agent.imagination import Imagination, ImaginationConfig, ImaginationEngine
+    from emu_agent.observation import Observation
+    from emu_agent.rollout import run_episode
+
+    __version__: str
 
 _HOME = {
     "EmuAgentError": "errors",
+    "Imagination": "imagination",
+    "ImaginationConfig": "imagination",
+    "ImaginationEngine": "imagination",
+    "Observation": "observation",
     "config_dir": "config",
     "load_config": "config",
+    "run_episode": "rollout",
 }
 
-__all__ = ["EmuAgentError", "__version__", "config_dir", "load_config"]
+__all__ = [
+    "EmuAgentError",
+    "Imagination",
+    "ImaginationConfig",
+    "ImaginationEngine",
+    "Observation",
+    "__version__",
+    "config_dir",
+    "load_config",
+    "run_episode",
+]
 
 
 def __getattr__(name: str) -> object:
