@@ -18,5 +18,5 @@ def test_version_is_that_of_the_distribution() -> None:
 
 
 def test_an_unknown_name_says_what_there_is() -> None:
-    with pytest.raises(AttributeError, match="no attribute 'Imagine'; it offers .*'ImaginationEngine'"):
+    with pytest.raises(AttributeError, match=r"no attribute 'Imagine'; it offers .*'ImaginationEngine'"):
         emu_agent.Imagine  # noqa: B018
