@@ -18,7 +18,7 @@ from emu_agent.provenance import provenance
 from emu_agent.run_folder import write_json
 from emu_agent.scoring.imagination import score_imagination, score_simulation
 from emu_agent.scoring.pictures import psnr_from_mse
-from emu_agent.world_model.checkpoint import WEIGHTS_FILE, read_config
+from emu_agent.world_model.checkpoint import read_config
 
 
 def main() -> None:
@@ -34,7 +34,7 @@ def main() -> None:
     checkpoint = args.checkpoint or bundled_checkpoint()
     engine, camera = ImaginationEngine.from_pretrained(checkpoint), read_config(checkpoint)["camera"]
     frames = load_frames(args.dataset, [camera])
-    codes = load_codes(frames, camera, engine.image_tokenizer, checkpoint / WEIGHTS_FILE)
+    codes = load_codes(frames, camera, engine.image_tokenizer)
     _, held_out = frames.split(args.held_out)
     first, pictures = frames.span(held_out[0]).start, frames.images[camera]
     chosen = np.linspace(first, len(frames) - 1, args.frames).astype(int)

@@ -102,6 +102,13 @@ def build(node: DictConfig, *args: Any, **kwargs: Any) -> Any:
         raise ConfigError(f"cannot build {node._target_}: {_reason(error)}") from error
 
 
+def plain_config(cfg: DictConfig) -> dict[str, Any]:
+    """The config as plain dictionaries and lists, with every interpolation resolved."""
+    plain = OmegaConf.to_container(cfg, resolve=True)
+    assert isinstance(plain, dict)
+    return {str(key): value for key, value in plain.items()}
+
+
 def _compose(name: str, overrides: Sequence[str]) -> tuple[DictConfig, dict[str, str | None]]:
     try:
         with initialize_config_dir(str(config_dir().resolve()), job_name=name, version_base="1.3"):

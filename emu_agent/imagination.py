@@ -7,7 +7,7 @@ its cache.
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Self
+from typing import Any
 
 import torch
 from jaxtyping import Float, Int64, UInt8
@@ -122,7 +122,7 @@ class ImaginationEngine:
     @classmethod
     def from_pretrained(
         cls, folder: Path | str | None = None, config: ImaginationConfig | None = None
-    ) -> Self:
+    ) -> "ImaginationEngine":
         """Load an agent checkpoint; without a folder the one inside the package.
 
         Raises:

@@ -59,7 +59,7 @@ def machine() -> dict[str, Any]:
     return {
         "system": f"{platform.system()} {platform.machine()}",
         "cpu": _cpu_name(),
-        "cores": os.process_cpu_count() if hasattr(os, "process_cpu_count") else len(os.sched_getaffinity(0)),
+        "cores": len(os.sched_getaffinity(0)),
         "gl": os.environ.get("MUJOCO_GL"),
     }
 

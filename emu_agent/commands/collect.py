@@ -2,11 +2,11 @@
 
 import shutil
 from pathlib import Path
-from typing import Any
 
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig
 from tqdm import tqdm
 
+from emu_agent.config import plain_config
 from emu_agent.data.collect import build_env, episode_file, record_all
 from emu_agent.data.demonstration import Demonstration
 from emu_agent.data.lerobot_writer import SIDE_FILE, read_side_file, write_dataset
@@ -21,7 +21,7 @@ def main(cfg: DictConfig) -> int:
         return _already_there(root, cfg)
     staging = RunFolder.open(
         root.with_name(root.name + ".episodes"),
-        OmegaConf.to_container(cfg, resolve=True),
+        plain_config(cfg),
         may_differ=("workers",),
     )
     env = build_env(cfg.env)
@@ -34,7 +34,7 @@ def main(cfg: DictConfig) -> int:
     demonstrations = (Demonstration.load(episode_file(staging.path, seed)) for seed in kept)
     write_dataset(
         tqdm(demonstrations, "writing the dataset", len(kept), unit="episode"),
-        root, fps=fps, fingerprint=fingerprint, collection={**collection, "config": _plain(cfg)},
+        root, fps=fps, fingerprint=fingerprint, collection={**collection, "config": plain_config(cfg)},
     )  # fmt: skip
     shutil.rmtree(staging.path)
     print(f"{len(kept)} episodes in {root}; the expert solved {collection['success_rate']:.1%}")
@@ -54,16 +54,10 @@ def _record(cfg: DictConfig, seeds: list[int], folder: Path) -> dict[int, bool]:
 def _already_there(root: Path, cfg: DictConfig) -> int:
     """A finished dataset is left alone when it is the one asked for, and refused otherwise."""
     made = read_side_file(root)["collection"].get("config", {})
-    wanted = _plain(cfg)
+    wanted = plain_config(cfg)
     different = sorted(key for key in wanted if key != "workers" and made.get(key) != wanted[key])
     if different:
         pairs = "; ".join(f"{key}: {made.get(key)!r} there, {wanted[key]!r} asked for" for key in different)
         raise DatasetError(f"{root} holds another collection ({pairs}); choose another output")
     print(f"{root} is complete; nothing to do")
     return 0
-
-
-def _plain(cfg: DictConfig) -> dict[str, Any]:
-    plain = OmegaConf.to_container(cfg, resolve=True)
-    assert isinstance(plain, dict)
-    return {str(key): value for key, value in plain.items()}

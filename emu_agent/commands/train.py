@@ -3,9 +3,9 @@
 from pathlib import Path
 
 import torch
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig
 
-from emu_agent.config import build
+from emu_agent.config import build, plain_config
 from emu_agent.errors import ConfigError
 from emu_agent.provenance import provenance
 from emu_agent.run_folder import RunFolder, write_json
@@ -17,9 +17,9 @@ def main(cfg: DictConfig) -> int:
     if cfg.device.startswith("cuda") and not torch.cuda.is_available():
         raise ConfigError(f"device={cfg.device}, but there is no CUDA GPU here; use device=cpu")
     torch.set_num_threads(cfg.threads)
-    config = OmegaConf.to_container(cfg, resolve=True)
+    config = plain_config(cfg)
     folder = RunFolder.open(Path(cfg.output), config, may_differ=("threads", "device"))
-    loop = LoopConfig(**OmegaConf.to_container(cfg.stage.loop, resolve=True), device=cfg.device)
+    loop = LoopConfig(**plain_config(cfg.stage.loop), device=cfg.device)
     figures = train(build(cfg.stage.make), loop, folder.path)
     write_json(folder.path / "result.json", {"validation": figures, "config": config, **provenance()})
     for name, value in figures.items():

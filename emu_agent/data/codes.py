@@ -1,7 +1,6 @@
 """The frames of one camera as codes, made once per image tokenizer and kept beside the frames."""
 
 import hashlib
-from pathlib import Path
 
 import numpy as np
 import torch
@@ -17,17 +16,19 @@ BATCH = 64
 
 
 def load_codes(
-    frames: Frames, camera: str, tokenizer: ImageTokenizer, weights: Path
+    frames: Frames, camera: str, tokenizer: ImageTokenizer
 ) -> Int64[Tensor, "frames rows cols"]:
     """Codes of every frame of a camera, from the cache or freshly made.
 
     Args:
         frames: of a dataset.
         camera: whose pictures are encoded.
-        tokenizer: what encodes them.
-        weights: the file with the tokenizer's weights; its content is the key of the cache.
+        tokenizer: what encodes them; its weights are the key of the cache.
     """
-    key = hashlib.sha256(weights.read_bytes()).hexdigest()[:12]
+    digest = hashlib.sha256()
+    for name, tensor in sorted(tokenizer.state_dict().items()):
+        digest.update(name.encode() + tensor.cpu().numpy().tobytes())
+    key = digest.hexdigest()[:12]
     path = frames.cache / f"codes-{camera}-{key}.npy"
     if not path.exists():
         codes = _encode(frames, camera, tokenizer)

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from jaxtyping import Float32, UInt8
@@ -36,7 +37,7 @@ class Demonstration:
 
     def save(self, path: Path) -> None:
         """Write the demonstration whole or not at all."""
-        pictures = {f"images.{name}": frames for name, frames in self.images.items()}
+        pictures: dict[str, Any] = {f"images.{name}": frames for name, frames in self.images.items()}
         with replacing(path) as part, part.open("wb") as stream:
             np.savez(
                 stream,

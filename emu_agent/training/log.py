@@ -3,7 +3,6 @@
 import json
 from pathlib import Path
 from types import TracebackType
-from typing import Self
 
 from torch.utils.tensorboard import SummaryWriter
 
@@ -34,7 +33,7 @@ class TrainingLog:
         for name, value in metrics.items():
             self._board.add_scalar(f"{kind}/{name}", value, update)
 
-    def __enter__(self) -> Self:
+    def __enter__(self) -> "TrainingLog":
         return self
 
     def __exit__(

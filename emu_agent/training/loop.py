@@ -102,7 +102,8 @@ def _new_state(stage: Stage, config: LoopConfig) -> TrainingState:
         {"params": matrices, "weight_decay": config.weight_decay},
         {"params": vectors, "weight_decay": 0.0},
     ]
-    optimizer = torch.optim.AdamW(groups, lr=config.lr, betas=tuple(config.betas))
+    first, second = config.betas
+    optimizer = torch.optim.AdamW(groups, lr=config.lr, betas=(first, second))
     average = AveragedModel(model, multi_avg_fn=get_ema_multi_avg_fn(config.average), use_buffers=True)
     return TrainingState(model, average, optimizer)
 

@@ -31,7 +31,6 @@ from emu_agent.tokens.text import BytePairTokenizer
 from emu_agent.tokens.vocabulary import Vocabulary
 from emu_agent.training.stage import StepResult
 from emu_agent.world_model.checkpoint import (
-    WEIGHTS_FILE,
     load_state,
     read_config,
     read_part,
@@ -94,7 +93,7 @@ class WorldModelStage:
         self.image_tokenizer = ImageTokenizer(ImageTokenizerConfig.from_dict(values)).eval()
         load_state(self.image_tokenizer, tensors, self.source)
         self.frames = load_frames(Path(dataset), [camera])
-        self.codes = load_codes(self.frames, camera, self.image_tokenizer, self.source / WEIGHTS_FILE)
+        self.codes = load_codes(self.frames, camera, self.image_tokenizer)
         training, held_out = self.frames.split(self.config.held_out)
         self.plans = plans(self.frames, training, len(self.config.step_counts))
         held_out_plans = plans(self.frames, held_out, len(self.config.step_counts))

@@ -71,9 +71,8 @@ def _simplified(file: Path, keep: float, cache: Path) -> Path:
     if target.exists():
         return target
     mesh = trimesh.load_mesh(file, process=False)
-    mesh = trimesh.Trimesh(
-        mesh.vertices, mesh.faces, process=True
-    )  # without normals and texture seams, so it welds
+    # Without normals and texture seams, so that vertices which lie in one place become one.
+    mesh = trimesh.Trimesh(mesh.vertices, mesh.faces, process=True)
     triangles = len(mesh.faces)
     wanted = max(MIN_TRIANGLES, round(triangles * keep))
     if wanted < triangles:
@@ -83,8 +82,6 @@ def _simplified(file: Path, keep: float, cache: Path) -> Path:
         mesh = trimesh.Trimesh(vertices, faces, process=True)
     cache.mkdir(parents=True, exist_ok=True)
     with tempfile.NamedTemporaryFile(dir=cache, suffix=".tmp", delete=False) as temporary:
-        temporary.write(mesh.export(file_type="stl"))
-    Path(temporary.name).replace(
-        target
-    )  # several workers may make the same mesh: the last one wins, all are equal
+        mesh.export(temporary, file_type="stl")
+    Path(temporary.name).replace(target)  # several workers may make the same mesh: all are equal
     return target

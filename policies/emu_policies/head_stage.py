@@ -70,7 +70,7 @@ class HeadStage:
         self.frames = load_frames(Path(dataset), [camera, wrist_camera])
         engine = ImaginationEngine.from_pretrained(self.source)
         weights = self.source / WEIGHTS_FILE
-        codes = load_codes(self.frames, camera, engine.image_tokenizer, weights)
+        codes = load_codes(self.frames, camera, engine.image_tokenizer)
         bank = load_bank(engine, self.frames, codes, weights, self.settings.stride)
         self.config = ActionHeadConfig.from_dict({
             **model, "camera": camera, "wrist_camera": wrist_camera, "feature_dim": bank.frame.shape[-1],

@@ -27,7 +27,7 @@ class Perturbation:
         last_step: int = 50,
     ) -> None:
         self.noise, self.mistake_rate = noise, mistake_rate
-        self.mistake_steps, self.last_step = tuple(mistake_steps), last_step
+        self.mistake_steps, self.last_step = mistake_steps, last_step
         self.reset(0)
 
     def reset(self, seed: int) -> None:
@@ -46,7 +46,8 @@ class Perturbation:
         disturbed = action.copy()
         disturbed[:3] += self._drift
         if self._remaining == 0 and self._rng.random() < self.mistake_rate * self._level:
-            self._remaining = int(self._rng.integers(*self.mistake_steps, endpoint=True))
+            shortest, longest = self.mistake_steps
+            self._remaining = int(self._rng.integers(shortest, longest, endpoint=True))
             self._shove = self._rng.uniform(-1.0, 1.0, 3)
             self._flip = self._rng.random() < 0.5
         if self._remaining > 0:
