@@ -103,7 +103,8 @@ def _fill(root: Path, cache: Path, cameras: tuple[str, ...]) -> None:
         _save(cache / f"{name}.npy", np.stack(table[column][:]).astype(np.float32))
     episodes = np.asarray(table["episode_index"][:])
     starts = np.flatnonzero(np.diff(episodes, prepend=-1))
-    task_names = {int(index): str(task) for task, index in dataset.meta.tasks["task_index"].items()}
+    task_table: Any = dataset.meta.tasks["task_index"]  # type: ignore[index]
+    task_names = {int(index): str(task) for task, index in task_table.items()}
     tasks = [task_names[int(i)] for i in table["task_index"][:]]
     ends = [*starts[1:], len(episodes)]
     segments = [

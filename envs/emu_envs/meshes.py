@@ -11,6 +11,7 @@ import os
 import tempfile
 import xml.etree.ElementTree as ET
 from pathlib import Path
+from typing import Any
 
 import fast_simplification
 import trimesh
@@ -76,10 +77,10 @@ def _simplified(file: Path, keep: float, cache: Path) -> Path:
     triangles = len(mesh.faces)
     wanted = max(MIN_TRIANGLES, round(triangles * keep))
     if wanted < triangles:
-        vertices, faces = fast_simplification.simplify(
+        simpler: tuple[Any, ...] = fast_simplification.simplify(
             mesh.vertices, mesh.faces, target_reduction=1 - wanted / triangles
         )
-        mesh = trimesh.Trimesh(vertices, faces, process=True)
+        mesh = trimesh.Trimesh(*simpler, process=True)
     cache.mkdir(parents=True, exist_ok=True)
     with tempfile.NamedTemporaryFile(dir=cache, suffix=".tmp", delete=False) as temporary:
         mesh.export(temporary, file_type="stl")
