@@ -56,6 +56,7 @@ def test_head_learns_the_right_actions_for_each_context(
         assert (chunk - batch.actions.roll(1, 0)).abs().mean() > 0.3
 
 
+@pytest.mark.slow
 def test_flow_keeps_two_ways_apart_where_regression_cannot(
     make_head: MakeHead, make_batch: MakeBatch
 ) -> None:
