@@ -1,7 +1,7 @@
 """What the loop needs to know of a part of the model in order to train it."""
 
 from pathlib import Path
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
 from jaxtyping import Float
@@ -16,6 +16,7 @@ class StepResult(NamedTuple):
     size: int
 
 
+@runtime_checkable
 class Stage(Protocol):
     """One part of the model with its data; the loop owns the optimiser, the average and the files."""
 

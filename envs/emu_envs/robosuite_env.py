@@ -58,6 +58,9 @@ PROPRIOCEPTION = {
 }
 """Parts of `agent_pos`: joints [rad], hand position [m] and orientation (x, y, z, w), fingers [m]."""
 
+BODY_BOUND = 10.0
+"""Bound of the observation space: no joint, position or quaternion of a Panda on its table comes near it."""
+
 
 class RobosuiteEnv(gymnasium.Env[dict[str, Any], np.ndarray]):
     """Single-arm robosuite task: a Panda moved by end-effector deltas at 20 Hz.
@@ -105,7 +108,7 @@ class RobosuiteEnv(gymnasium.Env[dict[str, Any], np.ndarray]):
         self.observation_space = spaces.Dict(
             {
                 "pixels": spaces.Dict(dict.fromkeys(self.camera_names, picture)),
-                "agent_pos": spaces.Box(-np.inf, np.inf, (sum(PROPRIOCEPTION.values()),), np.float32),
+                "agent_pos": spaces.Box(-BODY_BOUND, BODY_BOUND, (sum(PROPRIOCEPTION.values()),), np.float32),
             }
         )
         self.action_space = spaces.Box(-1.0, 1.0, (self._robosuite.action_dim,), np.float32)

@@ -45,5 +45,5 @@ def test_a_simplified_mesh_is_made_once(model: str, tmp_path: Path) -> None:
 
 def test_everything_is_kept_at_one_and_nonsense_is_refused(model: str) -> None:
     assert simplify_visual_meshes(model, 1.0) == model
-    with pytest.raises(ValueError, match=r"keep=0 must lie in"):
-        simplify_visual_meshes(model, 0)
+    with pytest.raises(ValueError, match=r"keep=0.0 must lie in"):
+        simplify_visual_meshes(model, 0.0)
