@@ -1,0 +1,165 @@
+"""The imagination engine with small random weights; its slow twins read whole sequences instead of caches."""
+
+import pytest
+import torch
+from torch import Tensor
+
+from emu_agent.decoding.sampling import SamplingConfig
+from emu_agent.errors import CheckpointError, ConfigError, UnknownNameError
+from emu_agent.imagination import ImaginationConfig, ImaginationEngine
+from emu_agent.observation import Observation
+from emu_agent.tokens.action import ActionBins
+from emu_agent.tokens.image import ImageTokenizer, ImageTokenizerConfig
+from emu_agent.tokens.sequence import SequenceFormat
+from emu_agent.tokens.text import BytePairTokenizer
+from emu_agent.tokens.vocabulary import Vocabulary
+from emu_agent.world_model.config import TransformerConfig
+from emu_agent.world_model.transformer import WorldModel
+
+IMAGE = ImageTokenizerConfig(
+    ch=8,
+    ch_mult=(1, 1),
+    num_res_blocks=1,
+    attn_resolutions=(),
+    resolution=32,
+    z_channels=8,
+    embed_dim=8,
+    n_embed=16,
+    norm_groups=4,
+    patch_size=8,
+)
+SHORT = {"max_text_tokens": 4}
+
+
+def build_engine(bins: ActionBins | None = None, seed: int = 0, **settings: object) -> ImaginationEngine:
+    torch.manual_seed(seed)
+    text = BytePairTokenizer.train(["lift the cube", "0123456789*"], 260)
+    vocabulary = Vocabulary.compact(text.num_text, IMAGE.n_embed, num_action_bins=8)
+    shape = TransformerConfig(
+        vocab_size=vocabulary.size,
+        hidden_size=24,
+        intermediate_size=32,
+        num_hidden_layers=2,
+        num_attention_heads=2,
+        num_key_value_heads=1,
+        head_dim=12,
+        max_position_embeddings=512,
+        initializer_range=0.3,
+    )
+    config = ImaginationConfig(**SHORT | settings)
+    return ImaginationEngine(
+        ImageTokenizer(IMAGE), SequenceFormat(vocabulary, text), WorldModel(shape), bins, config
+    )
+
+
+@pytest.fixture(scope="module")
+def engine() -> ImaginationEngine:
+    return build_engine(ActionBins((-1.0,) * 3, (1.0,) * 3, 8))
+
+
+def observation(rows: int = 2) -> Observation:
+    generator = torch.Generator().manual_seed(0)
+    pictures = torch.randint(0, 256, (rows, 32, 32, 3), dtype=torch.uint8, generator=generator)
+    return Observation({"agentview": pictures}, torch.zeros(rows, 5), ("lift the cube", "lift it")[:rows])
+
+
+def full_pass(engine: ImaginationEngine, ids: list[int]) -> Tensor:
+    with torch.no_grad():
+        return engine.world_model(torch.tensor([ids]))[0]
+
+
+def test_shapes_and_words(engine: ImaginationEngine) -> None:
+    made = engine.imagine(observation(), steps=2, candidates=3, seed=1)
+    assert made.codes.shape == (2, 3, 2, 2, 2)
+    assert made.features.shape == (2, 3, 5, 24)
+    assert made.text_log_prob.shape == made.image_log_prob.shape == (2, 3, 2)
+    assert [len(row) for row in made.text] == [3, 3]
+    assert all(isinstance(word, str) for row in made.text for words in row for word in words)
+    assert made.pixels(engine.image_tokenizer).shape == (2, 3, 2, 32, 32, 3)
+
+
+def test_a_seed_repeats_and_another_differs() -> None:
+    varied = build_engine(image=SamplingConfig(temperature=1.0))
+    first, again, other = (varied.imagine(observation(), seed=seed).codes for seed in (3, 3, 4))
+    assert torch.equal(first, again)
+    assert not torch.equal(first, other)
+
+
+def test_candidates_differ_and_imagining_leaves_the_context_alone(engine: ImaginationEngine) -> None:
+    context = engine.observe(observation(), "agentview")
+    length, keys = context.cache.length, context.cache.keys.clone()
+    made = engine.imagine(context, candidates=4, seed=0)
+    assert len({tuple(codes.flatten().tolist()) for codes in made.codes[0]}) > 1
+    assert context.cache.length == length
+    assert torch.equal(context.cache.keys, keys)
+
+
+def test_features_of_the_frame_are_those_of_a_full_pass(engine: ImaginationEngine) -> None:
+    seen = observation()
+    context = engine.observe(seen, "agentview")
+    for row in range(2):
+        prompt = engine.sequence_format.imagine_prompt(seen.instruction[row], context.codes[row])
+        positions = engine.sequence_format.visual_positions(prompt)[0].flatten()
+        expected = full_pass(engine, prompt)[positions]
+        torch.testing.assert_close(context.features[row], expected, atol=1e-5, rtol=1e-4)
+
+
+def test_features_of_an_imagination_are_those_of_the_same_recorded_step() -> None:
+    seen, compared = observation(1), 0
+    for seed in range(12):
+        engine = build_engine(seed=seed, max_text_tokens=1)
+        context = engine.observe(seen, "agentview")
+        made = engine.imagine(context)
+        text = made.text[0][0][0]
+        if not text.isascii() or not text:
+            continue  # these random weights wrote half a character, or nothing
+        recorded = engine.features_of(context.codes, seen.instruction, [text], made.codes[:, 0, 0])
+        torch.testing.assert_close(made.features[:, 0], recorded, atol=1e-4, rtol=1e-3)
+        compared += 1
+    assert compared >= 2
+
+
+def test_recorded_features_are_those_of_a_full_pass(engine: ImaginationEngine) -> None:
+    seen = observation()
+    context = engine.observe(seen, "agentview")
+    texts, keyframes = ["lift", "the cube now"], context.codes.flip(0)
+    features = engine.features_of(context.codes, seen.instruction, texts, keyframes)
+    for row in range(2):
+        prompt = engine.sequence_format.imagine_prompt(seen.instruction[row], context.codes[row])
+        answer = engine.sequence_format.imagine_answer([(texts[row], keyframes[row])])
+        hidden = full_pass(engine, prompt + answer)
+        words = len(engine.sequence_format.text_tokenizer.encode(texts[row]))
+        first = len(prompt) + 1
+        torch.testing.assert_close(
+            features[row, 0], hidden[first : first + words].mean(0), atol=1e-5, rtol=1e-4
+        )
+        at = engine.sequence_format.visual_positions(answer)[0].flatten() + len(prompt)
+        torch.testing.assert_close(features[row, 1:], hidden[at], atol=1e-5, rtol=1e-4)
+
+
+def test_guidance_of_one_changes_nothing_and_more_does() -> None:
+    plain, neutral, strong = (build_engine(guidance_scale=scale) for scale in (None, 1.0, 8.0))
+    codes = [e.imagine(observation(), steps=2).codes for e in (plain, neutral, strong)]
+    assert torch.equal(codes[0], codes[1])
+    assert not torch.equal(codes[0], codes[2])
+
+
+def test_simulating_depends_on_the_actions(engine: ImaginationEngine) -> None:
+    codes = engine.observe(observation(), "agentview").codes
+    still, log_prob = engine.simulate(codes, torch.zeros(2, 4, 3))
+    moved, _ = engine.simulate(codes, torch.ones(2, 4, 3))
+    assert still.shape == codes.shape
+    assert (log_prob <= 0).all()
+    assert not torch.equal(still, moved)
+
+
+def test_what_cannot_work_is_refused(engine: ImaginationEngine) -> None:
+    with pytest.raises(UnknownNameError, match=r"no camera 'top'|no camera called 'top'"):
+        engine.observe(observation(), "top")
+    with pytest.raises(ConfigError, match=r"steps=0 and candidates=1 must be at least 1"):
+        engine.imagine(observation(), steps=0)
+    with pytest.raises(CheckpointError, match=r"no action bins"):
+        build_engine().simulate(torch.zeros(1, 2, 2, dtype=torch.int64), torch.zeros(1, 4, 3))
+    bigger = ImageTokenizerConfig(**{**IMAGE.to_dict(), "n_embed": 32})
+    with pytest.raises(ConfigError, match=r"the vocabulary has 16 codes .* but the model has 32"):
+        ImaginationEngine(ImageTokenizer(bigger), engine.sequence_format, engine.world_model)
