@@ -5,6 +5,7 @@ keyframe, so that training sees what acting will see.
 """
 
 import hashlib
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -74,7 +75,13 @@ def episode_of(frames: Frames, frame: int) -> int:
     return int(np.searchsorted(frames.starts, frame, side="right") - 1)
 
 
-def _filled(path: Path, indices: np.ndarray, tokens: int, engine: ImaginationEngine, compute) -> np.ndarray:
+def _filled(
+    path: Path,
+    indices: np.ndarray,
+    tokens: int,
+    engine: ImaginationEngine,
+    compute: Callable[[np.ndarray], Tensor],
+) -> np.ndarray:
     if not path.exists():
         width = engine.world_model.config.hidden_size
         with replacing(path) as part:

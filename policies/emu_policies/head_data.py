@@ -9,6 +9,7 @@ from jaxtyping import Int64
 from torch import Tensor
 
 from emu_agent.data.frames import Frames
+from emu_agent.data.segments import Segment
 from emu_policies.feature_bank import FeatureBank, episode_of
 from emu_policies.head_batch import HeadBatch
 from emu_policies.monitor import StepState
@@ -101,7 +102,7 @@ class HeadData:
             return StepState.PURSUING
         return StepState.DONE if segment.completed else StepState.STALE
 
-    def _segment(self, episode: int, t: int):
+    def _segment(self, episode: int, t: int) -> Segment:
         return next(segment for segment in self.frames.segments[episode] if t < segment.end)
 
     def _actions(self, chosen: np.ndarray) -> tuple[Tensor, Tensor]:
