@@ -72,7 +72,9 @@ def decode_text(
     done = torch.zeros(text.batch, dtype=torch.bool, device=bias.device)
     total, count = torch.zeros(text.batch, device=bias.device), torch.zeros_like(done, dtype=torch.long)
     ids, states = [], []
-    hidden = model(done.new_full((text.batch, 1), vocabulary.boc, dtype=torch.long), text)[:, -1]
+    hidden = model.hidden_states(done.new_full((text.batch, 1), vocabulary.boc, dtype=torch.long), text)[
+        :, -1
+    ]
     for _ in range(max_tokens):
         token, score = sample(model.logits(hidden, range(len(bias))) + bias, sampling, generator)
         total, count = total + score.masked_fill(done, 0.0), count + ~done
@@ -80,7 +82,7 @@ def decode_text(
         if done.all():
             break
         ids.append(token.masked_fill(done, vocabulary.pad))
-        hidden = model(ids[-1][:, None], text, ~done[:, None] if done.any() else None)[:, -1]
+        hidden = model.hidden_states(ids[-1][:, None], text, ~done[:, None] if done.any() else None)[:, -1]
         states.append(hidden.masked_fill(done[:, None], 0.0))
     if guided:
         cache.skip_to(text.length)
@@ -118,7 +120,7 @@ def decode_image(
     valid = torch.ones_like(start, dtype=torch.bool) if guided and before else None
     if valid is not None:
         valid[batch:, : len(before)] = False
-    hidden = model(start, cache, valid)[:, -1]
+    hidden = model.hidden_states(start, cache, valid)[:, -1]
     codes, scores, states = [], [], []
     for count in range(1, block.num_codes + 1):
         logits = conditional = model.logits(hidden, block.codes)
@@ -131,7 +133,7 @@ def decode_image(
         token = (code.repeat(2) if guided else code)[:, None] + block.codes.start
         if forced := block.after(count):
             token = torch.cat((token, token.new_tensor(forced).expand(cache.batch, -1)), dim=1)
-        read = model(token, cache)
+        read = model.hidden_states(token, cache)
         states.append(read[:batch, 0])
         hidden = read[:, -1]
     grid = torch.stack(codes, dim=1).view(batch, block.grid.rows, block.grid.cols)

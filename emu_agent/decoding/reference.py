@@ -116,10 +116,10 @@ class _Reader:
         ids = torch.tensor([self.pending], device=self.device)
         if any(self.shared):
             valid = torch.tensor([[True] * len(self.shared), self.shared], device=self.device)
-            hidden = self.model(ids.expand(2, -1), self.cache, valid)
+            hidden = self.model.hidden_states(ids.expand(2, -1), self.cache, valid)
         else:
             row = self.cache.view(0, 1)
-            hidden = self.model(ids, row)
+            hidden = self.model.hidden_states(ids, row)
             self.cache.skip_to(row.length)
         self.pending, self.shared = [], []
         return hidden[:, -1]

@@ -233,6 +233,6 @@ def token_losses(
     """Cross-entropy of every token that has a loss, and which of them are visual."""
     assert isinstance(model, WorldModel)
     wanted = batch.loss_weight[:, 1:] > 0
-    hidden = model(batch.ids[:, :-1])[wanted]
+    hidden = model.hidden_states(batch.ids[:, :-1])[wanted]
     targets = batch.ids[:, 1:][wanted]
     return F.cross_entropy(model.logits(hidden), targets, reduction="none"), vocabulary.is_visual(targets)

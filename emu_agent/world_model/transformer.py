@@ -218,6 +218,12 @@ class WorldModel(nn.Module):
             nn.init.normal_(module.weight, std=self.config.initializer_range)
 
     def forward(
+        self, ids: Int[Tensor, "batch length"], valid: Bool[Tensor, "batch length"] | None = None
+    ) -> Float32[Tensor, "batch length vocab_size"]:
+        """Scores of the token after each of these, for whole sequences; `hidden_states` is the frugal way."""
+        return self.logits(self.hidden_states(ids, valid=valid))
+
+    def hidden_states(
         self,
         ids: Int[Tensor, "batch length"],
         cache: KVCache | None = None,
@@ -259,4 +265,4 @@ class WorldModel(nn.Module):
         size = self.config.max_position_embeddings if max_length is None else max_length
         weight = self.model.embed_tokens.weight
         cache = KVCache.empty(self.config, len(ids), size, device=weight.device, dtype=weight.dtype)
-        return cache, self(ids, cache, valid)
+        return cache, self.hidden_states(ids, cache, valid)

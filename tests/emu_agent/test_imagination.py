@@ -65,7 +65,7 @@ def observation(rows: int = 2) -> Observation:
 
 def full_pass(engine: ImaginationEngine, ids: list[int]) -> Tensor:
     with torch.no_grad():
-        return engine.world_model(torch.tensor([ids]))[0]
+        return engine.world_model.hidden_states(torch.tensor([ids]))[0]
 
 
 def test_shapes_and_words(engine: ImaginationEngine) -> None:

@@ -31,7 +31,7 @@ def prefill(prompts: Sequence[Sequence[int]]) -> KVCache:
 
 
 def hidden_of(ids: Sequence[int]) -> torch.Tensor:
-    return MODEL(torch.tensor([list(ids)]))[0]
+    return MODEL.hidden_states(torch.tensor([list(ids)]))[0]
 
 
 def naive_text(ids: list[int], limit: int) -> tuple[list[int], list[float]]:
@@ -188,7 +188,7 @@ def test_the_whole_block_is_in_the_cache(rows: int, cols: int, seed: int) -> Non
     body = [token for line in lines for token in (*line, VOCABULARY.eol)][:-1]
     ids = [*PROMPTS[0], *block.opening, *body, VOCABULARY.eoi]
     assert cache.length == len(ids)
-    after = MODEL(torch.tensor([[VOCABULARY.ess]]), cache)[0, -1]
+    after = MODEL.hidden_states(torch.tensor([[VOCABULARY.ess]]), cache)[0, -1]
     torch.testing.assert_close(after, hidden_of([*ids, VOCABULARY.ess])[-1], atol=1e-4, rtol=1e-4)
 
 

@@ -91,13 +91,13 @@ def naive(prompt: list[int], unconditional: list[int], config: GenerationConfig)
             twin.append(token)
         if len(image) == 11:
             twin, image, text = [*twin, *image], [], True
-        conditional = model.logits(model(torch.tensor([[*prompt, *ids]]))[0, -1]).log_softmax(-1)
+        conditional = model(torch.tensor([[*prompt, *ids]]))[0, -1].log_softmax(-1)
         if text:
             token = int(conditional[: VOCABULARY.visual.start].argmax())
         elif len(image) in forced:
             token = forced[len(image)]
         else:
-            base = model.logits(model(torch.tensor([[*twin, *image]]))[0, -1]).log_softmax(-1)
+            base = model(torch.tensor([[*twin, *image]]))[0, -1].log_softmax(-1)
             guided = base + config.guidance_scale * (conditional - base)
             start, stop = VOCABULARY.visual.start, VOCABULARY.visual.stop
             token = start + int(guided[start:stop].argmax())

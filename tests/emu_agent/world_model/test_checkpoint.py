@@ -75,7 +75,7 @@ def test_bfloat16_in_memory(official: Path) -> None:
     cache, hidden = model.prefill(IDS)
     assert cache.keys.dtype == hidden.dtype == torch.bfloat16
     with torch.no_grad():
-        assert model(IDS[:, :1], cache).dtype == torch.bfloat16
+        assert model.hidden_states(IDS[:, :1], cache).dtype == torch.bfloat16
 
 
 def test_foreign_files_of_the_folder_survive(tmp_path: Path, model: WorldModel) -> None:

@@ -28,7 +28,7 @@ def test_numbers_are_those_of_the_reference(reference: Path) -> None:
     expected = load_file(reference / "lm" / "expected.safetensors")
     model = load_world_model(reference / "lm")
     with torch.no_grad():
-        hidden = model(expected["input_ids"])
+        hidden = model.hidden_states(expected["input_ids"])
         torch.testing.assert_close(hidden, expected["last_hidden_state"], atol=1e-5, rtol=0)
         torch.testing.assert_close(model.logits(hidden), expected["logits"], atol=1e-5, rtol=0)
 
@@ -39,7 +39,11 @@ def test_cached_numbers_are_those_of_the_reference(reference: Path) -> None:
     ids = expected["input_ids"]
     cache, hidden = model.prefill(ids[:, :20])
     with torch.no_grad():
-        parts = [hidden, model(ids[:, 20:27], cache), *(model(ids[:, i, None], cache) for i in range(27, 41))]
+        parts = [
+            hidden,
+            model.hidden_states(ids[:, 20:27], cache),
+            *(model.hidden_states(ids[:, i, None], cache) for i in range(27, 41)),
+        ]
     torch.testing.assert_close(torch.cat(parts, dim=1), expected["last_hidden_state"], atol=1e-5, rtol=0)
 
 
@@ -51,7 +55,7 @@ def test_greedy_continuation_is_that_of_the_reference(reference: Path) -> None:
         token = model.logits(hidden[:, -1]).argmax(-1)
         assert token.item() == wanted
         with torch.no_grad():
-            hidden = model(token[:, None], cache)
+            hidden = model.hidden_states(token[:, None], cache)
 
 
 @pytest.mark.slow
@@ -64,7 +68,7 @@ def test_qwen3_computes_the_same(name: str) -> None:
     twin.load_state_dict(model.state_dict())
     ids = torch.randint(100, (2, 30))
     with torch.no_grad():
-        torch.testing.assert_close(model.logits(model(ids)), twin(ids).logits, atol=1e-4, rtol=1e-4)
+        torch.testing.assert_close(model(ids), twin(ids).logits, atol=1e-4, rtol=1e-4)
 
 
 def test_official_size() -> None:
@@ -98,7 +102,7 @@ def test_later_tokens_change_nothing(cut: int) -> None:
     model, ids = model_of(), random_ids(2, 12)
     other = torch.cat((ids[:, :cut], (ids[:, cut:] + 1) % CONFIG.vocab_size), dim=1)
     with torch.no_grad():
-        first, second = model(ids), model(other)
+        first, second = model.hidden_states(ids), model.hidden_states(other)
     torch.testing.assert_close(first[:, :cut], second[:, :cut], atol=1e-5, rtol=1e-5)
     assert not torch.allclose(first[:, cut:], second[:, cut:], atol=1e-2)
 
@@ -111,24 +115,24 @@ def test_tokens_that_are_not_valid_might_as_well_be_absent(seed: int) -> None:
     valid[:, -1] = True
     model, ids = model_of(), random_ids(3, 14)
     with torch.no_grad():
-        hidden = model(ids, valid=valid)
+        hidden = model.hidden_states(ids, valid=valid)
         for row in range(3):
-            alone = model(ids[row, valid[row]][None])[0]
+            alone = model.hidden_states(ids[row, valid[row]][None])[0]
             torch.testing.assert_close(hidden[row, valid[row]], alone, atol=1e-5, rtol=1e-5)
 
 
 def test_logits_of_a_range_are_a_slice() -> None:
     model = model_of()
     with torch.no_grad():
-        hidden = model(random_ids(2, 5))
+        hidden = model.hidden_states(random_ids(2, 5))
         torch.testing.assert_close(model.logits(hidden, range(10, 20)), model.logits(hidden)[..., 10:20])
 
 
 def test_dropout_acts_in_training_only() -> None:
     model, ids = model_of(preset("debug", vocab_size=50, attention_dropout=0.5)), random_ids(1, 6)
-    torch.testing.assert_close(model(ids), model(ids))
+    torch.testing.assert_close(model.hidden_states(ids), model.hidden_states(ids))
     model.train()
-    assert not torch.allclose(model(ids), model(ids))
+    assert not torch.allclose(model.hidden_states(ids), model.hidden_states(ids))
 
 
 def test_tied_head_is_the_embedding() -> None:
@@ -140,17 +144,17 @@ def test_tied_head_is_the_embedding() -> None:
 def test_sequence_beyond_the_positions_is_refused() -> None:
     model = model_of(preset("debug", vocab_size=50, max_position_embeddings=8))
     with pytest.raises(ConfigError, match=r"9 tokens .* max_position_embeddings=8"):
-        model(random_ids(1, 9))
+        model.hidden_states(random_ids(1, 9))
 
 
 def test_holes_take_no_position() -> None:
     model = model_of(preset("debug", vocab_size=50, max_position_embeddings=8))
     valid = torch.tensor([[False, False, *[True] * 8]])
     with torch.no_grad():
-        assert model(random_ids(1, 10), valid=valid).isfinite().all()
+        assert model.hidden_states(random_ids(1, 10), valid=valid).isfinite().all()
 
 
 def test_every_parameter_learns() -> None:
     model = model_of()
-    model.logits(model(random_ids(2, 8))).logsumexp(-1).sum().backward()
+    model(random_ids(2, 8)).logsumexp(-1).sum().backward()
     assert all(parameter.grad is not None and parameter.grad.any() for parameter in model.parameters())
