@@ -16,7 +16,7 @@ OFFICIAL_NUM_CODES = 131_072
 OFFICIAL_NUM_ACTION_BINS = 64
 ROLES = (
     "pad", "bos", "eos", "eol", "eof", "tms", "img", "boi", "eoi",
-    "bss", "ess", "bog", "eog", "boc", "eoc", "boa", "eoa",
+    "bss", "ess", "bog", "eog", "boc", "eoc", "boa", "eoa", "noise",
 )  # fmt: skip
 
 
@@ -66,12 +66,15 @@ class Vocabulary:
     """Start of an action block; not part of the published format."""
     eoa: int
     """End of an action block; not part of the published format."""
+    noise: int | None = None
+    """Stands in for a picture code that is yet to be decoded; not part of the published format, and None in
+    checkpoints from before it."""
 
     def __post_init__(self) -> None:
         controls = set(self.roles.values())
         blocks = [range(self.num_text), self.visual, self.action]
         inside = all(block.step == 1 and 0 <= block.start <= block.stop <= self.size for block in blocks)
-        members = sum(map(len, blocks)) + len(ROLES)
+        members = sum(map(len, blocks)) + len(self.roles)
         if (
             not inside
             or len(controls | set().union(*blocks)) != members
@@ -81,12 +84,12 @@ class Vocabulary:
 
     @classmethod
     def official(cls) -> "Vocabulary":
-        """Return the published Emu3.5 vocabulary; actions take control tokens that it leaves unused."""
+        """Return the published Emu3.5 vocabulary; actions and noise take control tokens it leaves unused."""
         first_extra = OFFICIAL_NUM_TEXT + 3
         image_token = first_extra + OFFICIAL_NUM_EXTRA
         extras = {
-            "boa": 40, "eoa": 41, "boc": 50, "eoc": 51, "bog": 60, "eog": 61, "bss": 100, "ess": 101,
-            "eol": 200, "eof": 201, "tms": 202, "bos": 203, "eos": 204,
+            "boa": 40, "eoa": 41, "noise": 42, "boc": 50, "eoc": 51, "bog": 60, "eog": 61, "bss": 100,
+            "ess": 101, "eol": 200, "eof": 201, "tms": 202, "bos": 203, "eos": 204,
         }  # fmt: skip
         first_code, first_bin = image_token + 3, first_extra + 120
         return cls(
@@ -117,7 +120,7 @@ class Vocabulary:
     @property
     def roles(self) -> dict[str, int]:
         """Id of every control token by role."""
-        return {role: getattr(self, role) for role in ROLES}
+        return {role: token for role in ROLES if (token := getattr(self, role)) is not None}
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain values, ready for JSON; a range is its start and its stop."""

@@ -14,7 +14,7 @@ compact_vocabularies = st.builds(
 OFFICIAL_ROLES = {
     "pad": 151643, "bos": 151849, "eos": 151850, "eol": 151846, "eof": 151847, "tms": 151848, "img": 151851,
     "boi": 151852, "eoi": 151853, "bss": 151746, "ess": 151747, "bog": 151706, "eog": 151707, "boc": 151696,
-    "eoc": 151697, "boa": 151686, "eoa": 151687,
+    "eoc": 151697, "boa": 151686, "eoa": 151687, "noise": 151688,
 }  # fmt: skip
 
 
@@ -60,7 +60,7 @@ def test_codes_and_bins_come_back(vocabulary: Vocabulary) -> None:
 
 @pytest.mark.parametrize(
     ("method", "first", "last"),
-    [("visual_ids", 0, 511), ("codes", 317, 828), ("action_ids", 0, 63), ("bins", 829, 892)],
+    [("visual_ids", 0, 511), ("codes", 318, 829), ("action_ids", 0, 63), ("bins", 830, 893)],
 )
 def test_numbers_outside_their_range_are_refused(method: str, first: int, last: int) -> None:
     convert = getattr(Vocabulary.compact(300, 512), method)
@@ -79,5 +79,12 @@ def test_overlapping_owners_are_refused(change: dict) -> None:
         Vocabulary.from_dict(Vocabulary.compact(300, 512).to_dict() | change)
 
 
-def test_roles_are_the_control_tokens_of_the_published_format_and_two_for_actions() -> None:
+def test_roles_are_the_control_tokens_of_the_published_format_two_for_actions_and_noise() -> None:
     assert set(ROLES) == set(OFFICIAL_ROLES)
+
+
+def test_a_vocabulary_from_before_noise_still_reads() -> None:
+    values = {key: value for key, value in Vocabulary.official().to_dict().items() if key != "noise"}
+    vocabulary = Vocabulary.from_dict(values)
+    assert vocabulary.noise is None
+    assert "noise" not in vocabulary.roles
