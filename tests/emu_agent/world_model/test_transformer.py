@@ -158,3 +158,42 @@ def test_every_parameter_learns() -> None:
     model = model_of()
     model(random_ids(2, 8)).logsumexp(-1).sum().backward()
     assert all(parameter.grad is not None and parameter.grad.any() for parameter in model.parameters())
+
+
+@given(seed=st.integers(0, 10_000), holes=st.booleans())
+@settings(max_examples=10, deadline=None)
+def test_a_bidirectional_block_sees_itself_and_what_came_before(seed: int, holes: bool) -> None:
+    torch.manual_seed(seed)
+    model, ids = model_of(), random_ids(3, 11)
+    valid = torch.rand(3, 11) < 0.6 if holes else torch.ones(3, 11, dtype=torch.bool)
+    valid[:, -2:] = True
+    cache, _ = model.prefill(ids[:, :7], valid[:, :7])
+    with torch.no_grad():
+        hidden = model.hidden_states(ids[:, 7:], cache, valid[:, 7:], bidirectional=True)
+        for row in range(3):
+            kept = ids[row, valid[row]][None]
+            length, before = kept.shape[1], int(valid[row, :7].sum())
+            mask = torch.ones(length, length, dtype=torch.bool).tril()
+            mask[before:] = True
+            alone = model.arranged_states(kept, torch.arange(length)[None], mask[None, None])
+            expected = alone[0, before:]
+            torch.testing.assert_close(hidden[row, valid[row, 7:]], expected, atol=1e-5, rtol=1e-5)
+
+
+def test_a_rewound_bidirectional_block_leaves_no_trace() -> None:
+    model, ids = model_of(), random_ids(2, 9)
+    cache, _ = model.prefill(ids[:, :5])
+    with torch.no_grad():
+        model.hidden_states(ids[:, 5:].flip(0), cache, bidirectional=True)
+        cache.rewind(4)
+        after = model.hidden_states(ids[:, 5:], cache)
+        torch.testing.assert_close(after, model.hidden_states(ids)[:, 5:], atol=1e-5, rtol=1e-5)
+
+
+def test_arranged_tokens_may_stand_in_any_order() -> None:
+    model, ids = model_of(), random_ids(2, 8)
+    order = torch.randperm(8, generator=torch.Generator().manual_seed(2))
+    causal = torch.ones(8, 8, dtype=torch.bool).tril()[order][:, order]
+    with torch.no_grad():
+        arranged = model.arranged_states(ids[:, order], order.expand(2, -1), causal[None, None])
+        torch.testing.assert_close(arranged, model.hidden_states(ids)[:, order], atol=1e-5, rtol=1e-5)
