@@ -6,30 +6,20 @@ first convolution, which makes a small tokenizer fast enough to train on a CPU.
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
-from math import sqrt
 from pathlib import Path
 from pickle import UnpicklingError
 from typing import Any, NamedTuple
 
-import numpy as np
 import torch
 import torch.nn.functional as F
 import yaml
 from jaxtyping import Float, Int64, UInt8
-from PIL import Image
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from emu_agent.errors import CheckpointError, ConfigError
 from emu_agent.tokens.autoencoder import Decoder, Encoder
 from emu_agent.tokens.quantizer import IndexBackpropagationQuantizer
-
-AREA_SINGLE = 1_048_576
-"""Pixels of a picture in the published text-to-image and editing tasks."""
-AREA_INTERLEAVED = 518_400
-"""Pixels of a picture in the published interleaved tasks."""
-PIXEL_MULTIPLE = 16
-"""Sides of prepared pictures are multiples of this, the downsampling of the published tokenizer."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -247,24 +237,6 @@ def to_pixels(images: UInt8[Tensor, "batch height width 3"]) -> Float[Tensor, "b
 def to_images(pixels: Float[Tensor, "batch 3 height width"]) -> UInt8[Tensor, "batch height width 3"]:
     """Map [-1, 1] to bytes, channels last; clips and then truncates, as the published decoder does."""
     return pixels.add(1.0).mul(127.5).clamp(0, 255).to(torch.uint8).movedim(1, -1).contiguous()
-
-
-def prepared_size(width: int, height: int, area: int) -> tuple[int, int]:
-    """Return width and height with the same ratio, about `area` pixels and sides the tokenizer can halve."""
-    ratio = width / height
-    new_height = int(sqrt(area / ratio))
-    new_width = int(new_height * ratio)
-    nearest_width, nearest_height = (
-        (side + PIXEL_MULTIPLE // 2) // PIXEL_MULTIPLE * PIXEL_MULTIPLE for side in (new_width, new_height)
-    )
-    return nearest_width, nearest_height
-
-
-def prepare_image(image: Image.Image, *, area: int = AREA_INTERLEAVED) -> UInt8[Tensor, "1 height width 3"]:
-    """Resize a picture for the published tokenizer, up or down, without cropping."""
-    size = prepared_size(image.width, image.height, area)
-    resized = image.convert("RGB").resize(size, Image.Resampling.BICUBIC)
-    return torch.from_numpy(np.array(resized)).unsqueeze(0)
 
 
 def read_weights(folder: Path) -> dict[str, Tensor]:

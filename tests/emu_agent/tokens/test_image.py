@@ -2,21 +2,15 @@ import json
 from dataclasses import replace
 from pathlib import Path
 
-import numpy as np
 import pytest
 import torch
 import yaml
-from PIL import Image
 from safetensors.torch import load_file, save_file
 
 from emu_agent.errors import CheckpointError, ConfigError
 from emu_agent.tokens.image import (
-    AREA_INTERLEAVED,
-    AREA_SINGLE,
     ImageTokenizer,
     ImageTokenizerConfig,
-    prepare_image,
-    prepared_size,
     to_images,
     to_pixels,
 )
@@ -183,36 +177,6 @@ def test_bytes_survive_as_pixels_within_truncation() -> None:
 def test_pixels_are_clipped_and_truncated() -> None:
     pixels = torch.tensor([-2.0, -1.0, 0.999 / 127.5 - 1, 2.0]).view(1, 1, 2, 2).expand(-1, 3, -1, -1)
     assert to_images(pixels)[0, :, :, 0].tolist() == [[0, 0], [0, 255]]
-
-
-@pytest.mark.parametrize(
-    ("source", "area", "grid"),
-    [
-        ((640, 480), AREA_SINGLE, (55, 74)),
-        ((640, 480), AREA_INTERLEAVED, (39, 52)),
-        ((640, 480), 262_144, (28, 37)),
-        ((512, 512), AREA_SINGLE, (64, 64)),
-        ((512, 512), AREA_INTERLEAVED, (45, 45)),
-        ((512, 512), 262_144, (32, 32)),
-        ((1280, 720), AREA_SINGLE, (48, 85)),
-        ((1280, 720), AREA_INTERLEAVED, (34, 60)),
-        ((1280, 720), 262_144, (24, 43)),
-    ],
-)
-def test_prepared_sizes_are_the_published_ones(
-    source: tuple[int, int], area: int, grid: tuple[int, int]
-) -> None:
-    width, height = prepared_size(*source, area)
-    assert (height / 16, width / 16) == grid
-
-
-def test_a_prepared_picture_is_resized_by_bicubic_interpolation() -> None:
-    pixels = np.random.default_rng(0).integers(0, 256, (48, 64, 4), dtype=np.uint8)
-    source = Image.fromarray(pixels)
-    prepared = prepare_image(source, area=1024)
-    resized = source.convert("RGB").resize((32, 32 - 32 % 16), Image.Resampling.BICUBIC)
-    assert prepared.dtype == torch.uint8
-    assert np.array_equal(prepared[0].numpy(), np.array(resized))
 
 
 def test_a_config_survives_json() -> None:
