@@ -20,6 +20,7 @@ from tqdm import tqdm
 
 from emu_agent.errors import TrainingDivergedError
 from emu_agent.training.log import TrainingLog
+from emu_agent.training.muon import Muon, split_parameters
 from emu_agent.training.stage import Stage
 from emu_agent.training.state import TrainingState
 
@@ -31,13 +32,13 @@ class LoopConfig:
     updates: int
     """Optimiser updates in all."""
     lr: float = 1e-3
-    """Highest learning rate."""
+    """Highest learning rate, of Muon (kernels) and AdamW (the rest)."""
     final_lr: float = 0.02
     """Learning rate at the end, as a fraction of the highest."""
     warmup: int = 100
     """Updates over which the learning rate rises."""
     weight_decay: float = 0.05
-    """AdamW's decay, for matrices only."""
+    """Decay of matrices, as AdamW's."""
     betas: tuple[float, float] = (0.9, 0.95)
     """AdamW's averaging factors."""
     clip_norm: float = 1.0
@@ -96,23 +97,25 @@ def learning_rate(config: LoopConfig, update: int) -> float:
 
 def _new_state(stage: Stage, config: LoopConfig) -> TrainingState:
     model = stage.build().to(config.device).train()
-    matrices = [p for p in model.parameters() if p.requires_grad and p.ndim >= 2]
-    vectors = [p for p in model.parameters() if p.requires_grad and p.ndim < 2]
+    kernels, matrices, vectors = split_parameters(model)
     groups = [
         {"params": matrices, "weight_decay": config.weight_decay},
         {"params": vectors, "weight_decay": 0.0},
     ]
     first, second = config.betas
-    optimizer = torch.optim.AdamW(groups, lr=config.lr, betas=(first, second))
+    optimizers = [torch.optim.AdamW(groups, lr=config.lr, betas=(first, second))]
+    if kernels:
+        optimizers.append(Muon(kernels, lr=config.lr, weight_decay=config.weight_decay))
     average = AveragedModel(model, multi_avg_fn=get_ema_multi_avg_fn(config.average), use_buffers=True)
-    return TrainingState(model, average, optimizer)
+    return TrainingState(model, average, tuple(optimizers))
 
 
 def _update(stage: Stage, state: TrainingState, config: LoopConfig) -> dict[str, float]:
     started = time.perf_counter()
     rate = learning_rate(config, state.update)
-    for group in state.optimizer.param_groups:
-        group["lr"] = rate
+    for optimizer in state.optimizers:
+        for group in optimizer.param_groups:
+            group["lr"] = rate
     torch.manual_seed(config.seed * 1_000_003 + state.update)
     with _precision(config.device):
         result = stage.step(state.model, np.random.default_rng([config.seed, state.update]))
@@ -123,8 +126,9 @@ def _update(stage: Stage, state: TrainingState, config: LoopConfig) -> dict[str,
             f"update {state.update}: loss {result.loss.item()}, gradient norm {norm.item()}; the last good "
             "state is kept. Lower lr or clip_norm and start again from it"
         )
-    state.optimizer.step()
-    state.optimizer.zero_grad(set_to_none=True)
+    for optimizer in state.optimizers:
+        optimizer.step()
+        optimizer.zero_grad(set_to_none=True)
     state.average.update_parameters(state.model)
     state.update += 1
     state.size += result.size

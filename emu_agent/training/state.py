@@ -16,11 +16,11 @@ from emu_agent.run_folder import replacing
 
 @dataclass
 class TrainingState:
-    """Network, its moving average, the optimiser and the number of updates done."""
+    """Network, its moving average, the optimisers and the number of updates done."""
 
     model: nn.Module
     average: AveragedModel
-    optimizer: torch.optim.Optimizer
+    optimizers: tuple[torch.optim.Optimizer, ...]
     update: int = 0
     seconds: float = 0.0
     """Wall time spent in updates so far, over all runs."""
@@ -49,23 +49,27 @@ class TrainingState:
             ) from error
         self.model.load_state_dict(_part(stored, "model."))
         self.average.load_state_dict(_part(stored, "average."))
-        self._load_optimizer(_part(stored, "optimizer."))
+        for number, optimizer in enumerate(self.optimizers):
+            _load_optimizer(optimizer, _part(stored, f"optimizer.{number}."))
         self.update, self.seconds, self.size = int(meta["update"]), float(meta["seconds"]), int(meta["size"])
 
     def _tensors(self) -> dict[str, Tensor]:
         tensors = {f"model.{key}": value for key, value in self.model.state_dict().items()}
         tensors |= {f"average.{key}": value for key, value in self.average.state_dict().items()}
-        for index, slots in self.optimizer.state_dict()["state"].items():
-            tensors |= {f"optimizer.{index}.{name}": torch.as_tensor(value) for name, value in slots.items()}
+        for number, optimizer in enumerate(self.optimizers):
+            for index, slots in optimizer.state_dict()["state"].items():
+                prefix = f"optimizer.{number}.{index}"
+                tensors |= {f"{prefix}.{name}": torch.as_tensor(value) for name, value in slots.items()}
         return {key: value.detach().contiguous().clone() for key, value in tensors.items()}
 
-    def _load_optimizer(self, stored: dict[str, Tensor]) -> None:
-        slots: dict[int, dict[str, Tensor]] = {}
-        for key, value in stored.items():
-            index, name = key.split(".", 1)
-            slots.setdefault(int(index), {})[name] = value
-        groups = self.optimizer.state_dict()["param_groups"]
-        self.optimizer.load_state_dict({"state": slots, "param_groups": groups})
+
+def _load_optimizer(optimizer: torch.optim.Optimizer, stored: dict[str, Tensor]) -> None:
+    slots: dict[int, dict[str, Tensor]] = {}
+    for key, value in stored.items():
+        index, name = key.split(".", 1)
+        slots.setdefault(int(index), {})[name] = value
+    groups = optimizer.state_dict()["param_groups"]
+    optimizer.load_state_dict({"state": slots, "param_groups": groups})
 
 
 def _part(tensors: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
