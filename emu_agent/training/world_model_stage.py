@@ -66,7 +66,9 @@ class WorldModelStageConfig:
     """Held-out frames from which is imagined in a validation."""
 
 
-class _Batch(NamedTuple):
+class TokenBatch(NamedTuple):
+    """Sequences, padded on the right."""
+
     ids: Int64[Tensor, "batch length"]
     loss_weight: Float[Tensor, "batch length"]
 
@@ -83,11 +85,14 @@ class WorldModelStage:
     """
 
     unit = "tokens"
+    name = "world_model"
+    """Under which a checkpoint tells of this training."""
+    settings_type = WorldModelStageConfig
 
     def __init__(
         self, model: dict[str, Any], tokenizer: str, dataset: str, camera: str, **settings: Any
     ) -> None:
-        self.config = WorldModelStageConfig(**settings)
+        self.config = self.settings_type(**settings)
         self.source, self.camera = Path(tokenizer), camera
         values, tensors = read_part(self.source, "image_tokenizer")
         self.image_tokenizer = ImageTokenizer(ImageTokenizerConfig.from_dict(values)).eval()
@@ -104,10 +109,8 @@ class WorldModelStage:
         self.validation_starts = self._chunk_starts(held_out)
         dim = self.frames.executed.shape[1]
         self.bins = ActionBins((-1.0,) * dim, (1.0,) * dim, self.config.num_action_bins)
-        text = BytePairTokenizer.train(self._corpus(), self.config.num_text)
-        codes = self.image_tokenizer.num_codes
-        self.vocabulary = Vocabulary.compact(text.num_text, codes, self.config.num_action_bins)
-        self.format = SequenceFormat(self.vocabulary, text)
+        self.format = self._sequence_format()
+        self.vocabulary = self.format.vocabulary
         self.model_config = TransformerConfig.from_dict({**model, "vocab_size": self.vocabulary.size})
 
     def build(self) -> nn.Module:
@@ -116,17 +119,12 @@ class WorldModelStage:
 
     def step(self, model: nn.Module, rng: np.random.Generator) -> StepResult:
         """Next-token loss of a batch of one kind: imagining some number of steps, or simulating."""
-        shares = [*self.config.step_counts, 1.0 - sum(self.config.step_counts)]
-        kind = int(rng.choice(len(shares), p=shares))
-        batch = self._simulate_batch(rng) if kind == len(shares) - 1 else self._imagine_batch(rng, kind + 1)
-        batch = _Batch(*(tensor.to(next(model.parameters()).device) for tensor in batch))
+        name, sequences = self._draw(rng)
+        batch = self._padded(sequences)
+        batch = TokenBatch(*(tensor.to(next(model.parameters()).device) for tensor in batch))
         losses, visual = token_losses(model, batch, self.vocabulary)
-        weight = batch.loss_weight[:, 1:][batch.loss_weight[:, 1:] > 0]
-        loss = (losses * weight).sum() / weight.sum()
-        name = "simulate" if kind == len(shares) - 1 else "imagine"
-        metrics = {f"{name}_visual": losses[visual].mean().item()}
-        if name == "imagine":
-            metrics["text"] = losses[~visual].mean().item()
+        loss = weighted_mean(losses, batch)
+        metrics = loss_metrics(name, losses, visual)
         return StepResult(loss, metrics, int(batch.ids.numel()))
 
     def validate(self, model: nn.Module) -> dict[str, float]:
@@ -159,9 +157,8 @@ class WorldModelStage:
         config = {
             **base,
             "parts": {**base["parts"], "world_model": self.model_config.to_dict()},
-            "vocabulary": self.vocabulary.to_dict(),
-            "action_bins": self.bins.to_dict(),
-            "training": {**base["training"], "world_model": {**training, "data": asdict(self.config)}},
+            **self._sections(),
+            "training": {**base["training"], self.name: {**training, "data": asdict(self.config)}},
         }
         tensors = {f"world_model.{key}": value for key, value in model.state_dict().items()}
         tensors |= {
@@ -170,6 +167,17 @@ class WorldModelStage:
         text = self.format.text_tokenizer
         assert isinstance(text, BytePairTokenizer)
         write_checkpoint(folder, config, tensors, {TEXT_FILE: text.to_json().encode()})
+
+    def _sections(self) -> dict[str, Any]:
+        """What the checkpoint's config says beside its parts."""
+        return {"vocabulary": self.vocabulary.to_dict(), "action_bins": self.bins.to_dict()}
+
+    def _sequence_format(self) -> SequenceFormat:
+        """The grammar, with a text vocabulary for just the words of the dataset."""
+        text = BytePairTokenizer.train(self._corpus(), self.config.num_text)
+        codes = self.image_tokenizer.num_codes
+        vocabulary = Vocabulary.compact(text.num_text, codes, self.config.num_action_bins)
+        return SequenceFormat(vocabulary, text)
 
     def _engine(self, model: nn.Module) -> ImaginationEngine:
         assert isinstance(model, WorldModel)
@@ -190,13 +198,21 @@ class WorldModelStage:
             [np.arange(s.start, s.stop - self.config.chunk) for s in spans if len(s) > self.config.chunk]
         )
 
-    def _imagine_batch(self, rng: np.random.Generator, num_steps: int) -> _Batch:
-        return self._padded([
+    def _draw(self, rng: np.random.Generator) -> tuple[str, list[TokenSequence]]:
+        """Sequences for one update, all of one kind: imagining some number of steps, or simulating."""
+        shares = [*self.config.step_counts, 1.0 - sum(self.config.step_counts)]
+        kind = int(rng.choice(len(shares), p=shares))
+        if kind == len(shares) - 1:
+            return "simulate", self._simulate_sequences(rng)
+        return "imagine", self._imagine_sequences(rng, kind + 1)
+
+    def _imagine_sequences(self, rng: np.random.Generator, num_steps: int) -> list[TokenSequence]:
+        return [
             self._imagine_sequence(
                 self.plans[int(i)], num_steps, unconditional=rng.random() < self.config.unconditional
             )
             for i in rng.integers(len(self.plans), size=self.config.batch_size)
-        ])  # fmt: skip
+        ]
 
     def _imagine_sequence(self, plan: Plan, num_steps: int, *, unconditional: bool) -> TokenSequence:
         now, steps = self.codes[plan.frame], plan.steps[:num_steps]
@@ -210,7 +226,7 @@ class WorldModelStage:
             answer = answer[:-2]  # more would follow: the end of the answer is not to be learned here
         return self.format.training_sequence(prompt, answer, visual_weight=self.config.visual_weight)
 
-    def _simulate_batch(self, rng: np.random.Generator) -> _Batch:
+    def _simulate_sequences(self, rng: np.random.Generator) -> list[TokenSequence]:
         starts = self.chunk_starts[rng.integers(len(self.chunk_starts), size=self.config.batch_size)]
         sequences = []
         for start in starts.tolist():
@@ -220,15 +236,15 @@ class WorldModelStage:
             sequences.append(
                 self.format.training_sequence(prompt, answer, visual_weight=self.config.visual_weight)
             )
-        return self._padded(sequences)
+        return sequences
 
-    def _padded(self, sequences: list[TokenSequence]) -> _Batch:
+    def _padded(self, sequences: list[TokenSequence]) -> TokenBatch:
         ids = nn.utils.rnn.pad_sequence([s.ids for s in sequences], True, self.vocabulary.pad)
-        return _Batch(ids, nn.utils.rnn.pad_sequence([s.loss_weight for s in sequences], True, 0.0))
+        return TokenBatch(ids, nn.utils.rnn.pad_sequence([s.loss_weight for s in sequences], True, 0.0))
 
 
 def token_losses(
-    model: nn.Module, batch: _Batch, vocabulary: Vocabulary
+    model: nn.Module, batch: TokenBatch, vocabulary: Vocabulary
 ) -> tuple[Float[Tensor, " targets"], Tensor]:
     """Cross-entropy of every token that has a loss, and which of them are visual."""
     assert isinstance(model, WorldModel)
@@ -236,3 +252,17 @@ def token_losses(
     hidden = model.hidden_states(batch.ids[:, :-1])[wanted]
     targets = batch.ids[:, 1:][wanted]
     return F.cross_entropy(model.logits(hidden), targets, reduction="none"), vocabulary.is_visual(targets)
+
+
+def weighted_mean(losses: Float[Tensor, " targets"], batch: TokenBatch) -> Float[Tensor, ""]:
+    """Mean of `token_losses` with the batch's weights."""
+    weight = batch.loss_weight[:, 1:][batch.loss_weight[:, 1:] > 0]
+    return (losses * weight).sum() / weight.sum()
+
+
+def loss_metrics(name: str, losses: Float[Tensor, " targets"], visual: Tensor) -> dict[str, float]:
+    """Mean losses by kind of token, for the log."""
+    metrics = {f"{name}_visual": losses[visual].mean().item()}
+    if name == "imagine":
+        metrics["text"] = losses[~visual].mean().item()
+    return metrics
