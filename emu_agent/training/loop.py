@@ -18,7 +18,7 @@ from torch import nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from tqdm import tqdm
 
-from emu_agent.errors import TrainingDivergedError
+from emu_agent.errors import ConfigError, TrainingDivergedError
 from emu_agent.training.log import TrainingLog
 from emu_agent.training.muon import Muon, split_parameters
 from emu_agent.training.stage import Stage
@@ -49,12 +49,21 @@ class LoopConfig:
     """Updates between two rows of metrics."""
     validate_every: int = 500
     """Updates between validations; pictures and a checkpoint are written with each."""
+    keep_every: int = 0
+    """Updates between two checkpoints that stay in `checkpoints/<update>`; 0 keeps the last one only."""
     save_every: int = 200
     """Updates between two saved states."""
     seed: int = 0
     """Seed of everything."""
     device: str = "cpu"
     """Where to train; on "cuda" matrices are multiplied in bfloat16."""
+
+    def __post_init__(self) -> None:
+        if self.keep_every < 0 or self.keep_every % self.validate_every:
+            raise ConfigError(
+                f"keep_every={self.keep_every} must be 0 or a multiple of "
+                f"validate_every={self.validate_every}"
+            )
 
 
 def train(stage: Stage, config: LoopConfig, folder: Path) -> dict[str, float]:
@@ -148,6 +157,8 @@ def _validate(stage: Stage, state: TrainingState, config: LoopConfig, folder: Pa
         f"{stage.unit}_per_second": round(state.size / max(state.seconds, 1e-9), 1),
     }  # fmt: skip
     stage.save(state.average.module, folder / "checkpoint", training)
+    if config.keep_every and (state.update % config.keep_every == 0 or state.update == config.updates):
+        stage.save(state.average.module, folder / "checkpoints" / str(state.update), training)
     return figures
 
 

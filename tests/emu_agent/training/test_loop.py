@@ -7,10 +7,10 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 from torch import nn
 
-from emu_agent.errors import CheckpointError, TrainingDivergedError
+from emu_agent.errors import CheckpointError, ConfigError, TrainingDivergedError
 from emu_agent.training.loop import LoopConfig, learning_rate, train
 from emu_agent.training.stage import StepResult
 
@@ -44,8 +44,9 @@ class LineStage:
         pass
 
     def save(self, model: nn.Module, folder: Path, training: dict[str, Any]) -> None:
-        folder.mkdir(exist_ok=True)
-        torch.save(model.state_dict(), folder / "model.pt")
+        folder.mkdir(parents=True, exist_ok=True)
+        save_file(model.state_dict(), folder / "model.safetensors")
+        (folder / "updates").write_text(str(training["updates"]))
 
 
 def weights(folder: Path) -> dict[str, torch.Tensor]:
@@ -86,7 +87,21 @@ def test_a_loss_that_is_no_number_stops_and_keeps_the_last_good_state(tmp_path: 
     with pytest.raises(TrainingDivergedError, match=r"update 12: loss nan.*last good state is kept"):
         train(LineStage(poison=13), LoopConfig(updates=30, **CONFIG), tmp_path)
     assert all(torch.isfinite(value.float()).all() for value in weights(tmp_path).values())
-    assert (tmp_path / "checkpoint" / "model.pt").exists()
+    assert (tmp_path / "checkpoint" / "model.safetensors").exists()
+
+
+def test_checkpoints_are_kept_every_so_often_and_at_the_end(tmp_path: Path) -> None:
+    train(LineStage(), LoopConfig(updates=45, **CONFIG, keep_every=20), tmp_path)
+    kept = {path.name: (path / "updates").read_text() for path in (tmp_path / "checkpoints").iterdir()}
+    assert kept == {"20": "20", "40": "40", "45": "45"}
+    last, newest = (
+        load_file(tmp_path / name / "model.safetensors") for name in ("checkpoints/45", "checkpoint")
+    )
+    early = load_file(tmp_path / "checkpoints/20/model.safetensors")
+    assert all(torch.equal(last[key], newest[key]) for key in last)
+    assert not torch.equal(early["0.weight"], last["0.weight"])
+    with pytest.raises(ConfigError, match="keep_every=15 must be 0 or a multiple of validate_every=10"):
+        LoopConfig(updates=45, **CONFIG, keep_every=15)
 
 
 def test_a_broken_state_is_refused(tmp_path: Path) -> None:
