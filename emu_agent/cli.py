@@ -32,13 +32,16 @@ COMMANDS = {
 """Entry point and one line of help of each command."""
 
 EXTRA_OF = {
+    "accelerate": "official",
     "cv2": "sim",
     "fast_simplification": "sim",
     "gymnasium": "sim",
     "lerobot": "lerobot",
     "metaworld": "sim",
     "mujoco": "sim",
+    "peft": "official",
     "robosuite": "sim",
+    "torchao": "official",
     "trimesh": "sim",
 }
 """Which extra of the distribution brings a package."""

@@ -5,6 +5,8 @@ a slot (left padding, a step text that ended early, text hidden from the guidanc
 Such a slot is never attended to and takes no position, so the row reads as if the token were not there.
 """
 
+from collections.abc import Sequence
+
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
@@ -18,16 +20,14 @@ class KVCache:
 
     def __init__(
         self,
-        keys: Float[Tensor, "layers batch kv_heads max_length head_dim"],
-        values: Float[Tensor, "layers batch kv_heads max_length head_dim"],
+        layers: Sequence[tuple[Tensor, Tensor]],
         valid: Bool[Tensor, "batch max_length"],
         length: int,
     ) -> None:
-        self.keys, self.values, self.valid = keys, values, valid
-        self.length = length
+        self._layers = list(layers)
+        self.valid, self.length = valid, length
         self.dense = bool(valid[:, :length].all())
         self._start = length
-        self._layers = list(zip(keys.unbind(0), values.unbind(0), strict=True))
 
     @classmethod
     def empty(
@@ -42,8 +42,14 @@ class KVCache:
         """Room for `max_length` tokens in each of `batch` rows."""
         shape = (config.num_hidden_layers, batch, config.num_key_value_heads, max_length, config.head_dim)
         # Zeros, because a slot nobody wrote may still be multiplied by an attention weight of zero.
-        keys, values = (torch.zeros(shape, device=device, dtype=dtype) for _ in range(2))
-        return cls(keys, values, torch.zeros(batch, max_length, dtype=torch.bool, device=device), 0)
+        keys, values = (torch.zeros(shape, device=device, dtype=dtype).unbind(0) for _ in range(2))
+        valid = torch.zeros(batch, max_length, dtype=torch.bool, device=device)
+        return cls(list(zip(keys, values, strict=True)), valid, 0)
+
+    @property
+    def keys(self) -> tuple[Float[Tensor, "batch kv_heads max_length head_dim"], ...]:
+        """Keys of each layer."""
+        return tuple(keys for keys, _ in self._layers)
 
     @property
     def batch(self) -> int:
@@ -83,6 +89,9 @@ class KVCache:
     ) -> tuple[Float[Tensor, "batch kv_heads seen head_dim"], Float[Tensor, "batch kv_heads seen head_dim"]]:
         """Fill the reserved slots of one layer and return all its keys and values so far."""
         all_keys, all_values = self._layers[layer]
+        if all_keys.device != keys.device:  # the first call of a layer that has a device of its own
+            all_keys, all_values = all_keys.to(keys.device), all_values.to(keys.device)
+            self._layers[layer] = all_keys, all_values
         all_keys[:, :, self._start : self.length] = keys
         all_values[:, :, self._start : self.length] = values
         return all_keys[:, :, : self.length], all_values[:, :, : self.length]
@@ -106,9 +115,8 @@ class KVCache:
     def view(self, start: int, stop: int) -> "KVCache":
         """The same memory seen as the rows `start` to `stop`; what it appends is kept after `skip_to`."""
         self.valid[:, self.length :] = False
-        return KVCache(
-            self.keys[:, start:stop], self.values[:, start:stop], self.valid[start:stop], self.length
-        )
+        layers = [(keys[start:stop], values[start:stop]) for keys, values in self._layers]
+        return KVCache(layers, self.valid[start:stop], self.length)
 
     def fork(self, count: int, max_length: int | None = None) -> "KVCache":
         """A copy with every row repeated; row `b` becomes the rows `b * count` to `b * count + count - 1`."""
@@ -120,13 +128,15 @@ class KVCache:
         size = self.max_length if max_length is None else max_length
         if size < self.length:
             raise ConfigError(f"max_length={size} is less than the {self.length} tokens to copy")
-        keys, values = (self._copy(stored, rows, size) for stored in (self.keys, self.values))
+        layers = [
+            (self._copy(keys, rows, size), self._copy(values, rows, size)) for keys, values in self._layers
+        ]
         valid = self.valid.new_zeros(len(rows), size)
         valid[:, : self.length] = self.valid[rows, : self.length]
-        return KVCache(keys, values, valid, self.length)
+        return KVCache(layers, valid, self.length)
 
     def _copy(self, stored: Tensor, rows: Tensor, max_length: int) -> Tensor:
-        layers, _, heads, _, head_dim = stored.shape
-        copy = stored.new_zeros(layers, len(rows), heads, max_length, head_dim)
-        copy[:, :, :, : self.length] = stored[:, :, :, : self.length].index_select(1, rows)
+        _, heads, _, head_dim = stored.shape
+        copy = stored.new_zeros(len(rows), heads, max_length, head_dim)
+        copy[:, :, : self.length] = stored[:, :, : self.length].index_select(0, rows.to(stored.device))
         return copy

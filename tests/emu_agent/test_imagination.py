@@ -87,11 +87,11 @@ def test_a_seed_repeats_and_another_differs() -> None:
 
 def test_candidates_differ_and_imagining_leaves_the_context_alone(engine: ImaginationEngine) -> None:
     context = engine.observe(observation(), "agentview")
-    length, keys = context.cache.length, context.cache.keys.clone()
+    length, keys = context.cache.length, torch.stack(context.cache.keys)
     made = engine.imagine(context, candidates=4, seed=0)
     assert len({tuple(codes.flatten().tolist()) for codes in made.codes[0]}) > 1
     assert context.cache.length == length
-    assert torch.equal(context.cache.keys, keys)
+    assert torch.equal(torch.stack(context.cache.keys), keys)
 
 
 def test_features_of_the_frame_are_those_of_a_full_pass(engine: ImaginationEngine) -> None:

@@ -73,7 +73,7 @@ def test_half_precision_on_disk_is_single_in_memory(tmp_path: Path, model: World
 def test_bfloat16_in_memory(official: Path) -> None:
     model = load_world_model(official, dtype=torch.bfloat16)
     cache, hidden = model.prefill(IDS)
-    assert cache.keys.dtype == hidden.dtype == torch.bfloat16
+    assert cache.keys[0].dtype == hidden.dtype == torch.bfloat16
     with torch.no_grad():
         assert model.hidden_states(IDS[:, :1], cache).dtype == torch.bfloat16
 
