@@ -5,18 +5,19 @@ its cache.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
-from jaxtyping import Float, Int64, UInt8
+from jaxtyping import Float, Int64
 from torch import Tensor
 
-from emu_agent.decoding.autoregressive import decode_image, decode_text, pad_left
+from emu_agent.decoding.autoregressive import Keyframe, StepText, decode_text, pad_left
+from emu_agent.decoding.decoders import image_decoder
 from emu_agent.decoding.grammar import ImageBlock, size_characters
-from emu_agent.decoding.sampling import GREEDY, SamplingConfig
+from emu_agent.decoding.noise import DidaConfig
 from emu_agent.errors import CheckpointError, ConfigError, lookup
+from emu_agent.imagined import Context, Imagination, ImaginationConfig
 from emu_agent.observation import Observation
 from emu_agent.tokens.action import ActionBins
 from emu_agent.tokens.image import ImageTokenizer, ImageTokenizerConfig
@@ -27,59 +28,8 @@ from emu_agent.world_model.cache import KVCache
 from emu_agent.world_model.checkpoint import load_state, load_world_model, read_config, read_part
 from emu_agent.world_model.transformer import WorldModel
 
-VARIED = SamplingConfig(temperature=1.0, top_p=0.95)
-
 TEXT_FILE = "tokenizer.json"
 """The text tokenizer of a checkpoint."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class ImaginationConfig:
-    """How to imagine, when a caller does not say otherwise."""
-
-    text: SamplingConfig = GREEDY
-    """How step instructions are chosen."""
-    image: SamplingConfig = GREEDY
-    """How the codes of keyframes are chosen for a single candidate."""
-    candidate_image: SamplingConfig = VARIED
-    """How they are chosen when there are several candidates, which should differ."""
-    guidance_scale: float | None = None
-    """Strength of classifier-free guidance on keyframes; None does without the second set of rows."""
-    max_text_tokens: int = 32
-    """Longest step instruction [tokens]."""
-
-
-@dataclass(frozen=True)
-class Context:
-    """What the model makes of an observation, ready to be continued; never changed by imagining."""
-
-    cache: KVCache
-    """Rows of the observation; with guidance, their unconditional twins follow."""
-    codes: Int64[Tensor, "batch rows cols"]
-    """Codes of the current frame."""
-    features: Float[Tensor, "batch codes hidden_size"]
-    """Hidden states at the visual tokens of the current frame."""
-
-
-@dataclass(frozen=True)
-class Imagination:
-    """Imagined futures: candidates of one or more steps, each an instruction and a keyframe."""
-
-    text: tuple[tuple[tuple[str, ...], ...], ...]
-    """Step instructions by row, candidate and step."""
-    codes: Int64[Tensor, "batch candidates steps rows cols"]
-    """Codes of the keyframes."""
-    text_log_prob: Float[Tensor, "batch candidates steps"]
-    """Mean log-probability of the tokens of a step instruction."""
-    image_log_prob: Float[Tensor, "batch candidates steps"]
-    """Mean log-probability of the codes of a keyframe: how sure the model is of it."""
-    features: Float[Tensor, "batch candidates tokens hidden_size"]
-    """Mean hidden state of the first step's text, then the hidden states at the codes of its keyframe."""
-
-    def pixels(self, tokenizer: ImageTokenizer) -> UInt8[Tensor, "batch candidates steps height width 3"]:
-        """Decode the keyframes."""
-        images = tokenizer.decode(self.codes.flatten(0, 2))
-        return images.unflatten(0, self.codes.shape[:3])
 
 
 class ImaginationEngine:
@@ -91,9 +41,11 @@ class ImaginationEngine:
         world_model: the transformer.
         action_bins: how actions become tokens; needed by `simulate` only.
         config: defaults of imagining.
+        dida: what the world model was adapted to, if it was.
 
     Raises:
         ConfigError: the parts do not fit together.
+        CheckpointError: the world model cannot do what the config asks for.
     """
 
     def __init__(
@@ -103,6 +55,8 @@ class ImaginationEngine:
         world_model: WorldModel,
         action_bins: ActionBins | None = None,
         config: ImaginationConfig | None = None,
+        *,
+        dida: DidaConfig | None = None,
     ) -> None:
         vocabulary = sequence_format.vocabulary
         sizes = (
@@ -117,6 +71,9 @@ class ImaginationEngine:
         self.world_model = world_model.eval()
         self.action_bins = action_bins
         self.config = config or ImaginationConfig()
+        self.decoder, self.dida = self.config.choose(dida)
+        codebook = image_tokenizer.quantize.embedding.weight
+        self._decode_image = image_decoder(self.decoder, self.dida, codebook)
         self._characters = size_characters(sequence_format.text_tokenizer)
 
     @classmethod
@@ -138,7 +95,15 @@ class ImaginationEngine:
         sequence_format = SequenceFormat(vocabulary, BytePairTokenizer.load(folder / TEXT_FILE))
         world_model = load_world_model(folder, vocab_size=vocabulary.size)
         bins = ActionBins.from_dict(meta["action_bins"]) if "action_bins" in meta else None
-        return cls(image_tokenizer, sequence_format, world_model, bins, config)
+        dida = DidaConfig.from_dict(meta["dida"]) if "dida" in meta else None
+        return cls(image_tokenizer, sequence_format, world_model, bins, config, dida=dida)
+
+    @classmethod
+    def from_official(cls, folder: Path | str, **settings: Any) -> "ImaginationEngine":
+        """Load published Emu3.5 weights; the settings are those of `official_engine`."""
+        from emu_agent.official_engine import official_engine
+
+        return official_engine(folder, **settings)
 
     @property
     def device(self) -> torch.device:
@@ -268,10 +233,13 @@ class ImaginationEngine:
         prompts = [self.sequence_format.simulate_prompt(grid, chunk) for grid, chunk in pairs]
         block = self._block(codes)
         cache, _, _ = self._prefill(prompts, block.grid.block_length)
-        frame = decode_image(self.world_model, cache, block, self.config.image)
+        generator = torch.Generator(self.device).manual_seed(0)  # for decoders that begin with noise
+        frame = self._decode_image(self.world_model, cache, block, self.config.image, generator)
         return frame.codes, frame.log_prob
 
-    def _step(self, cache: KVCache, block: ImageBlock, candidates: int, generator: torch.Generator) -> Any:
+    def _step(
+        self, cache: KVCache, block: ImageBlock, candidates: int, generator: torch.Generator
+    ) -> tuple[StepText, Keyframe]:
         guided = self.config.guidance_scale is not None
         vocabulary = self.sequence_format.vocabulary
         text = decode_text(
@@ -279,7 +247,7 @@ class ImaginationEngine:
             max_tokens=self.config.max_text_tokens, guided=guided,
         )  # fmt: skip
         sampling = self.config.image if candidates == 1 else self.config.candidate_image
-        frame = decode_image(
+        frame = self._decode_image(
             self.world_model, cache, block, sampling, generator,
             before=(vocabulary.eoc,), guidance_scale=self.config.guidance_scale,
         )  # fmt: skip

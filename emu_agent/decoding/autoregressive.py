@@ -17,7 +17,7 @@ from emu_agent.decoding.sampling import SamplingConfig, guidance, log_prob, samp
 from emu_agent.errors import ConfigError
 from emu_agent.tokens.vocabulary import Vocabulary
 from emu_agent.world_model.cache import KVCache
-from emu_agent.world_model.transformer import WorldModel
+from emu_agent.world_model.token_model import TokenModel
 
 
 @dataclass(frozen=True)
@@ -53,7 +53,7 @@ class Keyframe:
 
 @torch.no_grad()
 def decode_text(
-    model: WorldModel,
+    model: TokenModel,
     cache: KVCache,
     vocabulary: Vocabulary,
     sampling: SamplingConfig,
@@ -67,7 +67,7 @@ def decode_text(
     EOC itself is not read yet: `decode_image` reads it, as `before`, together with the start of the image.
     A row that ends early has holes until the last one ends, and so has every guidance row.
     """
-    text = cache.view(0, _num_conditional(cache, guided)) if guided else cache
+    text = cache.view(0, num_conditional(cache, guided)) if guided else cache
     bias = _forbid_all_but(step_ids(vocabulary), vocabulary.visual.start, cache.valid.device)
     done = torch.zeros(text.batch, dtype=torch.bool, device=bias.device)
     total, count = torch.zeros(text.batch, device=bias.device), torch.zeros_like(done, dtype=torch.long)
@@ -94,7 +94,7 @@ def decode_text(
 
 @torch.no_grad()
 def decode_image(
-    model: WorldModel,
+    model: TokenModel,
     cache: KVCache,
     block: ImageBlock,
     sampling: SamplingConfig,
@@ -115,7 +115,8 @@ def decode_image(
         guidance_scale: strength of guidance, or None if the cache has no unconditional rows.
     """
     guided = guidance_scale is not None
-    batch = _num_conditional(cache, guided)
+    batch = num_conditional(cache, guided)
+    require_room(model, cache, block, len(before))
     start = torch.tensor([*before, *block.opening], device=cache.valid.device).expand(cache.batch, -1)
     valid = torch.ones_like(start, dtype=torch.bool) if guided and before else None
     if valid is not None:
@@ -140,6 +141,23 @@ def decode_image(
     return Keyframe(grid, torch.stack(scores).mean(0), torch.stack(states, dim=1))
 
 
+def require_room(model: TokenModel, cache: KVCache, block: ImageBlock, before: int = 0) -> None:
+    """Refuse an image that cannot stand behind what is in the cache and `before` further tokens.
+
+    Raises:
+        ConfigError: it does not fit; the message says how large it may be.
+    """
+    positions = model.config.max_position_embeddings - int(cache.num_valid.max())
+    room = min(positions, cache.max_length - cache.length) - before
+    needed = len(block.opening) + block.grid.num_tokens + 1
+    if needed > room:
+        most = max(0, room - needed + block.grid.num_tokens)
+        raise ConfigError(
+            f"a picture of {block.grid.size_text} codes takes {needed} tokens, but there is room for "
+            f"{max(0, room)}: rows * (columns + 1) - 1 must be at most {most}"
+        )
+
+
 def pad_left(
     prompts: Sequence[Sequence[int]], pad: int, device: torch.device | str = "cpu"
 ) -> tuple[Int64[Tensor, "batch length"], Bool[Tensor, "batch length"] | None]:
@@ -156,7 +174,12 @@ def pad_left(
     return ids, torch.arange(length, device=device) >= starts
 
 
-def _num_conditional(cache: KVCache, guided: bool) -> int:
+def num_conditional(cache: KVCache, guided: bool) -> int:
+    """Rows that know the instruction: all, or with guidance the first half.
+
+    Raises:
+        ConfigError: there are no two halves.
+    """
     if guided and cache.batch % 2:
         raise ConfigError(f"guidance needs an even number of cache rows, not {cache.batch}")
     return cache.batch // 2 if guided else cache.batch

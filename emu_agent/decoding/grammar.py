@@ -36,6 +36,8 @@ class ImageBlock:
     """Ends every row but the last."""
     eoi: int
     """Ends the block."""
+    noise: int | None = None
+    """Stands for a code that is yet to be decoded, if the vocabulary has such a token."""
 
     @classmethod
     def build(cls, grid: ImageGrid, vocabulary: Vocabulary, characters: Mapping[str, int]) -> "ImageBlock":
@@ -47,6 +49,7 @@ class ImageBlock:
             codes=vocabulary.visual,
             eol=vocabulary.eol,
             eoi=vocabulary.eoi,
+            noise=vocabulary.noise,
         )
 
     @property

@@ -50,10 +50,11 @@ def load_bank(
         engine: with the trained world model.
         frames: the dataset.
         codes: of the imagined camera.
-        weights: the world model's file; its content is the key of the cache.
+        weights: the world model's file; its content and the decoder are the key of the cache.
         stride: frames between two from which is imagined.
     """
-    key = hashlib.sha256(weights.read_bytes() + str(stride).encode()).hexdigest()[:12]
+    settings = f"{stride} {engine.decoder} {engine.dida}"
+    key = hashlib.sha256(weights.read_bytes() + settings.encode()).hexdigest()[:12]
     folder = frames.cache / f"features-{key}"
     sources = np.arange(0, len(frames), stride)
     tokens = 1 + codes[0].numel()

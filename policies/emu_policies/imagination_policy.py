@@ -66,20 +66,30 @@ class ImaginationPolicy:
 
     @classmethod
     def from_pretrained(
-        cls, checkpoint: Path | str | None = None, imagine: str = "adaptive", **settings: Any
+        cls,
+        checkpoint: Path | str | None = None,
+        imagine: str = "adaptive",
+        *,
+        decoder: str | None = None,
+        passes: int | None = None,
+        force: bool = False,
+        **settings: Any,
     ) -> "ImaginationPolicy":
         """Loads an agent checkpoint.
 
         Args:
             checkpoint: Its folder; None is the checkpoint that comes with the package.
             imagine: `never`, `always` or `adaptive`.
+            decoder: `autoregressive`, `dida` or `jacobi`; None is what the checkpoint was made for.
+            passes: Passes of DiDA over a keyframe; None is what the checkpoint recommends.
+            force: Decode by DiDA even if the checkpoint was not adapted to it.
             settings: Fields of `ImaginationPolicyConfig` that replace those of the checkpoint.
 
         Raises:
-            UnknownNameError: If there is no such mode.
+            UnknownNameError: If there is no such mode or decoder.
             CheckpointError: If the folder is not an agent checkpoint with an action head.
         """
-        from emu_agent.imagination import ImaginationEngine, bundled_checkpoint
+        from emu_agent.imagination import ImaginationConfig, ImaginationEngine, bundled_checkpoint
 
         folder = Path(checkpoint) if checkpoint is not None else bundled_checkpoint()
         values = read_config(folder)
@@ -87,9 +97,9 @@ class ImaginationPolicy:
             {**values.get("policy", {}), **settings, "imagine": imagine}
         )
         replan_rule(config.imagine, config)
-        return cls(
-            ImaginationEngine.from_pretrained(folder), load_head(folder), config, values.get("fingerprint")
-        )
+        imagining = ImaginationConfig(decoder=decoder, passes=passes, force=force)
+        engine = ImaginationEngine.from_pretrained(folder, imagining)
+        return cls(engine, load_head(folder), config, values.get("fingerprint"))
 
     @property
     def image_tokenizer(self) -> Any:

@@ -1,0 +1,135 @@
+"""Drawing all codes of an image at once: discrete diffusion on the weights of the next-token model (DiDA).
+
+A few passes over the whole block, each code seeing all others, replace one pass per code. Between them
+nothing is kept but the codes: the cache holds clean tokens only, and its prefix is never computed again.
+"""
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+import torch
+from jaxtyping import Bool, Float, Int64
+from torch import Tensor
+
+from emu_agent.decoding.autoregressive import Keyframe, num_conditional, require_room
+from emu_agent.decoding.denoising import Denoiser, denoiser
+from emu_agent.decoding.grammar import ImageBlock
+from emu_agent.decoding.noise import HIDDEN, DidaConfig
+from emu_agent.decoding.sampling import SamplingConfig, sample
+from emu_agent.world_model.cache import KVCache
+from emu_agent.world_model.token_model import TokenModel
+
+
+@torch.no_grad()
+def decode_image_dida(  # noqa: PLR0913 - the arguments of every decoder, and its own two
+    model: TokenModel,
+    cache: KVCache,
+    block: ImageBlock,
+    sampling: SamplingConfig,
+    generator: torch.Generator | None = None,
+    *,
+    before: Sequence[int] = (),
+    guidance_scale: float | None = None,
+    dida: DidaConfig,
+    codebook: Float[Tensor, "codes dim"] | None = None,
+) -> Keyframe:
+    """Draw an image in every row and leave its whole clean block in the cache.
+
+    Means the same as `decode_image`, whose arguments it shares. `log_prob` is what the model, reading the
+    finished block from left to right and without guidance, thinks of its codes.
+
+    Args:
+        model: what predicts; adapted by `train stage=dida`.
+        cache: everything so far; with a `guidance_scale` the second half of its rows is unconditional.
+        block: size of the image and its structure tokens.
+        sampling: how codes are chosen from a prediction.
+        generator: source of randomness.
+        before: tokens to read ahead of the block, hidden from the unconditional rows.
+        guidance_scale: strength of guidance, or None if the cache has no unconditional rows.
+        dida: noise and sampler.
+        codebook: vectors of the codes; needed for `noise=uniform`.
+
+    Raises:
+        ConfigError: the block does not fit behind what has been read.
+    """
+    batch = num_conditional(cache, guidance_scale is not None)
+    require_room(model, cache, block, len(before))
+    device = cache.valid.device
+    start = torch.tensor([*before, *block.opening[:-1]], device=device).expand(cache.batch, -1)
+    valid = torch.ones_like(start, dtype=torch.bool) if batch < cache.batch and before else None
+    if valid is not None:
+        valid[batch:, : len(before)] = False
+    model.hidden_states(start, cache, valid)
+    state = denoiser(
+        dida, (batch, block.num_codes), generator, device, codebook=codebook,
+        has_mask_token=block.noise is not None,
+    )  # fmt: skip
+    codes = _denoise(_Passes(model, cache, block, batch), state, dida, sampling, generator, guidance_scale)
+    return _commit(model, cache, block, codes)
+
+
+class _Passes:
+    """The block as the model reads it in every pass: IMG, codes and row ends in one buffer."""
+
+    def __init__(self, model: TokenModel, cache: KVCache, block: ImageBlock, batch: int) -> None:
+        self.model, self.cache, self.block, self.batch = model, cache, block, batch
+        device = cache.valid.device
+        self.slots = 1 + block.grid.offsets().flatten().to(device)
+        self.window = torch.full((cache.batch, 1 + block.grid.num_tokens), block.eol, device=device)
+        self.window[:, 0] = block.opening[-1]
+
+    def predict(self, codes: Int64[Tensor, "batch slots"]) -> Float[Tensor, "rows slots choices"]:
+        """Scores of every code; of the unconditional rows too."""
+        ids = codes + self.block.codes.start
+        if self.block.noise is not None:
+            ids = ids.masked_fill(codes == HIDDEN, self.block.noise)
+        self.window[:, self.slots] = ids.repeat(len(self.window) // self.batch, 1)
+        hidden = self.model.hidden_states(self.window, self.cache, bidirectional=True)
+        self.cache.rewind(self.window.shape[1])
+        return self.model.logits(hidden[:, self.slots - 1], self.block.codes)
+
+
+def _denoise(
+    passes: _Passes,
+    state: Denoiser,
+    dida: DidaConfig,
+    sampling: SamplingConfig,
+    generator: torch.Generator | None,
+    guidance_scale: float | None,
+) -> Int64[Tensor, "batch slots"]:
+    estimate = state.codes
+    settled: Bool[Tensor, " batch"] | None = None
+    for number in range(state.passes):
+        logits = passes.predict(state.codes)
+        if guidance_scale is not None:
+            conditional, unconditional = logits.chunk(2)
+            scale = guidance_scale if state.time(number) < dida.guidance_end else 1.0
+            logits = unconditional.lerp(conditional, scale)
+        factor = 1.0 + (dida.temperature - 1.0) * (1.0 - (number + 1) / state.passes)
+        warmth = replace(sampling, temperature=sampling.temperature * factor)
+        code, score = sample(logits.flatten(0, 1), warmth, generator)
+        drawn = state.keep(code.view_as(estimate))
+        if settled is not None:
+            drawn = torch.where(settled[:, None], estimate, drawn)
+        if dida.early_stop and number:
+            same = (drawn == estimate).all(dim=1)
+            settled = same if settled is None else settled | same
+            if settled.all():
+                return drawn
+        estimate = drawn
+        state.advance(number, drawn, score.view_as(estimate))
+    return estimate
+
+
+def _commit(
+    model: TokenModel, cache: KVCache, block: ImageBlock, codes: Int64[Tensor, "batch slots"]
+) -> Keyframe:
+    """Read the clean block from left to right, so that what follows sees what it would always see."""
+    batch, slots = len(codes), 1 + block.grid.offsets().flatten().to(codes.device)
+    ids = torch.full((cache.batch, block.grid.num_tokens + 2), block.eol, device=codes.device)
+    ids[:, 0], ids[:, -1] = block.opening[-1], block.eoi
+    ids[:, slots] = (codes + block.codes.start).repeat(cache.batch // batch, 1)
+    hidden = model.hidden_states(ids, cache)[:batch]
+    chances = model.logits(hidden[:, slots - 1], block.codes).log_softmax(-1)
+    score = chances.gather(-1, codes[..., None]).squeeze(-1).mean(-1)
+    return Keyframe(codes.view(batch, block.grid.rows, block.grid.cols), score, hidden[:, slots])

@@ -1,0 +1,177 @@
+"""How DiDA makes codes noisy: towards random codes along a path through the codebook, or to a mask token.
+
+Time runs from 0, nothing but noise, to 1, the clean codes. `uniform` follows the metric path of URSA (arXiv
+2510.24717): near codes are likelier than far ones, the more so the later. `mask` hides each code with
+probability 1 - time (absorbing noise, as in MaskGIT, 2202.04200).
+"""
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, fields
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float, Int64
+from torch import Tensor
+
+from emu_agent.errors import ConfigError
+
+NOISES = ("mask", "uniform")
+ORDERS = ("confidence", "left_to_right")
+HIDDEN = -1
+"""Stands for a hidden code."""
+ENTRIES_PER_PASS = 2**26
+"""Most distances held at once (256 MiB in float32)."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class DidaConfig:
+    """Noise and sampler of DiDA; the checkpoint keeps those that it was adapted with."""
+
+    noise: str = "mask"
+    """`mask` or `uniform`; must be that of the adaptation."""
+    passes: int = 4
+    """Denoising passes over one picture; more is slower and better."""
+    shift: float = 2.0
+    """Above 1, more of the time is spent near pure noise."""
+    alpha: float = 0.9
+    """Exponent of the metric path's inverse temperature c (t / (1 - t))^alpha."""
+    c: float = 3.0
+    """Factor of the same; large codebooks need more."""
+    order: str = "confidence"
+    """Which hidden codes are fixed first: the surest, or `left_to_right`."""
+    temperature: float = 1.0
+    """Factor on the sampling temperature in the first pass; goes linearly to 1 in the last."""
+    gumbel: float = 0.0
+    """Gumbel noise on the confidence in the first pass; goes linearly to 0 in the last."""
+    remask: float = 0.0
+    """Share of the fixed codes, the least sure ones, that each pass hides again."""
+    guidance_end: float = 0.9
+    """Time from which on there is no guidance."""
+    early_stop: bool = True
+    """A picture is done when a pass predicts the same codes as the one before."""
+
+    def __post_init__(self) -> None:
+        for name, choices in (("noise", NOISES), ("order", ORDERS)):
+            if getattr(self, name) not in choices:
+                raise ConfigError(f"{name}={getattr(self, name)!r} must be one of {', '.join(choices)}")
+        if self.passes < 1:
+            raise ConfigError(f"passes={self.passes} must be at least 1")
+        for name in ("shift", "alpha", "c", "temperature"):
+            if not getattr(self, name) > 0:
+                raise ConfigError(f"{name}={getattr(self, name)} must be above 0")
+        if self.gumbel < 0 or not 0 <= self.remask < 1:
+            raise ConfigError(f"gumbel={self.gumbel} must be at least 0, remask={self.remask} in [0, 1)")
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values for a checkpoint's `config.json`."""
+        return asdict(self)
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> "DidaConfig":
+        """Read what `to_dict` returned.
+
+        Raises:
+            ConfigError: a name is no setting; the message lists those that are.
+        """
+        known = [field.name for field in fields(cls)]
+        if unknown := sorted(set(values) - set(known)):
+            raise ConfigError(f"DiDA has no settings {unknown}; it has {known}")
+        return cls(**values)
+
+
+def shifted_time(noise: float | Tensor, shift: float) -> Any:
+    """Time at a noise level from 1 to 0; a shift above 1 holds it back."""
+    return 1.0 - shift * noise / (1.0 + (shift - 1.0) * noise)
+
+
+def random_times(count: int, shift: float, generator: torch.Generator) -> Float[Tensor, " count"]:
+    """Times to train at."""
+    noise = 1.0 - 0.999 * torch.rand(count, generator=generator, device=generator.device)
+    return shifted_time(noise, shift)
+
+
+class MetricPath:
+    """Distributions over the codebook that tighten around a code: softmax(-beta(t) distance(x, code)).
+
+    The distance is the squared Euclidean one between codebook entries of length 1. Rows are computed for the
+    codes at hand only: the whole table of a large codebook would not fit.
+
+    Args:
+        codebook: one entry per code.
+        config: alpha and c of the path.
+    """
+
+    def __init__(self, codebook: Float[Tensor, "codes dim"], config: DidaConfig) -> None:
+        self.entries = F.normalize(codebook.detach().float(), dim=-1)
+        self.alpha, self.c = config.alpha, config.c
+
+    @property
+    def num_codes(self) -> int:
+        """Size of the codebook."""
+        return len(self.entries)
+
+    def distances(self, codes: Int64[Tensor, " slots"]) -> Float[Tensor, "slots codes"]:
+        """Squared distance of each code to all codes."""
+        return (2.0 - 2.0 * self.entries[codes] @ self.entries.T).clamp_(min=0.0)
+
+    def beta(self, time: Float[Tensor, " slots"]) -> Float[Tensor, " slots"]:
+        """Inverse temperature: 0 at time 0, without bound towards 1."""
+        return self.c * (time / (1.0 - time)) ** self.alpha
+
+    def corrupt(
+        self, codes: Int64[Tensor, " slots"], time: Float[Tensor, " slots"], generator: torch.Generator
+    ) -> Int64[Tensor, " slots"]:
+        """Draw each code's noisy form."""
+        drawn = []
+        for some, when in zip(self._parts(codes), self._parts(time), strict=True):
+            chances = (-self.beta(when)[:, None] * self.distances(some)).softmax(-1)
+            drawn.append(torch.multinomial(chances, 1, generator=generator).squeeze(-1))
+        return torch.cat(drawn)
+
+    def jump(
+        self,
+        current: Int64[Tensor, " slots"],
+        target: Int64[Tensor, " slots"],
+        time: float,
+        next_time: float,
+        generator: torch.Generator | None,
+    ) -> Int64[Tensor, " slots"]:
+        """Move noisy codes towards predicted ones: an Euler step of the kinetic-optimal jump process.
+
+        The rate to a code is its probability on the path to the target, times what it is nearer to the
+        target than the current code. Beta's slope is integrated over the step, because it is infinite at
+        time 0.
+        """
+        parts = zip(self._parts(current), self._parts(target), strict=True)
+        return torch.cat([self._jump(now, aim, time, next_time, generator) for now, aim in parts])
+
+    def _jump(
+        self,
+        current: Tensor,
+        target: Tensor,
+        time: float,
+        next_time: float,
+        generator: torch.Generator | None,
+    ) -> Tensor:
+        start, stop = self.beta(torch.tensor([time, next_time], device=current.device))
+        distances = self.distances(target)
+        gain = (distances.gather(-1, current[:, None]) - distances).clamp(min=0.0)
+        rates = (-start * distances).softmax(-1) * gain * (stop - start)
+        total = rates.sum(-1)
+        chance = torch.rand(total.shape, generator=generator, device=total.device)
+        moves = chance < 1.0 - (-total).exp()
+        # Where nothing is nearer, the row has no rates to draw from; it does not move.
+        rates = rates.masked_fill((total == 0)[:, None], 1.0)
+        return torch.where(moves, torch.multinomial(rates, 1, generator=generator).squeeze(-1), current)
+
+    def _parts(self, values: Tensor) -> tuple[Tensor, ...]:
+        return values.split(max(1, ENTRIES_PER_PASS // self.num_codes))
+
+
+def hide(
+    codes: Int64[Tensor, " slots"], time: Float[Tensor, " slots"], generator: torch.Generator
+) -> Int64[Tensor, " slots"]:
+    """Hide each code with probability 1 - time."""
+    chance = torch.rand(codes.shape, generator=generator, device=codes.device)
+    return codes.masked_fill(chance >= time, HIDDEN)

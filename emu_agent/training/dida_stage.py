@@ -1,0 +1,239 @@
+"""Adaptation to DiDA: the world model learns to draw all codes of an image at once, and forgets nothing.
+
+Every batch is the world model's own, with a noisy copy of each answered image behind it (Emu3.5, arXiv
+2510.26583, section 4.2). The next-token losses stay as they were; the noisy copies add a cross-entropy on
+their codes. Part of the images are the model's own.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from jaxtyping import Bool, Float, Int64
+from torch import Tensor, nn
+
+from emu_agent.decoding.noise import HIDDEN, DidaConfig, MetricPath, hide, random_times
+from emu_agent.decoding.sampling import SamplingConfig
+from emu_agent.errors import CheckpointError
+from emu_agent.imagination import TEXT_FILE, ImaginationEngine
+from emu_agent.imagined import ImaginationConfig
+from emu_agent.scoring.imagination import score_imagination
+from emu_agent.tokens.action import ActionBins
+from emu_agent.tokens.sequence import SequenceFormat, TokenSequence
+from emu_agent.tokens.text import BytePairTokenizer
+from emu_agent.tokens.vocabulary import Vocabulary
+from emu_agent.training.distillation import OwnKeyframes, own_keyframes
+from emu_agent.training.stage import StepResult
+from emu_agent.training.world_model_stage import (
+    TokenBatch,
+    WorldModelStage,
+    WorldModelStageConfig,
+    loss_metrics,
+    token_losses,
+)
+from emu_agent.world_model.checkpoint import load_world_model, read_config
+from emu_agent.world_model.dida_mask import DidaLayout, dida_layout, image_spans, training_mask
+from emu_agent.world_model.transformer import WorldModel
+
+
+@dataclass(frozen=True, kw_only=True)
+class DidaStageConfig(WorldModelStageConfig):
+    """What the adaptation learns from, beside what the world model did."""
+
+    dida_weight: float = 1.0
+    """Weight of the noisy copies' loss beside the next-token loss."""
+    full_noise: float = 0.15
+    """Share of the images that are nothing but noise, as every decoding begins."""
+    distilled: float = 0.5
+    """Share of the one-step imagine sequences that end in a keyframe of the model's own."""
+    distilled_frames: int = 1024
+    """Training frames from which the model imagines its own keyframes."""
+    distilled_temperature: float = 0.0
+    """Sampling temperature of these; 0 takes the likeliest code always."""
+
+
+class DidaStage(WorldModelStage):
+    """Adapts the world model of a checkpoint to DiDA.
+
+    Args:
+        world_model: checkpoint folder of stage 2.
+        dataset: folder of a LeRobotDataset.
+        camera: third-person camera that is imagined.
+        dida: fields of `DidaConfig`; the checkpoint keeps them as its defaults.
+        settings: fields of `DidaStageConfig`.
+
+    Raises:
+        CheckpointError: its vocabulary has no noise token, which masking needs.
+    """
+
+    name = "dida"
+    settings_type = DidaStageConfig
+    config: DidaStageConfig
+
+    def __init__(
+        self, world_model: str, dataset: str, camera: str, dida: Mapping[str, Any], **settings: Any
+    ) -> None:
+        self.dida = DidaConfig.from_dict(dida)
+        self.meta = read_config(world_model)
+        if self.dida.noise == "mask" and Vocabulary.from_dict(self.meta["vocabulary"]).noise is None:
+            raise CheckpointError(
+                f"the vocabulary of {world_model} has no noise token, which DiDA with noise=mask needs; "
+                "train stage=world_model again, or use noise=uniform"
+            )
+        super().__init__(self.meta["parts"]["world_model"], world_model, dataset, camera, **settings)
+        self.bins = ActionBins.from_dict(self.meta["action_bins"])
+        self._own: OwnKeyframes | None = None
+        self._before: dict[str, float] | None = None
+
+    def build(self) -> nn.Module:
+        """Return the world model of the checkpoint."""
+        return load_world_model(self.source, vocab_size=self.vocabulary.size)
+
+    def step(self, model: nn.Module, rng: np.random.Generator) -> StepResult:
+        """Next-token loss of a batch of recorded sequences, and the loss of noisy copies."""
+        assert isinstance(model, WorldModel)
+        device = next(model.parameters()).device
+        name, sequences = self._draw(rng)
+        num_own = 0
+        if name == "imagine" and self.config.distilled:
+            num_own = int(rng.binomial(len(sequences), self.config.distilled))
+        own = [self._own_sequence(rng, device) for _ in range(num_own)]
+        batch = self._padded(sequences[num_own:] + own)
+        layout = self._layout(batch).to(device)
+        batch = TokenBatch(*(tensor.to(device) for tensor in batch))
+        # The next-token loss is for what was recorded: a model that reads itself grows too sure of itself.
+        batch.loss_weight[len(sequences) - num_own :] = 0.0
+        generator = torch.Generator(device).manual_seed(int(rng.integers(2**62)))
+        loss, metrics = self._losses(model, batch, layout, generator, name)
+        return StepResult(loss, metrics, int(layout.ids.numel()))
+
+    def validate(self, model: nn.Module) -> dict[str, float]:
+        """Score keyframes by DiDA and, as `ar_...`, code by code; next-token losses before and after."""
+        figures = super().validate(model)
+        pictures, plain = self.frames.images[self.camera], self._plain_engine(model)
+        scores = score_imagination(plain, self.frames, self.codes, self.validation, pictures)
+        figures |= {f"ar_{name}": value for name, value in scores.items()}
+        if self._before is None:
+            source = self.build().to(next(model.parameters()).device)
+            self._before = self.next_token_losses(source)
+        for name, loss in self.next_token_losses(model).items():
+            before = self._before[name]
+            figures |= {name: loss, f"{name}_before": before, f"{name}_change": loss / before - 1.0}
+        return figures
+
+    def next_token_losses(self, model: nn.Module) -> dict[str, float]:
+        """Mean next-token loss of text and of images on held-out plans."""
+        device, size = next(model.parameters()).device, self.config.batch_size
+        sequences = [self._imagine_sequence(plan, 1, unconditional=False) for plan in self.validation]
+        losses, visual = [], []
+        for start in range(0, len(sequences), size):
+            batch = self._padded(sequences[start : start + size])
+            found = token_losses(model, TokenBatch(*(tensor.to(device) for tensor in batch)), self.vocabulary)
+            losses.append(found[0])
+            visual.append(found[1])
+        loss, is_visual = torch.cat(losses), torch.cat(visual)
+        return {
+            "ar_text_loss": loss[~is_visual].mean().item(),
+            "ar_image_loss": loss[is_visual].mean().item(),
+        }
+
+    def _sections(self) -> dict[str, Any]:
+        return {**super()._sections(), "dida": self.dida.to_dict()}
+
+    def _sequence_format(self) -> SequenceFormat:
+        text = BytePairTokenizer.load(self.source / TEXT_FILE)
+        return SequenceFormat(Vocabulary.from_dict(self.meta["vocabulary"]), text)
+
+    def _engine(self, model: nn.Module) -> ImaginationEngine:
+        return self._decoding(model, ImaginationConfig())
+
+    def _plain_engine(self, model: nn.Module, temperature: float = 0.0) -> ImaginationEngine:
+        sampling = SamplingConfig(temperature=temperature)
+        return self._decoding(model, ImaginationConfig(decoder="autoregressive", image=sampling))
+
+    def _decoding(self, model: nn.Module, config: ImaginationConfig) -> ImaginationEngine:
+        assert isinstance(model, WorldModel)
+        tokenizer = self.image_tokenizer.to(next(model.parameters()).device)
+        return ImaginationEngine(tokenizer, self.format, model, self.bins, config, dida=self.dida)
+
+    def _own_sequence(self, rng: np.random.Generator, device: torch.device) -> TokenSequence:
+        own = self._own_keyframes(device)
+        number = int(rng.integers(len(own.plans)))
+        plan, unconditional = own.plans[number], rng.random() < self.config.unconditional
+        now = self.codes[plan.frame]
+        if unconditional:
+            prompt = self.format.unconditional_prompt(now)
+        else:
+            prompt = self.format.imagine_prompt(self.frames.instructions[plan.episode], now)
+        answer = self.format.imagine_answer([(own.texts[number], own.codes[number])])[:-2]
+        return self.format.training_sequence(prompt, answer)
+
+    def _own_keyframes(self, device: torch.device) -> OwnKeyframes:
+        if self._own is None:
+            engine = self._plain_engine(self.build().to(device), self.config.distilled_temperature)
+            self._own = own_keyframes(
+                engine, self.frames, self.codes, self.plans, self.config.distilled_frames, self.source
+            )
+        return self._own
+
+    def _layout(self, batch: TokenBatch) -> DidaLayout:
+        rows = zip(batch.ids, batch.loss_weight > 0, strict=True)
+        spans = [image_spans(ids, learned, self.vocabulary) for ids, learned in rows]
+        return dida_layout(batch.ids, spans, self.vocabulary.pad)
+
+    def _losses(
+        self,
+        model: WorldModel,
+        batch: TokenBatch,
+        layout: DidaLayout,
+        generator: torch.Generator,
+        name: str,
+    ) -> tuple[Float[Tensor, ""], dict[str, float]]:
+        noisy = layout.noisy_codes(self.vocabulary)
+        codes = self.vocabulary.codes(layout.ids[noisy])
+        corrupted = self._corrupt(codes, layout, noisy, generator)
+        ids = layout.ids.masked_scatter(noisy, self._ids(corrupted))
+        hidden = model.arranged_states(ids, layout.positions, training_mask(layout))
+        # The slot before a code predicts it, as everywhere.
+        logits = model.logits(hidden[noisy.roll(-1, dims=1)], self.vocabulary.visual)
+        wanted = (
+            corrupted == HIDDEN if self.dida.noise == "mask" else torch.ones_like(codes, dtype=torch.bool)
+        )
+        guesses = F.cross_entropy(logits, codes, reduction="none")[wanted]
+        dida = guesses.sum() / max(1, len(guesses))
+        metrics = {"dida": dida.item()}
+        learned = batch.loss_weight[:, 1:] > 0
+        if not learned.any():
+            return self.config.dida_weight * dida, metrics
+        targets, weight = batch.ids[:, 1:][learned], batch.loss_weight[:, 1:][learned]
+        known = model.logits(hidden[:, : layout.clean_length - 1][learned])
+        losses = F.cross_entropy(known, targets, reduction="none")
+        metrics |= loss_metrics(name, losses, self.vocabulary.is_visual(targets))
+        return (losses * weight).sum() / weight.sum() + self.config.dida_weight * dida, metrics
+
+    def _corrupt(
+        self,
+        codes: Int64[Tensor, " slots"],
+        layout: DidaLayout,
+        noisy: Bool[Tensor, "batch length"],
+        generator: torch.Generator,
+    ) -> Int64[Tensor, " slots"]:
+        """Noise of a time of its own for every image."""
+        count = len(layout.ids) * layout.num_images
+        times = random_times(count, self.dida.shift, generator)
+        chance = torch.rand(count, generator=generator, device=times.device)
+        times = times.masked_fill(chance < self.config.full_noise, 0.0).view(len(layout.ids), -1)
+        when = times.gather(1, layout.image.clamp(min=0))[noisy]
+        if self.dida.noise == "mask":
+            return hide(codes, when, generator)
+        codebook = self.image_tokenizer.quantize.embedding.weight.to(codes.device)
+        return MetricPath(codebook, self.dida).corrupt(codes, when, generator)
+
+    def _ids(self, codes: Int64[Tensor, " slots"]) -> Int64[Tensor, " slots"]:
+        ids = codes + self.vocabulary.visual.start
+        return (
+            ids if self.vocabulary.noise is None else ids.masked_fill(codes == HIDDEN, self.vocabulary.noise)
+        )

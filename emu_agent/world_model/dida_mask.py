@@ -1,0 +1,123 @@
+"""Training sequences of DiDA: the clean stream, and after it a noisy copy of every image to be learned.
+
+A noisy copy is IMG, the codes and the row ends between them; its tokens stand at the positions of their clean
+twins. Clean tokens see what any causal model sees. Noisy tokens see the clean tokens before their image's
+IMG and their own copy, in both directions: never the clean twin that they have to predict, nor other copies.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+
+import torch
+from jaxtyping import Bool, Int64
+from torch import Tensor
+from torch.nn.attention.flex_attention import BlockMask, create_block_mask
+
+from emu_agent.tokens.vocabulary import Vocabulary
+
+CLEAN = -1
+PADDING = -2
+
+Predicate = Callable[[Tensor, Tensor, Tensor, Tensor], Tensor]
+"""FlexAttention's `mask_mod`: row, head, query and key to whether the query sees the key."""
+
+
+@dataclass(frozen=True)
+class ImageSpan:
+    """A picture in a clean sequence."""
+
+    start: int
+    """Where its IMG stands."""
+    stop: int
+    """Where its EOI stands."""
+
+
+@dataclass(frozen=True)
+class DidaLayout:
+    """A batch of clean streams, each with its noisy copies behind it."""
+
+    ids: Int64[Tensor, "batch length"]
+    positions: Int64[Tensor, "batch length"]
+    image: Int64[Tensor, "batch length"]
+    """Of a noisy token the number of its image within the row; CLEAN or PADDING elsewhere."""
+    limit: Int64[Tensor, "batch length"]
+    """How many tokens of the clean stream each token may see."""
+    clean_length: int
+    """Where the noisy copies begin."""
+
+    @property
+    def num_images(self) -> int:
+        """Most noisy copies in a row."""
+        return int(self.image.max()) + 1
+
+    def to(self, device: torch.device | str) -> "DidaLayout":
+        """The same elsewhere."""
+        names = ("ids", "positions", "image", "limit")
+        return replace(self, **{name: getattr(self, name).to(device) for name in names})
+
+    def noisy_codes(self, vocabulary: Vocabulary) -> Bool[Tensor, "batch length"]:
+        """Slots of codes in the noisy copies: what is corrupted, and predicted by the slot before."""
+        return vocabulary.is_visual(self.ids) & (self.image >= 0)
+
+
+def image_spans(
+    ids: Int64[Tensor, " length"], learned: Bool[Tensor, " length"], vocabulary: Vocabulary
+) -> list[ImageSpan]:
+    """The pictures of one clean sequence that belong to the part that is learned."""
+    starts = ((ids == vocabulary.img) & learned).nonzero().flatten().tolist()
+    stops = ((ids == vocabulary.eoi) & learned).nonzero().flatten().tolist()
+    return [ImageSpan(start, stop) for start, stop in zip(starts, stops, strict=True)]
+
+
+def dida_layout(
+    ids: Int64[Tensor, "batch length"], images: Sequence[Sequence[ImageSpan]], pad: int
+) -> DidaLayout:
+    """Append the copies, still without noise, of the given images of each row."""
+    batch, length = ids.shape
+    added = max(sum(span.stop - span.start for span in spans) for spans in images)
+    positions = torch.arange(length).expand(batch, -1)
+    columns = {
+        "ids": torch.cat((ids, ids.new_full((batch, added), pad)), dim=1),
+        "positions": torch.cat((positions, positions.new_zeros(batch, added)), dim=1),
+        "image": torch.cat((positions * 0 + CLEAN, positions.new_full((batch, added), PADDING)), dim=1),
+        "limit": torch.cat((positions + 1, positions.new_zeros(batch, added)), dim=1),
+    }
+    for row, spans in enumerate(images):
+        slot = length
+        for number, span in enumerate(spans):
+            copy = slice(slot, slot + span.stop - span.start)
+            columns["ids"][row, copy] = ids[row, span.start : span.stop]
+            columns["positions"][row, copy] = torch.arange(span.start, span.stop)
+            columns["image"][row, copy] = number
+            columns["limit"][row, copy] = span.start
+            slot = copy.stop
+    return DidaLayout(**columns, clean_length=length)
+
+
+def predicate(layout: DidaLayout) -> Predicate:
+    """Who sees whom."""
+    image, limit = layout.image, layout.limit
+
+    return lambda row, _head, query, key: (
+        ((image[row, key] == CLEAN) & (key < limit[row, query]))
+        | ((image[row, key] == image[row, query]) & (image[row, query] != CLEAN))
+    )
+
+
+def dense_mask(layout: DidaLayout) -> Bool[Tensor, "batch 1 length length"]:
+    """The predicate at every pair, for `scaled_dot_product_attention`."""
+    batch, length = layout.ids.shape
+    row = torch.arange(batch, device=layout.ids.device)[:, None, None]
+    slot = torch.arange(length, device=layout.ids.device)
+    return predicate(layout)(row, row * 0, slot[None, :, None], slot[None, None])[:, None]
+
+
+def block_mask(layout: DidaLayout) -> BlockMask:
+    """The predicate for FlexAttention, which skips blocks that nobody sees."""
+    batch, length = layout.ids.shape
+    return create_block_mask(predicate(layout), batch, None, length, length, device=str(layout.ids.device))
+
+
+def training_mask(layout: DidaLayout) -> Bool[Tensor, "batch 1 length length"] | BlockMask:
+    """Blocks on a GPU, where FlexAttention is compiled; the dense form elsewhere."""
+    return block_mask(layout) if layout.ids.device.type == "cuda" else dense_mask(layout)
