@@ -12,7 +12,10 @@ if TYPE_CHECKING:
     from emu_agent.errors import EmuAgentError
     from emu_agent.imagination import Imagination, ImaginationConfig, ImaginationEngine
     from emu_agent.observation import Observation
+    from emu_agent.official import generate, load_image_tokenizer, load_text_tokenizer
     from emu_agent.rollout import run_episode
+    from emu_agent.tokens.vocabulary import Vocabulary
+    from emu_agent.world_model.checkpoint import load_world_model
 
     __version__: str
 
@@ -22,8 +25,13 @@ _HOME = {
     "ImaginationConfig": "imagination",
     "ImaginationEngine": "imagination",
     "Observation": "observation",
+    "Vocabulary": "tokens.vocabulary",
     "config_dir": "config",
+    "generate": "official",
     "load_config": "config",
+    "load_image_tokenizer": "official",
+    "load_text_tokenizer": "official",
+    "load_world_model": "world_model.checkpoint",
     "run_episode": "rollout",
 }
 
@@ -33,9 +41,14 @@ __all__ = [
     "ImaginationConfig",
     "ImaginationEngine",
     "Observation",
+    "Vocabulary",
     "__version__",
     "config_dir",
+    "generate",
     "load_config",
+    "load_image_tokenizer",
+    "load_text_tokenizer",
+    "load_world_model",
     "run_episode",
 ]
 

@@ -23,7 +23,7 @@ LAYERS = [
     {"tokens"},
     {"world_model"},
     {"data", "decoding"},
-    {"imagination"},
+    {"imagination", "imagined", "official", "official_engine", "tasks", "exploration"},
     {"training", "scoring", "rollout"},
     {"report", "doctor"},
     {"commands", "cli"},

@@ -7,19 +7,22 @@ first convolution, which makes a small tokenizer fast enough to train on a CPU.
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
-from pickle import UnpicklingError
 from typing import Any, NamedTuple
 
 import torch
 import torch.nn.functional as F
 import yaml
 from jaxtyping import Float, Int64, UInt8
+from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from emu_agent.errors import CheckpointError, ConfigError
 from emu_agent.tokens.autoencoder import Decoder, Encoder
 from emu_agent.tokens.quantizer import IndexBackpropagationQuantizer
+
+CONFIG_FILE, NATIVE_FILE, SAFE_FILE = "config.yaml", "model.ckpt", "model.safetensors"
+"""Files of a published image tokenizer; the weights are in either of the last two."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -163,14 +166,13 @@ class ImageTokenizer(nn.Module):
             CheckpointError: If a file is missing or the tensors do not fit the configuration.
         """
         folder = Path(folder)
-        config_file = folder / "config.yaml"
-        if not config_file.is_file():
-            raise CheckpointError(f"{folder} has no config.yaml; expected the folder of an image tokenizer")
-        tokenizer = cls(ImageTokenizerConfig.from_dict(yaml.safe_load(config_file.read_text())))
+        config = ImageTokenizerConfig.from_dict(_read_config(folder / CONFIG_FILE))
+        with torch.device("meta"):
+            tokenizer = cls(config)
         try:
-            tokenizer.load_state_dict(read_weights(folder))
+            tokenizer.load_state_dict(read_weights(folder), assign=True)
         except RuntimeError as error:
-            raise CheckpointError(f"the weights in {folder} do not fit its config.yaml: {error}") from error
+            raise CheckpointError(f"the weights in {folder} do not fit its {CONFIG_FILE}: {error}") from error
         return tokenizer.eval()
 
     @property
@@ -213,7 +215,14 @@ class ImageTokenizer(nn.Module):
     @torch.no_grad()
     def encode(self, images: UInt8[Tensor, "batch height width 3"]) -> Int64[Tensor, "batch rows cols"]:
         """Return the code grids of pictures."""
-        return self.quantize.nearest(self.latent(to_pixels(images).to(self.quant_conv.weight.dtype)))
+        return self.encode_pixels(to_pixels(images))
+
+    @torch.no_grad()
+    def encode_pixels(
+        self, pixels: Float[Tensor, "batch 3 height width"]
+    ) -> Int64[Tensor, "batch rows cols"]:
+        """Return the code grids of pixels in [-1, 1]."""
+        return self.quantize.nearest(self.latent(pixels.to(self.quant_conv.weight.dtype)))
 
     @torch.no_grad()
     def decode(self, codes: Int64[Tensor, "batch rows cols"]) -> UInt8[Tensor, "batch height width 3"]:
@@ -240,16 +249,50 @@ def to_images(pixels: Float[Tensor, "batch 3 height width"]) -> UInt8[Tensor, "b
 
 
 def read_weights(folder: Path) -> dict[str, Tensor]:
-    """Return the tensors of model.ckpt, or of model.safetensors where there is no model.ckpt."""
-    native, safe = folder / "model.ckpt", folder / "model.safetensors"
+    """Return the tensors of model.ckpt, or of model.safetensors where there is no model.ckpt, as float32.
+
+    Raises:
+        CheckpointError: If both are missing, or the file is broken or holds something else than weights.
+    """
+    native, safe = folder / NATIVE_FILE, folder / SAFE_FILE
     if native.is_file():
-        try:
-            content = torch.load(native, map_location="cpu", weights_only=True)
-        except (RuntimeError, UnpicklingError, EOFError) as error:
-            raise CheckpointError(
-                f"{native} is broken, or holds more than tensors; it was not read"
-            ) from error
-        return content.get("state_dict", content)
-    if safe.is_file():
-        return load_file(safe)
-    raise CheckpointError(f"{folder} has neither model.ckpt nor model.safetensors")
+        file, content = native, _unpickled(native)
+    elif safe.is_file():
+        file, content = safe, _read_safe(safe)
+    else:
+        raise CheckpointError(f"{folder} has neither {NATIVE_FILE} nor {SAFE_FILE}")
+    for name, tensor in content.items():
+        if not (isinstance(tensor, Tensor) and tensor.is_floating_point()):
+            found = tensor.dtype if isinstance(tensor, Tensor) else type(tensor).__name__
+            raise CheckpointError(f"{name} in {file} is {found}; it must be a tensor of floating numbers")
+    return {name: tensor.float() for name, tensor in content.items()}
+
+
+def _unpickled(file: Path) -> dict[str, Any]:
+    try:
+        content = torch.load(file, map_location="cpu", weights_only=True)
+    except Exception as error:  # an unpickler may raise anything on a broken file
+        raise CheckpointError(f"{file} is broken, or holds more than tensors; it was not read") from error
+    content = content.get("state_dict", content) if isinstance(content, dict) else content
+    if not isinstance(content, dict):
+        raise CheckpointError(f"{file} must hold tensors by name, not {type(content).__name__}")
+    return content
+
+
+def _read_safe(file: Path) -> dict[str, Tensor]:
+    try:
+        return load_file(file)
+    except (SafetensorError, OSError) as error:
+        raise CheckpointError(f"{file} is cut off or is not a safetensors file ({error})") from error
+
+
+def _read_config(file: Path) -> dict[str, Any]:
+    if not file.is_file():
+        raise CheckpointError(f"{file.parent} has no {file.name}; expected the folder of an image tokenizer")
+    try:
+        values = yaml.safe_load(file.read_text(encoding="utf-8"))
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise CheckpointError(f"{file} is not valid YAML: {' '.join(str(error).split())}") from error
+    if not isinstance(values, dict):
+        raise CheckpointError(f"{file} must hold the settings of an image tokenizer, such as ddconfig")
+    return values

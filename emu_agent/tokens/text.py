@@ -126,18 +126,18 @@ class EmuTokenizer:
         Raises:
             CheckpointError: If a file is missing or has another number of entries than the published one.
         """
-        ranks_lines, vision_lines = (_read_lines(Path(folder) / name) for name in (RANKS_FILE, VISION_FILE))
-        for name, found, expected in (
-            (RANKS_FILE, len(ranks_lines), OFFICIAL_NUM_TEXT),
-            (VISION_FILE, len(vision_lines), OFFICIAL_NUM_CODES + 3),
-        ):
-            if found != expected:
-                raise CheckpointError(
-                    f"{name} in {folder} has {found} entries; the published one has {expected}"
-                )
-        ranks = {b64decode(token): int(rank) for token, rank in (line.split() for line in ranks_lines)}
+        return cls.from_files(Path(folder) / RANKS_FILE, Path(folder) / VISION_FILE)
+
+    @classmethod
+    def from_files(cls, ranks_file: str | Path, vision_file: str | Path) -> "EmuTokenizer":
+        """Read the two published files, wherever they are.
+
+        Raises:
+            CheckpointError: If a file is missing, or a line of it is not the published one.
+        """
+        ranks, vision = _read_ranks(Path(ranks_file)), _read_vision(Path(vision_file))
         extras = [f"<|extra_{number}|>" for number in range(OFFICIAL_NUM_EXTRA)]
-        return cls(ranks, ["<|endoftext|>", "<|im_start|>", "<|im_end|>", *extras, *vision_lines])
+        return cls(ranks, ["<|endoftext|>", "<|im_start|>", "<|im_end|>", *extras, *vision])
 
     @property
     def num_text(self) -> int:
@@ -198,9 +198,40 @@ class EmuTokenizer:
         return self._control_strings[token - self.num_text].encode()
 
 
-def _read_lines(path: Path) -> list[str]:
+def _read_ranks(path: Path) -> dict[bytes, int]:
+    lines = _read_lines(path, OFFICIAL_NUM_TEXT)
+    try:
+        pairs = [line.split() for line in lines]
+        ranks = {b64decode(token, validate=True): int(rank) for token, rank in pairs}
+    except ValueError as error:
+        raise CheckpointError(f"{path} must hold lines of a base64 token and its rank: {error}") from error
+    if list(ranks.values()) != list(range(OFFICIAL_NUM_TEXT)):
+        raise CheckpointError(f"the ranks in {path} must be 0..{OFFICIAL_NUM_TEXT - 1} in order")
+    return ranks
+
+
+def _read_vision(path: Path) -> list[str]:
+    """Control strings of pictures: three, then one per code."""
+    lines = _read_lines(path, OFFICIAL_NUM_CODES + 3)
+    codes = (f"<|visual token {code:06d}|>" for code in range(OFFICIAL_NUM_CODES))
+    expected = ["<|image token|>", "<|image start|>", "<|image end|>", *codes]
+    for number, (line, wanted) in enumerate(zip(lines, expected, strict=True), start=1):
+        if line != wanted:
+            raise CheckpointError(f"line {number} of {path} is {line!r}; it must be {wanted!r}")
+    return lines
+
+
+def _read_lines(path: Path, count: int) -> list[str]:
     if not path.is_file():
         raise CheckpointError(
             f"{path} is missing; the published tokenizer is {RANKS_FILE} with {VISION_FILE}"
         )
-    return path.read_text(encoding="utf-8").splitlines()
+    try:
+        lines = path.read_text(encoding="utf-8").splitlines()
+    except UnicodeDecodeError as error:
+        raise CheckpointError(f"{path} is no text: {error}") from error
+    if len(lines) != count:
+        raise CheckpointError(
+            f"{path.name} in {path.parent} has {len(lines)} entries; the published one has {count}"
+        )
+    return lines

@@ -1,4 +1,6 @@
 import json
+import os
+import pickle
 from dataclasses import replace
 from pathlib import Path
 
@@ -102,6 +104,58 @@ def test_a_pickle_with_code_is_not_run(tmp_path: Path) -> None:
     (tmp_path / "config.yaml").write_text(yaml.safe_dump(json.loads(json.dumps(TINY.to_dict()))))
     torch.save({"state_dict": {"x": Path("anything")}}, tmp_path / "model.ckpt")
     with pytest.raises(CheckpointError, match="more than tensors"):
+        ImageTokenizer.from_pretrained(tmp_path)
+
+
+class Trap:
+    """Leaves a file behind where it is unpickled by the ordinary way."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def __reduce__(self) -> tuple[object, tuple[str]]:
+        return os.mkdir, (str(self.path),)
+
+
+@pytest.mark.parametrize("protocol", ["zip", "legacy", "plain"])
+def test_code_in_a_pickle_is_not_run(tmp_path: Path, protocol: str) -> None:
+    (tmp_path / "config.yaml").write_text(yaml.safe_dump(json.loads(json.dumps(TINY.to_dict()))))
+    sprung, file = tmp_path / "sprung", tmp_path / "model.ckpt"
+    content = {"state_dict": {"x": torch.zeros(1)}, "trap": Trap(sprung)}
+    if protocol == "plain":
+        file.write_bytes(pickle.dumps(content))
+    else:
+        torch.save(content, file, _use_new_zipfile_serialization=protocol == "zip")
+    with pytest.raises(CheckpointError, match=r"model\.ckpt is broken, or holds more than tensors"):
+        ImageTokenizer.from_pretrained(tmp_path)
+    assert not sprung.exists()
+    if protocol == "plain":
+        pickle.loads(file.read_bytes())
+        assert sprung.exists()
+
+
+def test_weights_of_another_type_are_refused(tiny: ImageTokenizer, tmp_path: Path) -> None:
+    (tmp_path / "config.yaml").write_text(yaml.safe_dump(json.loads(json.dumps(TINY.to_dict()))))
+    weights = tiny.state_dict()
+    save_file(
+        weights | {"quant_conv.bias": torch.zeros(6, dtype=torch.int64)}, tmp_path / "model.safetensors"
+    )
+    with pytest.raises(CheckpointError, match=r"quant_conv\.bias in .*model\.safetensors is torch\.int64"):
+        ImageTokenizer.from_pretrained(tmp_path)
+    (tmp_path / "model.safetensors").write_bytes(b"short")
+    with pytest.raises(CheckpointError, match=r"model\.safetensors is cut off"):
+        ImageTokenizer.from_pretrained(tmp_path)
+    torch.save([1, 2], tmp_path / "model.ckpt")
+    with pytest.raises(CheckpointError, match=r"model\.ckpt must hold tensors by name, not list"):
+        ImageTokenizer.from_pretrained(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("content", "message"), [("a: [", "not valid YAML"), ("- 1", "must hold the settings")]
+)
+def test_a_config_that_is_none_is_refused(tmp_path: Path, content: str, message: str) -> None:
+    (tmp_path / "config.yaml").write_text(content)
+    with pytest.raises(CheckpointError, match=message):
         ImageTokenizer.from_pretrained(tmp_path)
 
 

@@ -1,4 +1,5 @@
 import json
+import shutil
 import unicodedata
 from pathlib import Path
 
@@ -144,4 +145,24 @@ def test_an_incomplete_file_is_refused(reference: Path, tmp_path: Path) -> None:
     (tmp_path / "emu3.tiktoken").write_text("".join(lines[:-1]))
     (tmp_path / "emu3_vision_tokens.txt").write_text("<|image token|>\n")
     with pytest.raises(CheckpointError, match="151642 entries; the published one has 151643"):
+        EmuTokenizer.from_folder(tmp_path)
+
+
+@pytest.mark.slow
+def test_a_line_that_is_not_the_published_one_is_named(reference: Path, tmp_path: Path) -> None:
+    for name in ("emu3.tiktoken", "emu3_vision_tokens.txt"):
+        shutil.copyfile(reference / "tokenizer" / name, tmp_path / name)
+    vision, ranks = tmp_path / "emu3_vision_tokens.txt", tmp_path / "emu3.tiktoken"
+    vision.write_text(vision.read_text().replace("<|visual token 000002|>", "<|visual token 2|>"))
+    with pytest.raises(
+        CheckpointError, match=r"line 6 of .* is '<\|visual token 2\|>'; it must be '<\|visual token 0"
+    ):
+        EmuTokenizer.from_folder(tmp_path)
+    content = ranks.read_text()
+    for broken, message in ((content.replace(" 7\n", " 8\n", 1), "in order"), ("!" + content[1:], "base64")):
+        ranks.write_text(broken)
+        with pytest.raises(CheckpointError, match=message):
+            EmuTokenizer.from_folder(tmp_path)
+    ranks.write_bytes(b"\xff\xfe")
+    with pytest.raises(CheckpointError, match="is no text"):
         EmuTokenizer.from_folder(tmp_path)

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 
 from emu_agent.errors import CheckpointError
 from emu_agent.world_model.checkpoint import (
@@ -136,6 +137,32 @@ def test_missing_shard_is_named(official: Path) -> None:
         load_world_model(official)
 
 
+def test_an_index_that_names_absent_tensors_is_refused(official: Path) -> None:
+    index = official / "model.safetensors.index.json"
+    weight_map = json.loads(index.read_text())["weight_map"]
+    name = "model-00001-of-00004.safetensors"
+    for key in ("model.layers.9.mlp.up_proj.weight", "model.norm.weight"):
+        assert weight_map.get(key) != name
+        edit_json(index, weight_map=weight_map | {key: name})
+        with pytest.raises(CheckpointError, match=rf"index\.json says that {key} is in {name}, but"):
+            load_world_model(official)
+    edit_json(index, weight_map=weight_map | {"model.norm.weight": "../elsewhere.safetensors"})
+    with pytest.raises(CheckpointError, match="it must lie in the same folder"):
+        load_world_model(official)
+    edit_json(index, weight_map=None)
+    with pytest.raises(CheckpointError, match="lacks weight_map"):
+        load_world_model(official)
+
+
+def test_whole_numbers_where_weights_should_be_are_refused(official: Path) -> None:
+    path = official / "model-00004-of-00004.safetensors"
+    tensors = load_file(path)
+    name = next(iter(tensors))
+    save_file(tensors | {name: tensors[name].to(torch.int8)}, path)
+    with pytest.raises(CheckpointError, match=rf"{name} in .*{path.name} has type I8; it must be one of"):
+        load_world_model(official)
+
+
 def test_missing_folder_and_missing_config_are_named(tmp_path: Path) -> None:
     with pytest.raises(CheckpointError, match="nowhere does not exist"):
         load_world_model(tmp_path / "nowhere")
@@ -148,6 +175,15 @@ def test_config_that_is_no_json_object_is_refused(tmp_path: Path, content: str) 
     (tmp_path / "config.json").write_text(content)
     with pytest.raises(CheckpointError, match=r"config\.json"):
         load_world_model(tmp_path)
+
+
+@pytest.mark.parametrize(
+    "changes", [{"hidden_act": "gelu"}, {"rope_scaling": {"type": "linear"}}, {"head_dim": 7}]
+)
+def test_a_config_of_another_network_is_refused(official: Path, changes: dict[str, object]) -> None:
+    edit_json(official / "config.json", **changes)
+    with pytest.raises(CheckpointError, match=rf"config\.json: {next(iter(changes))}="):
+        load_world_model(official)
 
 
 def test_foreign_config_is_refused_with_both_values(official: Path) -> None:
@@ -167,7 +203,9 @@ def test_later_format_is_refused_with_both_versions(tmp_path: Path, model: World
 
 def test_wrong_shape_names_both_shapes(official: Path) -> None:
     edit_json(official / "config.json", intermediate_size=128)
-    with pytest.raises(CheckpointError, match=r"\(160, 64\).* asks for \(128, 64\)"):
+    with pytest.raises(
+        CheckpointError, match=r"\(160, 64\) in .*of-00004\.safetensors; .* asks for \(128, 64\)"
+    ):
         load_world_model(official)
 
 
