@@ -24,7 +24,9 @@ from packaging.version import Version
 from emu_agent.errors import EmuAgentError
 
 PYTHON = (3, 12)
-EXTRAS = ("sim", "lerobot")
+EXTRAS = ("sim", "lerobot", "official")
+NEEDED = ("", "sim")
+"""Extras without which the main job does not run."""
 APT = "apt-get install --no-install-recommends"
 BACKENDS = {"egl": f"{APT} libegl1 libgl1", "osmesa": f"{APT} libosmesa6"}
 """Backends of MuJoCo that draw without a screen, and what brings them."""
@@ -85,7 +87,7 @@ def packages() -> list[Finding]:
         findings.append(
             Finding(
                 name=f"packages [{extra}]" if extra else "packages",
-                state="ok" if not wrong else "note" if extra == "lerobot" else "fail",
+                state="ok" if not wrong else "fail" if extra in NEEDED else "note",
                 found="all there" if not wrong else "; ".join(wrong),
                 mend="" if not wrong else f"{FRESH}{f' with the extra [{extra}]' if extra else ''}",
             )

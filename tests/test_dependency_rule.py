@@ -25,7 +25,7 @@ LAYERS = [
     {"data", "decoding"},
     {"imagination", "imagined", "official", "official_engine", "tasks", "exploration"},
     {"training", "scoring", "rollout"},
-    {"report", "doctor"},
+    {"report", "doctor", "official_doctor"},
     {"commands", "cli"},
     {"__init__", "__main__"},
 ]

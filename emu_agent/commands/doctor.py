@@ -1,4 +1,4 @@
-"""`emu-agent doctor`: what is installed, what really works, and how to mend the rest."""
+"""`emu-agent doctor`: what is installed, or what is in a folder of weights, and how to mend the rest."""
 
 import json
 from dataclasses import asdict
@@ -12,15 +12,24 @@ MARKS = {"ok": "ok  ", "note": "note", "fail": "FAIL"}
 
 def main(cfg: DictConfig) -> int:
     """Print what was found; 1 if something keeps the main job from running."""
-    findings = examine(gl_timeout_s=cfg.gl_timeout_s)
+    findings = examine(gl_timeout_s=cfg.gl_timeout_s) if cfg.weights is None else _weights(cfg.weights)
     healthy = all(finding.state != "fail" for finding in findings)
     if cfg.json:
         print(
             json.dumps({"healthy": healthy, "findings": [asdict(finding) for finding in findings]}, indent=2)
         )
     else:
-        print("\n".join([*map(_row, findings), "", _verdict(findings)]))
+        everything = (
+            "everything that the main job needs works" if cfg.weights is None else "nothing is broken"
+        )
+        print("\n".join([*map(_row, findings), "", _verdict(findings, everything)]))
     return 0 if healthy else 1
+
+
+def _weights(folder: str) -> list[Finding]:
+    from emu_agent.official_doctor import examine_weights
+
+    return examine_weights(folder)
 
 
 def _row(finding: Finding) -> str:
@@ -28,6 +37,6 @@ def _row(finding: Finding) -> str:
     return f"{MARKS[finding.state]}  {finding.name:<18} {finding.found}{mend}"
 
 
-def _verdict(findings: list[Finding]) -> str:
+def _verdict(findings: list[Finding], healthy: str) -> str:
     broken = [finding.name for finding in findings if finding.state == "fail"]
-    return f"mend first: {', '.join(broken)}" if broken else "everything that the main job needs works"
+    return f"mend first: {', '.join(broken)}" if broken else healthy

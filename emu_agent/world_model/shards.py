@@ -54,7 +54,7 @@ def stored_tensors(folder: Path, prefix: str = "") -> dict[str, StoredTensor]:
     Raises:
         CheckpointError: a file is missing or broken, or the index names a tensor that is not in its shard.
     """
-    wanted = _index(folder)
+    wanted = index_of(folder)
     found: dict[str, StoredTensor] = {}
     for name in sorted(set(wanted.values())) or [WEIGHTS_FILE]:
         path = folder / name
@@ -71,6 +71,23 @@ def stored_tensors(folder: Path, prefix: str = "") -> dict[str, StoredTensor]:
                 "copy or download both again"
             )
     return {key.removeprefix(prefix): tensor for key, tensor in found.items() if key.startswith(prefix)}
+
+
+def index_of(folder: Path) -> dict[str, str]:
+    """File of each tensor as the index says; nothing where one file holds all.
+
+    Raises:
+        CheckpointError: the index is broken.
+    """
+    path = folder / INDEX_FILE
+    if (folder / WEIGHTS_FILE).exists() or not path.exists():
+        return {}
+    weight_map = read_json(path).get("weight_map")
+    if not isinstance(weight_map, dict) or not all(isinstance(name, str) for name in weight_map.values()):
+        raise CheckpointError(f"{path} lacks weight_map; it must map the name of each tensor to its file")
+    if stray := sorted(name for name in weight_map.values() if Path(name).name != name):
+        raise CheckpointError(f"{path} names the file {stray[0]!r}; it must lie in the same folder")
+    return weight_map
 
 
 def check_floating(tensors: Mapping[str, StoredTensor]) -> None:
@@ -147,19 +164,6 @@ def read_json(path: Path) -> dict[str, Any]:
     if not isinstance(values, dict):
         raise CheckpointError(f"{path} must hold a JSON object, not {type(values).__name__}")
     return values
-
-
-def _index(folder: Path) -> dict[str, str]:
-    """File of each tensor as the index says; nothing where one file holds all."""
-    path = folder / INDEX_FILE
-    if (folder / WEIGHTS_FILE).exists() or not path.exists():
-        return {}
-    weight_map = read_json(path).get("weight_map")
-    if not isinstance(weight_map, dict) or not all(isinstance(name, str) for name in weight_map.values()):
-        raise CheckpointError(f"{path} lacks weight_map; it must map the name of each tensor to its file")
-    if stray := sorted(name for name in weight_map.values() if Path(name).name != name):
-        raise CheckpointError(f"{path} names the file {stray[0]!r}; it must lie in the same folder")
-    return weight_map
 
 
 def _write(folder: Path, number: int, shard: dict[str, Tensor]) -> list[str]:

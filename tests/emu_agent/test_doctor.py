@@ -20,7 +20,7 @@ BROKEN = [*HEALTHY, Finding(name="video", state="fail", found="no codec", mend="
 
 
 def test_this_installation_has_what_it_asks_for() -> None:
-    assert [finding.state for finding in doctor.packages()] == ["ok"] * 3
+    assert [finding.state for finding in doctor.packages()] == ["ok"] * 4
     assert doctor.python().state == "ok"
 
 
@@ -36,7 +36,7 @@ def test_missing_and_foreign_packages_are_named(monkeypatch: pytest.MonkeyPatch)
         return [Requirement("no-such-package>=1"), Requirement("numpy>=900")] if extra == "sim" else []
 
     monkeypatch.setattr(doctor, "_required", required)
-    core, sim, _ = doctor.packages()
+    core, sim, *_ = doctor.packages()
     assert core.state == "ok"
     assert sim.state == "fail"
     assert sim.found == f"no-such-package is not installed; numpy {metadata.version('numpy')} is not >=900"
