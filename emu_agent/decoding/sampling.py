@@ -71,13 +71,42 @@ def sample(
     if config.temperature == 0:
         choice = logits.argmax(-1)
     else:
-        scores = logits if config.temperature == 1 else logits / config.temperature
-        if config.top_k:
-            scores = keep_top_k(scores, config.top_k)
-        if config.top_p < 1:
-            scores = keep_top_p(scores, config.top_p)
-        choice = torch.multinomial(scores.softmax(-1), 1, generator=generator).squeeze(-1)
+        choice = torch.multinomial(probabilities(logits, config), 1, generator=generator).squeeze(-1)
     return choice, log_prob(logits, choice)
+
+
+def probabilities(
+    logits: Float[Tensor, "*batch choices"], config: SamplingConfig
+) -> Float[Tensor, "*batch choices"]:
+    """What is sampled from: temperature, then the best k, then the nucleus."""
+    scores = logits if config.temperature == 1 else logits / config.temperature
+    if config.top_k:
+        scores = keep_top_k(scores, config.top_k)
+    if config.top_p < 1:
+        scores = keep_top_p(scores, config.top_p)
+    return scores.softmax(-1)
+
+
+def race(
+    logits: Float[Tensor, "*batch choices"],
+    config: SamplingConfig,
+    noise: Float[Tensor, "*batch choices"] | None,
+) -> Int64[Tensor, "*batch"]:
+    """Choose as `sample` does, with the randomness of `exponential_noise`; without it the best.
+
+    The smallest ratio of noise to probability wins: a race of exponential clocks, each of which is the first
+    with its own probability. Given the same noise, near distributions mostly choose the same.
+    """
+    if noise is None:
+        return logits.argmax(-1)
+    return (probabilities(logits, config) / noise).argmax(-1)
+
+
+def exponential_noise(
+    batch: int, choices: int, device: torch.device, generator: torch.Generator | None
+) -> Float[Tensor, "batch choices"]:
+    """The noise of one choice per row: the numbers that `sample` would draw."""
+    return torch.empty(batch, choices, device=device).exponential_(generator=generator)
 
 
 def log_prob(

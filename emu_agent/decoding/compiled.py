@@ -1,0 +1,91 @@
+"""`decode_image` in one compiled step per code: read the code, score the next one, choose it.
+
+Between two codes nothing waits for the device and nothing is decided in Python. Same arguments, same codes
+and same randomness as `decode_image`, which is its slow twin; needs a `FastModel`.
+"""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from emu_agent.decoding.autoregressive import Keyframe, num_conditional, require_room
+from emu_agent.decoding.grammar import ImageBlock
+from emu_agent.decoding.opening import choose, read_opening
+from emu_agent.decoding.sampling import SamplingConfig, exponential_noise
+from emu_agent.world_model.cache import KVCache
+from emu_agent.world_model.fast import FastModel, varying
+
+
+@torch.no_grad()
+def decode_image_compiled(
+    model: FastModel,
+    cache: KVCache,
+    block: ImageBlock,
+    sampling: SamplingConfig,
+    generator: torch.Generator | None = None,
+    *,
+    before: Sequence[int] = (),
+    guidance_scale: float | None = None,
+) -> Keyframe:
+    """Draw an image in every row and leave its whole block in the cache.
+
+    Args:
+        model: what predicts.
+        cache: everything so far; with a `guidance_scale` the second half of its rows is unconditional.
+        block: size of the image and its structure tokens.
+        sampling: how codes are chosen.
+        generator: source of randomness.
+        before: tokens to read ahead of the block, hidden from the unconditional rows.
+        guidance_scale: strength of guidance, or None if the cache has no unconditional rows.
+    """
+    device, guided = cache.valid.device, guidance_scale is not None
+    batch = num_conditional(cache, guided)
+    require_room(model, cache, block, len(before))
+    hidden = read_opening(model, cache, block, before, batch)
+    advance = _advance(model, block.codes, sampling, guidance_scale)
+    forced = {ids: torch.tensor(ids, device=device) for ids in ((block.eol,), (block.eoi,))}
+
+    def noise() -> Tensor | None:
+        if sampling.temperature == 0:
+            return None
+        return exponential_noise(batch, len(block.codes), device, generator)
+
+    code, score = choose(model.logits(hidden, block.codes), sampling, guidance_scale, noise())
+    codes, scores, states = [code], [score], []
+    for count in range(1, block.num_codes):
+        after = block.after(count)
+        cached = model.look_back(cache, 1 + len(after))
+        *made, keys, values = advance(varying(code, 0), forced.get(after), cached, noise())
+        model.remember(cache, keys, values)
+        code, score, state = (model.keep(part) for part in made)
+        codes.append(code)
+        scores.append(score)
+        states.append(state)
+    ids = _tokens(code, block.codes.start, forced[block.eoi,], guided)
+    states.append(model.hidden_states(ids, cache)[:batch, 0])
+    grid = torch.stack(codes, dim=1).view(batch, block.grid.rows, block.grid.cols)
+    return Keyframe(grid, torch.stack(scores).mean(0), torch.stack(states, dim=1))
+
+
+def _advance(
+    model: FastModel, codes: range, sampling: SamplingConfig, scale: float | None
+) -> Callable[..., tuple[Tensor, ...]]:
+    """The step of one setting: next code, its score, hidden state of the code read, its keys and values."""
+    network, first, last = model.network, codes.start, codes.stop
+
+    def advance(code: Any, forced: Any, cached: Any, noise: Any) -> Any:
+        ids = _tokens(code, first, forced, scale is not None)
+        hidden, keys, values = network(ids, None, cached, bidirectional=False)
+        logits = F.linear(hidden[:, -1], network.head[first:last]).float()
+        return *choose(logits, sampling, scale, noise), hidden[: len(code), 0], keys, values
+
+    return model.step(("advance", first, last, sampling, scale), advance)
+
+
+def _tokens(code: Tensor, first: int, forced: Tensor | None, guided: bool) -> Tensor:
+    """The ids to read: a code in all rows, and what must follow it."""
+    ids = (code.repeat(2) if guided else code)[:, None] + first
+    return ids if forced is None else torch.cat((ids, forced.expand(len(ids), -1)), dim=1)
