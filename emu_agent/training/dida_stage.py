@@ -45,6 +45,8 @@ class DidaStageConfig(WorldModelStageConfig):
 
     dida_weight: float = 1.0
     """Weight of the noisy copies' loss beside the next-token loss."""
+    copies: int = 2
+    """Noisy copies of each image, at different times: a second one costs less than a second sequence."""
     full_noise: float = 0.15
     """Share of the images that are nothing but noise, as every decoding begins."""
     distilled: float = 0.5
@@ -115,7 +117,8 @@ class DidaStage(WorldModelStage):
         figures = super().validate(model)
         pictures, plain = self.frames.images[self.camera], self._plain_engine(model)
         scores = score_imagination(plain, self.frames, self.codes, self.validation, pictures)
-        figures |= {f"ar_{name}": value for name, value in scores.items()}
+        # What repeating the current frame would score does not depend on the decoder.
+        figures |= {f"ar_{name}": scores[name] for name in scores if not name.startswith(("repeat", "pict"))}
         if self._before is None:
             source = self.build().to(next(model.parameters()).device)
             self._before = self.next_token_losses(source)
@@ -181,7 +184,7 @@ class DidaStage(WorldModelStage):
 
     def _layout(self, batch: TokenBatch) -> DidaLayout:
         rows = zip(batch.ids, batch.loss_weight > 0, strict=True)
-        spans = [image_spans(ids, learned, self.vocabulary) for ids, learned in rows]
+        spans = [image_spans(ids, learned, self.vocabulary) * self.config.copies for ids, learned in rows]
         return dida_layout(batch.ids, spans, self.vocabulary.pad)
 
     def _losses(

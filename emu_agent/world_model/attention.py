@@ -6,6 +6,8 @@ heads, D head size.
 
 # ruff: noqa: N803, N806
 
+from collections.abc import Callable
+from functools import cache
 from typing import NamedTuple
 
 import torch
@@ -78,13 +80,19 @@ class Attention(nn.Module):
 def attend(q_BNLD: Tensor, k_BKSD: Tensor, v_BKSD: Tensor, geometry: Geometry) -> Tensor:
     """Weighted means of the visible values."""
     if isinstance(geometry.mask, BlockMask):
-        out = flex_attention(q_BNLD, k_BKSD, v_BKSD, block_mask=geometry.mask, enable_gqa=True)
-        assert isinstance(out, Tensor)
-        return out
+        flex = compiled_flex_attention() if q_BNLD.is_cuda else flex_attention
+        q_BNLD, k_BKSD = q_BNLD.to(v_BKSD.dtype), k_BKSD.to(v_BKSD.dtype)  # autocast leaves it to us
+        return flex(q_BNLD, k_BKSD, v_BKSD, block_mask=geometry.mask, enable_gqa=True)
     causal = geometry.mask is None and geometry.causal and q_BNLD.shape[2] > 1
     return F.scaled_dot_product_attention(
         q_BNLD, k_BKSD, v_BKSD, attn_mask=geometry.mask, is_causal=causal, enable_gqa=True
     )
+
+
+@cache
+def compiled_flex_attention() -> Callable[..., Tensor]:
+    """FlexAttention as a kernel; without compiling it makes the whole matrix of scores."""
+    return torch.compile(flex_attention)
 
 
 def rotate(x_BLND: Tensor, rotary: tuple[Tensor, Tensor]) -> Tensor:
