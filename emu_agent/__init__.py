@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from emu_agent.config import config_dir, load_config
     from emu_agent.errors import EmuAgentError
+    from emu_agent.exploration import Exploration
     from emu_agent.imagination import Imagination, ImaginationConfig, ImaginationEngine
     from emu_agent.observation import Observation
     from emu_agent.official import generate, load_image_tokenizer, load_text_tokenizer
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
 
 _HOME = {
     "EmuAgentError": "errors",
+    "Exploration": "exploration",
     "Imagination": "imagination",
     "ImaginationConfig": "imagination",
     "ImaginationEngine": "imagination",
@@ -37,6 +39,7 @@ _HOME = {
 
 __all__ = [
     "EmuAgentError",
+    "Exploration",
     "Imagination",
     "ImaginationConfig",
     "ImaginationEngine",

@@ -42,8 +42,18 @@ class OfficialFolders:
     """Folder with the two files of the text tokenizer."""
 
 
-def find_folders(folder: Path | str) -> OfficialFolders:
+def find_folders(
+    folder: Path | str,
+    *,
+    image_tokenizer: Path | str | None = None,
+    text_tokenizer: Path | str | None = None,
+) -> OfficialFolders:
     """Find the parts of the published model: here, in folders in here, tokenizers also in those beside.
+
+    Args:
+        folder: where to look.
+        image_tokenizer: where the image tokenizer is; None looks for it.
+        text_tokenizer: where the text tokenizer's files are; None looks for them.
 
     Raises:
         CheckpointError: the folder does not exist, or a place holds several of a part.
@@ -54,10 +64,14 @@ def find_folders(folder: Path | str) -> OfficialFolders:
     return OfficialFolders(
         language_model=_one("language model", [inner[:1], inner[1:]], is_language_model),
         image_tokenizer=_one(
-            "image tokenizer", [inner[:1], inner[1:], beside], lambda p: (p / IMAGE_CONFIG_FILE).is_file()
+            "image tokenizer",
+            [inner[:1], inner[1:], beside] if image_tokenizer is None else [[Path(image_tokenizer)]],
+            lambda path: (path / IMAGE_CONFIG_FILE).is_file(),
         ),
         text_tokenizer=_one(
-            "text tokenizer", [inner[:1], inner[1:], beside], lambda p: (p / RANKS_FILE).is_file()
+            "text tokenizer",
+            [inner[:1], inner[1:], beside] if text_tokenizer is None else [[Path(text_tokenizer)]],
+            lambda path: (path / RANKS_FILE).is_file(),
         ),
     )
 
@@ -170,7 +184,7 @@ def _one(what: str, places: Sequence[Sequence[Path]], fits: Callable[[Path], boo
         found = [folder for folder in place if fits(folder)]
         if len(found) > 1:
             names = [folder.name for folder in found]
-            raise CheckpointError(f"{found[0].parent} has several folders with a {what}, {names}; name one")
+            raise CheckpointError(f"{found[0].parent} has several {what}s, {names}; name one")
         if found:
             return found[0]
     return None

@@ -47,6 +47,11 @@ def write_json(path: Path, value: Mapping[str, Any]) -> None:
     write_text(path, json.dumps(value, indent=2, allow_nan=False) + "\n")
 
 
+def frame_name(number: int) -> str:
+    """Where an imagined frame is, from the folder that it belongs to."""
+    return f"frames/{number:03d}.png"
+
+
 def default_folder(*words: str) -> Path:
     """A new folder name `runs/<date>-<time>-<words>`, the newest run sorting last."""
     stamp = datetime.now().astimezone().strftime("%Y-%m-%d-%H%M%S")

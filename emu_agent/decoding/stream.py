@@ -181,21 +181,9 @@ def open_stream(
     config: GenerationConfig,
     generator: torch.Generator | None = None,
 ) -> TokenStream:
-    """A stream in the tokens of a format, whose pictures have room.
-
-    Raises:
-        ConfigError: the prompt is too long, or no picture of the wanted size fits behind it.
-    """
+    """A stream in the tokens of a format."""
     vocabulary, characters = sequence_format.vocabulary, size_characters(sequence_format.text_tokenizer)
-    stream = TokenStream(model, prompt, unconditional, vocabulary, characters, config, generator)
-    grid = stream.grammar.grid
-    if grid is not None and grid.block_length > stream.room:
-        raise ConfigError(
-            f"a picture of {grid.size_text} codes takes {grid.block_length} tokens, but only {stream.room} "
-            f"may follow the prompt of {len(prompt)}: max_new_tokens={config.max_new_tokens}, and the model "
-            f"reads {model.config.max_position_embeddings} in all"
-        )
-    return stream
+    return TokenStream(model, prompt, unconditional, vocabulary, characters, config, generator)
 
 
 def read_events(stream: TokenStream, sequence_format: SequenceFormat) -> Iterator[Event]:

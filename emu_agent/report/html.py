@@ -48,14 +48,22 @@ def render_report(summary: Mapping[str, Any], videos: Mapping[int, Path], config
         _section("Made with", _pairs_table(_made_with(summary))),
         _section("Config", f'<div class="tile"><pre>{escape(config)}</pre></div>'),
     ]
-    style = _STYLE.read_text(encoding="utf-8")
-    return _PAGE.format(title=escape(title), style=style, body="\n".join(part for part in parts if part))
+    return render_page(title, "\n".join(part for part in parts if part))
+
+
+def render_page(title: str, body: str) -> str:
+    """A whole page in the style of all reports, from the HTML of its body."""
+    return _PAGE.format(title=escape(title), style=_STYLE.read_text(encoding="utf-8"), body=body)
 
 
 def _subtitle(summary: Mapping[str, Any]) -> str:
     seeds = [episode["seed"] for episode in summary["episodes"]]
+    counted = "1 episode" if len(seeds) == 1 else f"{len(seeds)} episodes"
     which = f"seeds {min(seeds)} to {max(seeds)}" if seeds else "no episode finished"
-    return escape(f"{len(seeds)} episodes, {which}, {summary.get('date', '')}".rstrip(", "))
+    if len(seeds) == 1:
+        which = f"seed {seeds[0]}"
+    date = summary.get("date", "")[:16].replace("T", " ")
+    return escape(f"{counted}, {which}, {date}".rstrip(", "))
 
 
 def _mismatch(summary: Mapping[str, Any]) -> str:
@@ -113,7 +121,7 @@ def _videos(episodes: Sequence[Mapping[str, Any]], videos: Mapping[int, Path]) -
             f'<figure><video controls loop muted playsinline preload="metadata" src="{source}"></video>'
             f"<figcaption>{caption}</figcaption></figure>"
         )
-    return "\n".join(figures)
+    return f'<div class="videos">{"".join(figures)}</div>'
 
 
 def _episode_table(episodes: Sequence[Mapping[str, Any]]) -> str:
@@ -143,12 +151,22 @@ def _timing_table(timing: Mapping[str, Any]) -> str:
 def _pairs_table(pairs: Mapping[str, Any]) -> str:
     rows = []
     for key, value in pairs.items():
-        shown = value if isinstance(value, str) else json.dumps(value)
-        rows.append(f"<tr><th>{escape(str(key))}</th><td>{escape(shown)}</td></tr>")
+        rows.append(f"<tr><th>{escape(str(key))}</th><td>{escape(_words(value))}</td></tr>")
     return f"<table>{''.join(rows)}</table>"
 
 
+def _words(value: Any) -> str:
+    """A value as a person would write it: lists and mappings without brackets."""
+    if isinstance(value, Mapping):
+        return ", ".join(f"{key} {_words(inner)}" for key, inner in value.items())
+    if isinstance(value, list | tuple):
+        return ", ".join(map(_words, value))
+    return value if isinstance(value, str) else json.dumps(value)
+
+
 def _spread(percentiles: Mapping[str, float | None]) -> str:
+    if percentiles["p50"] is None:
+        return "–"
     return f"{_ms(percentiles['p50'])} median, {_ms(percentiles['p95'])} 95th percentile"
 
 

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 import numpy as np
 import torch
 from jaxtyping import Int64, UInt8
+from PIL import Image
 from torch import Tensor
 
 from emu_agent.data.frames import Frames
@@ -39,7 +40,7 @@ def score_imagination(
         now = codes[[plan.frame for plan in part]]
         made = engine.imagine(engine.context(now, [frames.instructions[plan.episode] for plan in part]))
         correct += [made.text[b][0][0] == plan.steps[0].text for b, plan in enumerate(part)]
-        imagined.append(made.pixels(engine.image_tokenizer)[:, 0, 0].cpu().numpy())
+        imagined.append(_fitted(made.pixels(engine.image_tokenizer)[:, 0, 0].cpu().numpy(), pictures))
         trust.append(made.image_log_prob[:, 0, 0].cpu())
     truth = pictures[[plan.steps[0].keyframe for plan in plans]]
     current = pictures[[plan.frame for plan in plans]]
@@ -63,9 +64,20 @@ def score_simulation(
     """Predict the frame after recorded actions and compare it with the recorded one."""
     actions = torch.from_numpy(np.stack([frames.executed[s : s + chunk] for s in starts]))
     predicted, _ = engine.simulate(codes[starts], actions)
-    decoded = engine.image_tokenizer.decode(predicted).cpu().numpy()
+    decoded = _fitted(engine.image_tokenizer.decode(predicted).cpu().numpy(), pictures)
     figures = _reported(score_pictures(decoded, pictures[starts + chunk], pictures[starts]).summary())
     return {f"simulate_{name}": value for name, value in figures.items()}
+
+
+def _fitted(
+    imagined: UInt8[np.ndarray, "batch _ _ 3"], pictures: UInt8[np.ndarray, "frames height width 3"]
+) -> UInt8[np.ndarray, "batch height width 3"]:
+    """Imagined pictures in the size of the recorded ones, which a tokenizer that resizes does not keep."""
+    height, width = pictures.shape[1:3]
+    if imagined.shape[1:3] == (height, width):
+        return imagined
+    resized = [Image.fromarray(one).resize((width, height), Image.Resampling.BICUBIC) for one in imagined]
+    return np.stack([np.asarray(one) for one in resized])
 
 
 def _reported(summary: dict[str, float | int | None]) -> dict[str, float]:

@@ -11,6 +11,7 @@ from PIL import Image, UnidentifiedImageError
 from torch import Tensor
 
 from emu_agent.errors import ConfigError
+from emu_agent.run_folder import replacing
 from emu_agent.tokens.image import ImageTokenizer, ImageTokenizerConfig
 
 AREA_SINGLE = 1_048_576
@@ -102,6 +103,12 @@ def open_picture(path: Path) -> UInt8[Tensor, "height width 3"]:
         raise ConfigError(f"image={path} must be a picture file; there is none of that name") from error
     except (UnidentifiedImageError, OSError, SyntaxError) as error:
         raise ConfigError(f"image={path} must be a picture file, but cannot be read: {error}") from error
+
+
+def save_picture(path: Path, picture: Image.Image) -> None:
+    """Write a PNG, whole or not at all."""
+    with replacing(path) as part:
+        picture.save(part, format="png")
 
 
 def check_pixels(image: Image.Image, name: str) -> None:

@@ -122,7 +122,7 @@ def test_parts_are_found_in_the_folder_in_it_and_beside_it(reference: Path, tmp_
     assert found.image_tokenizer == reference / "ibq"
     assert found.text_tokenizer == reference / "tokenizer"
     with pytest.raises(
-        CheckpointError, match=r"several folders with a language model, \['generation', 'lm'\]"
+        CheckpointError, match=r"several language models, \['generation', 'lm'\]"
     ):
         find_folders(reference)
     root = tmp_path / "root"
