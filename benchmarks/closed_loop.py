@@ -1,13 +1,14 @@
-"""Success in the simulator, mode by mode on the same seeds.
+"""Success in the simulator, mode by mode and decoder by decoder on the same seeds.
 
 Run `python benchmarks/closed_loop.py`. Every mode is an `emu-agent run` of its own; a stopped one goes on
-where it was.
+where it was. `--decoders autoregressive dida` compares decoders of the modes that imagine.
 """
 
 import argparse
 import json
 import subprocess
 import sys
+from itertools import product
 from pathlib import Path
 
 from emu_agent.run_folder import write_json
@@ -18,6 +19,7 @@ POLICIES = {
     "never": ["imagine=never"],
     "random": ["policy=random"],
 }
+IMAGINING = ("adaptive", "always")
 
 
 def main() -> None:
@@ -28,20 +30,26 @@ def main() -> None:
     parser.add_argument("--checkpoint", default="null")
     parser.add_argument("--name", default="closed_loop_lift")
     parser.add_argument("--policies", nargs="+", choices=list(POLICIES), default=list(POLICIES))
+    parser.add_argument("--decoders", nargs="+", default=["null"], help="null is the checkpoint's own")
     args = parser.parse_args()
     summaries = {}
-    for policy in args.policies:
-        output = Path("runs") / args.name / policy
+    for policy, decoder in product(args.policies, args.decoders):
+        imagines = policy in IMAGINING
+        if not imagines and decoder != args.decoders[0]:
+            continue
+        name = f"{policy}-{decoder}" if imagines and decoder != "null" else policy
+        output = Path("runs") / args.name / name
         command = [
             sys.executable, "-m", "emu_agent", "run", *POLICIES[policy], f"episodes={args.episodes}",
             f"seed={args.seed}", f"checkpoint={args.checkpoint}", "video=false", f"output={output}",
+            *([f"decoder={decoder}"] if imagines else []),
         ]  # fmt: skip
         subprocess.run(command, check=True)
-        summaries[policy] = json.loads((output / "summary.json").read_text())
+        summaries[name] = json.loads((output / "summary.json").read_text())
         write_json(Path("benchmarks/results") / f"{args.name}.json", summaries)
-    for policy, summary in summaries.items():
+    for name, summary in summaries.items():
         low, high = summary["wilson95"]
-        print(f"{policy:>10}  {summary['success_rate']:6.1%}  [{low:.1%}, {high:.1%}]")
+        print(f"{name:>24}  {summary['success_rate']:6.1%}  [{low:.1%}, {high:.1%}]")
 
 
 if __name__ == "__main__":
