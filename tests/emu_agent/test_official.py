@@ -121,9 +121,7 @@ def test_parts_are_found_in_the_folder_in_it_and_beside_it(reference: Path, tmp_
     assert found.language_model == reference / "lm"
     assert found.image_tokenizer == reference / "ibq"
     assert found.text_tokenizer == reference / "tokenizer"
-    with pytest.raises(
-        CheckpointError, match=r"several language models, \['generation', 'lm'\]"
-    ):
+    with pytest.raises(CheckpointError, match=r"several language models, \['generation', 'lm'\]"):
         find_folders(reference)
     root = tmp_path / "root"
     for name in ("model", "vision"):
