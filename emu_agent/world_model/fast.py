@@ -72,6 +72,7 @@ class FastModel:
         length = ids.shape[1]
         if cache is None:
             cache = self._cache(len(ids), length)
+        self._check_positions(cache, length, valid)
         cached = self.look_back(cache, length)
         often = cache.length > 0 and (length <= 2 or length > FEW)
         ids = varying(ids, 0, 1) if length > FEW else varying(ids, 0)
@@ -105,15 +106,10 @@ class FastModel:
         """Keep what a step has made of its tokens.
 
         Raises:
-            ConfigError: the cache or the model has no room for them.
+            ConfigError: the cache has no room for them.
         """
         assert isinstance(cache, StaticCache)
         cache.remember(keys, values, valid)
-        limit = self.config.max_position_embeddings
-        if cache.length > limit and (longest := int(cache.num_valid.max())) > limit:
-            raise ConfigError(
-                f"a sequence of {longest} tokens is longer than max_position_embeddings={limit}"
-            )
 
     def keep(self, result: Tensor) -> Tensor:
         """A result of a step, safe from the next step: CUDA graphs write all of theirs to the same place."""
@@ -138,6 +134,16 @@ class FastModel:
         size = self.config.max_position_embeddings if max_length is None else max_length
         cache = self._cache(len(ids), size)
         return cache, self.hidden_states(ids, cache, valid)
+
+    def _check_positions(self, cache: KVCache, count: int, valid: Tensor | None) -> None:
+        limit = self.config.max_position_embeddings
+        if cache.length + count <= limit:
+            return
+        new = count if valid is None else int((valid.cumsum(1) - valid.long()).max()) + 1
+        if (longest := int(cache.num_valid.max()) + new) > limit:
+            raise ConfigError(
+                f"a sequence of {longest} tokens is longer than max_position_embeddings={limit}"
+            )
 
     def _cache(self, batch: int, max_length: int) -> StaticCache:
         weight = self.network.embed_tokens.weight

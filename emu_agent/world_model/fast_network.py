@@ -20,7 +20,7 @@ from emu_agent.world_model.config import TransformerConfig
 from emu_agent.world_model.transformer import Block, WorldModel
 
 FEW = 8
-"""Up to so many new tokens attention is written out, which is faster where the memory is the limit."""
+"""Up to so many new tokens compiled attention reads cached keys and values where they lie, uncopied."""
 
 
 class Sight(NamedTuple):
@@ -68,7 +68,8 @@ class FastBlock(nn.Module):
         q_BNLD = rotate(self.q_norm(q.view(B, L, -1, self.head_dim)), sight.rotary).transpose(1, 2)
         k_BKLD = rotate(self.k_norm(k.view(B, L, -1, self.head_dim)), sight.rotary).transpose(1, 2)
         v_BKLD = v.view(B, L, -1, self.head_dim).transpose(1, 2)
-        attend = attend_few if L <= FEW else attend_many
+        # Written out, attention is the faster one only where the compiler joins its many small parts.
+        attend = attend_few if L <= FEW and torch.compiler.is_compiling() else attend_many
         out_BLND = attend(q_BNLD, (old_keys, old_values), (k_BKLD, v_BKLD), sight)
         x = x + self.o_proj(out_BLND.reshape(B, L, -1))
         gate, up = F.linear(self.post_attention_layernorm(x), self.gate_up).chunk(2, dim=-1)
