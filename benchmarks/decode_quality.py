@@ -6,19 +6,21 @@ of held-out episodes, which no stage trains on.
 
 import argparse
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 import torch.nn.functional as F
+import yaml
 from matplotlib.figure import Figure
 from torch import Tensor
 
 from emu_agent.data.codes import load_codes
 from emu_agent.data.frames import Frames, load_frames
 from emu_agent.data.plans import Plan, plans
+from emu_agent.decoding.noise import DidaConfig
 from emu_agent.decoding.sampling import SamplingConfig
 from emu_agent.imagination import ImaginationEngine, bundled_checkpoint
 from emu_agent.imagined import ImaginationConfig
@@ -108,6 +110,16 @@ def figures(engine: ImaginationEngine, contexts: Contexts, made: tuple, referenc
     }
 
 
+def changed(engine: ImaginationEngine, settings: Sequence[str]) -> ImaginationEngine:
+    """The engine with other settings of DiDA, given as `name=value`."""
+    values = {name: yaml.safe_load(value) for name, value in (text.split("=") for text in settings)}
+    dida = DidaConfig.from_dict(engine.dida.to_dict() | values)
+    return ImaginationEngine(
+        engine.image_tokenizer, engine.sequence_format, engine.world_model, engine.action_bins,
+        replace(engine.config, passes=None), dida=dida,
+    )  # fmt: skip
+
+
 def measure(checkpoint: Path, args: argparse.Namespace, temperature: float) -> list[dict[str, Any]]:
     """One row of figures per decoder and number of passes; the first decoder is the reference."""
     sampling, rows, reference = SamplingConfig(temperature=temperature), [], None
@@ -117,7 +129,7 @@ def measure(checkpoint: Path, args: argparse.Namespace, temperature: float) -> l
         cells.insert(1, ("autoregressive", None))  # with another seed: what two samples have in common
     for number, (decoder, passes) in enumerate(cells):
         config = ImaginationConfig(decoder=decoder, passes=passes, image=sampling, force=args.force)
-        engine = ImaginationEngine.from_pretrained(checkpoint, config)
+        engine = changed(ImaginationEngine.from_pretrained(checkpoint, config), args.dida)
         contexts = load_contexts(engine, camera, args)
         again = number > 0 and decoder == "autoregressive"
         made = imagine(engine, contexts, args.seed + again)
@@ -132,7 +144,8 @@ def measure(checkpoint: Path, args: argparse.Namespace, temperature: float) -> l
 def draw(rows: Sequence[dict[str, Any]]) -> Figure:
     """Quality over passes, one line per temperature; next-token decoding as level lines."""
     figure = Figure(figsize=(3.4 * len(PANELS), 3.2), layout="constrained")
-    for axes, (name, label) in zip(figure.subplots(1, len(PANELS)), PANELS.items(), strict=True):
+    panels = figure.subplots(1, len(PANELS))
+    for axes, (name, label) in zip(panels, PANELS.items(), strict=True):
         for number, temperature in enumerate(dict.fromkeys(row["temperature"] for row in rows)):
             here = [row for row in rows if row["temperature"] == temperature]
             dida = [row for row in here if row["decoder"] == "dida"]
@@ -146,7 +159,7 @@ def draw(rows: Sequence[dict[str, Any]]) -> Figure:
         axes.set_title(label, fontsize=9)
         axes.set(xlabel="passes")
         axes.grid(visible=True, alpha=0.3)
-    axes.legend(fontsize=7)
+    panels[-1].legend(fontsize=7)
     return figure
 
 
@@ -159,6 +172,7 @@ def main() -> None:
     parser.add_argument("--frames", type=int, default=256)
     parser.add_argument("--passes", type=int, nargs="+", default=[1, 2, 3, 4, 6, 8])
     parser.add_argument("--temperatures", type=float, nargs="+", default=[0.0, 1.0])
+    parser.add_argument("--dida", nargs="*", default=[], metavar="NAME=VALUE", help="such as remask=0.1")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--force", action="store_true", help="measure a checkpoint that was not adapted")
@@ -167,7 +181,8 @@ def main() -> None:
     torch.set_num_threads(args.threads)
     checkpoint = args.checkpoint or bundled_checkpoint()
     rows = [row for temperature in args.temperatures for row in measure(checkpoint, args, temperature)]
-    settings = {"frames": args.frames, "seed": args.seed, "dida": read_config(checkpoint).get("dida")}
+    settings = {"frames": args.frames, "seed": args.seed, "changed": args.dida}
+    settings["dida"] = read_config(checkpoint).get("dida")
     write_json(args.output, {"rows": rows, **settings, **provenance()})
     with replacing(args.output.with_suffix(".png")) as part:
         draw(rows).savefig(part, format="png", dpi=120)

@@ -91,7 +91,11 @@ class MaskDenoiser:
 
 
 class MetricDenoiser:
-    """All codes begin random; each pass lets some jump nearer to their predictions."""
+    """All codes begin random; each pass moves them nearer to their predictions.
+
+    `jump` follows the process whose steps are meant to be small; with few passes it lags behind its own
+    distribution. `renoise` draws from the very distribution that training has shown at the next time.
+    """
 
     def __init__(
         self,
@@ -116,12 +120,16 @@ class MetricDenoiser:
     def advance(
         self, number: int, estimate: Int64[Tensor, "batch slots"], score: Float[Tensor, "batch slots"]
     ) -> None:
-        """Jump; after the last pass the prediction is taken as it is."""
+        """Move; after the last pass the prediction is taken as it is."""
         if number + 1 == self.passes:
             self.codes = estimate
             return
         time, later = self.time(number), self.time(number + 1)
-        moved = self.path.jump(self.codes.flatten(), estimate.flatten(), time, later, self.generator)
+        aim = estimate.flatten()
+        if self.config.sampler == "jump":
+            moved = self.path.jump(self.codes.flatten(), aim, time, later, self.generator)
+        else:
+            moved = self.path.corrupt(aim, torch.full(aim.shape, later, device=aim.device), self.generator)
         self.codes = moved.view_as(self.codes)
 
 

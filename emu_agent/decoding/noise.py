@@ -18,6 +18,7 @@ from emu_agent.errors import ConfigError
 
 NOISES = ("mask", "uniform")
 ORDERS = ("confidence", "left_to_right")
+SAMPLERS = ("renoise", "jump")
 HIDDEN = -1
 """Stands for a hidden code."""
 ENTRIES_PER_PASS = 2**26
@@ -38,8 +39,10 @@ class DidaConfig:
     """Exponent of the metric path's inverse temperature c (t / (1 - t))^alpha."""
     c: float = 3.0
     """Factor of the same; large codebooks need more."""
+    sampler: str = "renoise"
+    """What `uniform` does with a prediction: `renoise` it for the next time, or let codes `jump` to it."""
     order: str = "confidence"
-    """Which hidden codes are fixed first: the surest, or `left_to_right`."""
+    """Which codes `mask` fixes first: the surest, or `left_to_right`."""
     temperature: float = 1.0
     """Factor on the sampling temperature in the first pass; goes linearly to 1 in the last."""
     gumbel: float = 0.0
@@ -52,7 +55,7 @@ class DidaConfig:
     """A picture is done when a pass predicts the same codes as the one before."""
 
     def __post_init__(self) -> None:
-        for name, choices in (("noise", NOISES), ("order", ORDERS)):
+        for name, choices in (("noise", NOISES), ("order", ORDERS), ("sampler", SAMPLERS)):
             if getattr(self, name) not in choices:
                 raise ConfigError(f"{name}={getattr(self, name)!r} must be one of {', '.join(choices)}")
         if self.passes < 1:
@@ -120,7 +123,7 @@ class MetricPath:
         return self.c * (time / (1.0 - time)) ** self.alpha
 
     def corrupt(
-        self, codes: Int64[Tensor, " slots"], time: Float[Tensor, " slots"], generator: torch.Generator
+        self, codes: Int64[Tensor, " slots"], time: Float[Tensor, " slots"], generator: torch.Generator | None
     ) -> Int64[Tensor, " slots"]:
         """Draw each code's noisy form."""
         drawn = []

@@ -8,7 +8,7 @@ heads, D head size.
 
 from collections.abc import Callable
 from functools import cache
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from jaxtyping import Bool, Float
@@ -82,7 +82,9 @@ def attend(q_BNLD: Tensor, k_BKSD: Tensor, v_BKSD: Tensor, geometry: Geometry) -
     if isinstance(geometry.mask, BlockMask):
         flex = compiled_flex_attention() if q_BNLD.is_cuda else flex_attention
         q_BNLD, k_BKSD = q_BNLD.to(v_BKSD.dtype), k_BKSD.to(v_BKSD.dtype)  # autocast leaves it to us
-        return flex(q_BNLD, k_BKSD, v_BKSD, block_mask=geometry.mask, enable_gqa=True)
+        out = flex(q_BNLD, k_BKSD, v_BKSD, block_mask=geometry.mask, enable_gqa=True)
+        assert isinstance(out, Tensor)
+        return out
     causal = geometry.mask is None and geometry.causal and q_BNLD.shape[2] > 1
     return F.scaled_dot_product_attention(
         q_BNLD, k_BKSD, v_BKSD, attn_mask=geometry.mask, is_causal=causal, enable_gqa=True
@@ -90,7 +92,7 @@ def attend(q_BNLD: Tensor, k_BKSD: Tensor, v_BKSD: Tensor, geometry: Geometry) -
 
 
 @cache
-def compiled_flex_attention() -> Callable[..., Tensor]:
+def compiled_flex_attention() -> Callable[..., Any]:
     """FlexAttention as a kernel; without compiling it makes the whole matrix of scores."""
     return torch.compile(flex_attention)
 

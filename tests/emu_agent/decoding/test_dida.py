@@ -111,14 +111,14 @@ def test_masked_decoding_equals_the_naive_loop(passes: int) -> None:
         assert frame.codes[row].flatten().tolist() == naive_masked(prompt, passes)
 
 
-@pytest.mark.parametrize("noise", ["mask", "uniform"])
-def test_the_cache_holds_the_clean_block_and_nothing_else(noise: str) -> None:
-    cache = prefill(PROMPTS)
-    frames = [draw(cache, SamplingConfig(), seed, noise=noise, passes=3) for seed in (0, 1)]
+@pytest.mark.parametrize(("noise", "grid"), [("mask", (3, 4)), ("uniform", (2, 5)), ("mask", (1, 1))])
+def test_the_cache_holds_the_clean_blocks_and_nothing_else(noise: str, grid: tuple[int, int]) -> None:
+    cache, block = prefill(PROMPTS), ImageBlock.build(ImageGrid(*grid), VOCABULARY, CHARACTERS)
+    frames = [draw(cache, SamplingConfig(), seed, block, noise=noise, passes=3) for seed in (0, 1)]
     after = MODEL.hidden_states(torch.full((3, 1), VOCABULARY.ess), cache)[:, -1]
     for row, prompt in enumerate(PROMPTS):
-        first = whole(prompt, frames[0], row)
-        ids = whole(first, frames[1], row)
+        first = whole(prompt, frames[0], row, block)
+        ids = whole(first, frames[1], row, block)
         fresh = MODEL.hidden_states(torch.tensor([[*ids, VOCABULARY.ess]]))[0]
         torch.testing.assert_close(after[row], fresh[-1], atol=1e-4, rtol=1e-4)
         slots = [i for i in range(len(first), len(ids)) if ids[i] in VOCABULARY.visual]
@@ -128,12 +128,16 @@ def test_the_cache_holds_the_clean_block_and_nothing_else(noise: str) -> None:
         torch.testing.assert_close(frames[1].log_prob[row], expected, atol=1e-4, rtol=1e-4)
 
 
-@pytest.mark.parametrize("noise", ["mask", "uniform"])
-def test_same_seed_same_codes(noise: str) -> None:
-    extra = {"gumbel": 1.0, "remask": 0.3} if noise == "mask" else {}
-    first, again, other = (
-        draw(prefill(PROMPTS), SamplingConfig(), seed, noise=noise, **extra).codes for seed in (3, 3, 4)
-    )
+@pytest.mark.parametrize(
+    "dida",
+    [
+        {"noise": "mask", "gumbel": 1.0, "remask": 0.3},
+        {"noise": "uniform", "sampler": "jump"},
+        {"noise": "uniform", "sampler": "renoise"},
+    ],
+)
+def test_same_seed_same_codes(dida: dict[str, Any]) -> None:
+    first, again, other = (draw(prefill(PROMPTS), SamplingConfig(), seed, **dida).codes for seed in (3, 3, 4))
     assert torch.equal(first, again)
     assert not torch.equal(first, other)
 

@@ -89,6 +89,7 @@ def test_the_mask_equals_a_double_loop() -> None:
                 assert bool(mask[row, 0, query, key]) == expected
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:flex_attention called without torch.compile")
 def test_flex_attention_computes_the_same() -> None:
     made = layout()
