@@ -1,7 +1,10 @@
 """What several test files share."""
 
+import importlib
 import os
+from collections.abc import Iterator
 from pathlib import Path
+from types import ModuleType
 from typing import TYPE_CHECKING
 
 import pytest
@@ -10,6 +13,7 @@ import torch
 if TYPE_CHECKING:
     from emu_agent.tokens.text import EmuTokenizer
 
+TINY = Path(__file__).parent / "tiny"
 torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", "2")))
 
 
@@ -38,3 +42,22 @@ def published_text(reference: Path) -> "EmuTokenizer":
 @pytest.fixture
 def generator() -> torch.Generator:
     return torch.Generator().manual_seed(0)
+
+
+@pytest.fixture(scope="session")
+def _tiny_path() -> Iterator[None]:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.syspath_prepend(str(TINY))
+        yield
+
+
+@pytest.fixture(scope="session")
+def tiny_agent(_tiny_path: None) -> ModuleType:
+    """The smallest agent that has every part."""
+    return importlib.import_module("tiny_agent")
+
+
+@pytest.fixture(scope="session")
+def tiny_data(_tiny_path: None) -> ModuleType:
+    """The smallest world with a dataset, and settings that learn it."""
+    return importlib.import_module("tiny_data")

@@ -1,66 +1,21 @@
 """The imagination engine with small random weights; its slow twins read whole sequences instead of caches."""
 
+from types import ModuleType
+
 import pytest
 import torch
 from torch import Tensor
 
 from emu_agent.decoding.sampling import SamplingConfig
 from emu_agent.errors import CheckpointError, ConfigError, UnknownNameError
-from emu_agent.imagination import ImaginationConfig, ImaginationEngine
-from emu_agent.observation import Observation
+from emu_agent.imagination import ImaginationEngine
 from emu_agent.tokens.action import ActionBins
 from emu_agent.tokens.image import ImageTokenizer, ImageTokenizerConfig
-from emu_agent.tokens.sequence import SequenceFormat
-from emu_agent.tokens.text import BytePairTokenizer
-from emu_agent.tokens.vocabulary import Vocabulary
-from emu_agent.world_model.config import TransformerConfig
-from emu_agent.world_model.transformer import WorldModel
-
-IMAGE = ImageTokenizerConfig(
-    ch=8,
-    ch_mult=(1, 1),
-    num_res_blocks=1,
-    attn_resolutions=(),
-    resolution=32,
-    z_channels=8,
-    embed_dim=8,
-    n_embed=16,
-    norm_groups=4,
-    patch_size=8,
-)
-SHORT = {"max_text_tokens": 4}
-
-
-def build_engine(bins: ActionBins | None = None, seed: int = 0, **settings: object) -> ImaginationEngine:
-    torch.manual_seed(seed)
-    text = BytePairTokenizer.train(["lift the cube", "0123456789*"], 260)
-    vocabulary = Vocabulary.compact(text.num_text, IMAGE.n_embed, num_action_bins=8)
-    shape = TransformerConfig(
-        vocab_size=vocabulary.size,
-        hidden_size=24,
-        intermediate_size=32,
-        num_hidden_layers=2,
-        num_attention_heads=2,
-        num_key_value_heads=1,
-        head_dim=12,
-        max_position_embeddings=512,
-        initializer_range=0.3,
-    )
-    config = ImaginationConfig(**SHORT | settings)
-    return ImaginationEngine(
-        ImageTokenizer(IMAGE), SequenceFormat(vocabulary, text), WorldModel(shape), bins, config
-    )
 
 
 @pytest.fixture(scope="module")
-def engine() -> ImaginationEngine:
-    return build_engine(ActionBins((-1.0,) * 3, (1.0,) * 3, 8))
-
-
-def observation(rows: int = 2) -> Observation:
-    generator = torch.Generator().manual_seed(0)
-    pictures = torch.randint(0, 256, (rows, 32, 32, 3), dtype=torch.uint8, generator=generator)
-    return Observation({"agentview": pictures}, torch.zeros(rows, 5), ("lift the cube", "lift it")[:rows])
+def engine(tiny_agent: ModuleType) -> ImaginationEngine:
+    return tiny_agent.build_engine(ActionBins((-1.0,) * 3, (1.0,) * 3, 8))
 
 
 def full_pass(engine: ImaginationEngine, ids: list[int]) -> Tensor:
@@ -68,8 +23,8 @@ def full_pass(engine: ImaginationEngine, ids: list[int]) -> Tensor:
         return engine.world_model.hidden_states(torch.tensor([ids]))[0]
 
 
-def test_shapes_and_words(engine: ImaginationEngine) -> None:
-    made = engine.imagine(observation(), steps=2, candidates=3, seed=1)
+def test_shapes_and_words(engine: ImaginationEngine, tiny_agent: ModuleType) -> None:
+    made = engine.imagine(tiny_agent.observation(), steps=2, candidates=3, seed=1)
     assert made.codes.shape == (2, 3, 2, 2, 2)
     assert made.features.shape == (2, 3, 5, 24)
     assert made.text_log_prob.shape == made.image_log_prob.shape == (2, 3, 2)
@@ -78,15 +33,17 @@ def test_shapes_and_words(engine: ImaginationEngine) -> None:
     assert made.pixels(engine.image_tokenizer).shape == (2, 3, 2, 32, 32, 3)
 
 
-def test_a_seed_repeats_and_another_differs() -> None:
-    varied = build_engine(image=SamplingConfig(temperature=1.0))
-    first, again, other = (varied.imagine(observation(), seed=seed).codes for seed in (3, 3, 4))
+def test_a_seed_repeats_and_another_differs(tiny_agent: ModuleType) -> None:
+    varied = tiny_agent.build_engine(image=SamplingConfig(temperature=1.0))
+    first, again, other = (varied.imagine(tiny_agent.observation(), seed=seed).codes for seed in (3, 3, 4))
     assert torch.equal(first, again)
     assert not torch.equal(first, other)
 
 
-def test_candidates_differ_and_imagining_leaves_the_context_alone(engine: ImaginationEngine) -> None:
-    context = engine.observe(observation(), "agentview")
+def test_candidates_differ_and_imagining_leaves_the_context_alone(
+    engine: ImaginationEngine, tiny_agent: ModuleType
+) -> None:
+    context = engine.observe(tiny_agent.observation(), "agentview")
     length, keys = context.cache.length, torch.stack(context.cache.keys)
     made = engine.imagine(context, candidates=4, seed=0)
     assert len({tuple(codes.flatten().tolist()) for codes in made.codes[0]}) > 1
@@ -94,8 +51,10 @@ def test_candidates_differ_and_imagining_leaves_the_context_alone(engine: Imagin
     assert torch.equal(torch.stack(context.cache.keys), keys)
 
 
-def test_features_of_the_frame_are_those_of_a_full_pass(engine: ImaginationEngine) -> None:
-    seen = observation()
+def test_features_of_the_frame_are_those_of_a_full_pass(
+    engine: ImaginationEngine, tiny_agent: ModuleType
+) -> None:
+    seen = tiny_agent.observation()
     context = engine.observe(seen, "agentview")
     for row in range(2):
         prompt = engine.sequence_format.imagine_prompt(seen.instruction[row], context.codes[row])
@@ -104,10 +63,10 @@ def test_features_of_the_frame_are_those_of_a_full_pass(engine: ImaginationEngin
         torch.testing.assert_close(context.features[row], expected, atol=1e-5, rtol=1e-4)
 
 
-def test_features_of_an_imagination_are_those_of_the_same_recorded_step() -> None:
-    seen, compared = observation(1), 0
+def test_features_of_an_imagination_are_those_of_the_same_recorded_step(tiny_agent: ModuleType) -> None:
+    seen, compared = tiny_agent.observation(1), 0
     for seed in range(12):
-        engine = build_engine(seed=seed, max_text_tokens=1)
+        engine = tiny_agent.build_engine(seed=seed, max_text_tokens=1)
         context = engine.observe(seen, "agentview")
         made = engine.imagine(context)
         text = made.text[0][0][0]
@@ -119,8 +78,10 @@ def test_features_of_an_imagination_are_those_of_the_same_recorded_step() -> Non
     assert compared >= 2
 
 
-def test_recorded_features_are_those_of_a_full_pass(engine: ImaginationEngine) -> None:
-    seen = observation()
+def test_recorded_features_are_those_of_a_full_pass(
+    engine: ImaginationEngine, tiny_agent: ModuleType
+) -> None:
+    seen = tiny_agent.observation()
     context = engine.observe(seen, "agentview")
     texts, keyframes = ["lift", "the cube now"], context.codes.flip(0)
     features = engine.features_of(context.codes, seen.instruction, texts, keyframes)
@@ -137,15 +98,15 @@ def test_recorded_features_are_those_of_a_full_pass(engine: ImaginationEngine) -
         torch.testing.assert_close(features[row, 1:], hidden[at], atol=1e-5, rtol=1e-4)
 
 
-def test_guidance_of_one_changes_nothing_and_more_does() -> None:
-    plain, neutral, strong = (build_engine(guidance_scale=scale) for scale in (None, 1.0, 8.0))
-    codes = [e.imagine(observation(), steps=2).codes for e in (plain, neutral, strong)]
+def test_guidance_of_one_changes_nothing_and_more_does(tiny_agent: ModuleType) -> None:
+    plain, neutral, strong = (tiny_agent.build_engine(guidance_scale=scale) for scale in (None, 1.0, 8.0))
+    codes = [e.imagine(tiny_agent.observation(), steps=2).codes for e in (plain, neutral, strong)]
     assert torch.equal(codes[0], codes[1])
     assert not torch.equal(codes[0], codes[2])
 
 
-def test_simulating_depends_on_the_actions(engine: ImaginationEngine) -> None:
-    codes = engine.observe(observation(), "agentview").codes
+def test_simulating_depends_on_the_actions(engine: ImaginationEngine, tiny_agent: ModuleType) -> None:
+    codes = engine.observe(tiny_agent.observation(), "agentview").codes
     still, log_prob = engine.simulate(codes, torch.zeros(2, 4, 3))
     moved, _ = engine.simulate(codes, torch.ones(2, 4, 3))
     assert still.shape == codes.shape
@@ -153,13 +114,13 @@ def test_simulating_depends_on_the_actions(engine: ImaginationEngine) -> None:
     assert not torch.equal(still, moved)
 
 
-def test_what_cannot_work_is_refused(engine: ImaginationEngine) -> None:
+def test_what_cannot_work_is_refused(engine: ImaginationEngine, tiny_agent: ModuleType) -> None:
     with pytest.raises(UnknownNameError, match=r"no camera 'top'|no camera called 'top'"):
-        engine.observe(observation(), "top")
+        engine.observe(tiny_agent.observation(), "top")
     with pytest.raises(ConfigError, match=r"steps=0 and candidates=1 must be at least 1"):
-        engine.imagine(observation(), steps=0)
+        engine.imagine(tiny_agent.observation(), steps=0)
     with pytest.raises(CheckpointError, match=r"no action bins"):
-        build_engine().simulate(torch.zeros(1, 2, 2, dtype=torch.int64), torch.zeros(1, 4, 3))
-    bigger = ImageTokenizerConfig(**{**IMAGE.to_dict(), "n_embed": 32})
+        tiny_agent.build_engine().simulate(torch.zeros(1, 2, 2, dtype=torch.int64), torch.zeros(1, 4, 3))
+    bigger = ImageTokenizerConfig(**{**tiny_agent.IMAGE.to_dict(), "n_embed": 32})
     with pytest.raises(ConfigError, match=r"the vocabulary has 16 codes .* but the model has 32"):
         ImaginationEngine(ImageTokenizer(bigger), engine.sequence_format, engine.world_model)
