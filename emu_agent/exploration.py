@@ -6,6 +6,7 @@ is full or the model has ended, the exploration goes on from its last frame.
 """
 
 import base64
+import itertools
 import json
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
@@ -20,13 +21,12 @@ from torch import Tensor
 from emu_agent.decoding.presets import task_preset
 from emu_agent.decoding.sampling import SamplingConfig
 from emu_agent.decoding.stream import (
-    Event,
+    EventReader,
     Frame,
     GenerationConfig,
     TextPiece,
     TokenStream,
     open_stream,
-    read_events,
 )
 from emu_agent.errors import ConfigError
 from emu_agent.imagination import ImaginationEngine
@@ -38,8 +38,6 @@ from emu_agent.tokens.sequence import ImageGrid, TextSegment
 SESSION_FILE = "exploration.json"
 SESSION_FORMAT = "emu-agent exploration"
 SESSION_VERSION = 1
-MAX_PIECES = 256
-"""A model that goes on by itself for so many pieces of text has to draw a frame then."""
 
 
 @dataclass(frozen=True)
@@ -94,35 +92,18 @@ class Exploration:
             pass
         return self.views[-1]
 
-    def events(self, command: str = "") -> Iterator[Event]:
+    def events(self, command: str = "") -> Iterator[TextPiece | Frame]:
         """The same as it comes: text if the model writes any, then the frame."""
-        opening = self._opening(command)
-        grid = self._stream.grammar.grid
-        needed = len(opening) + (0 if grid is None else grid.block_length)
-        renewed = self._stream.finished or self._stream.room < needed
-        if renewed:
-            self._renew()
-        self._stream.say(opening)
-        pieces: list[str] = []
-        while True:
-            for event in read_events(self._stream, self.engine.sequence_format):
-                if isinstance(event, TextPiece):
-                    pieces.append(event.text)
-                    yield event
-                    if len(pieces) == MAX_PIECES:
-                        break
-                elif isinstance(event, Frame):
-                    self.views.append(View(command, "".join(pieces), self._picture(event.codes), renewed))
-                    yield event
+        self._renewed = False
+        reader, pieces = EventReader(self.engine.sequence_format), []
+        for token in self._write(command):
+            for event in reader.read(token):
+                yield event
+                if isinstance(event, Frame):
+                    picture = self._picture(event.codes)
+                    self.views.append(View(command, "".join(pieces), picture, self._renewed))
                     return
-            if self._stream.finished:
-                if renewed:
-                    raise ConfigError(
-                        f"a frame does not fit into max_new_tokens={self.config.max_new_tokens}"
-                    )
-                renewed = True
-                self._renew()
-            self._stream.say([self._stream.vocabulary.boi])
+                pieces.append(event.text)
 
     def save(self, folder: Path | str) -> None:
         """Write what is needed to continue: JSON, and the frames as PNG; whole files only."""
@@ -188,8 +169,35 @@ class Exploration:
         model, sequence_format = self.engine.world_model, self.engine.sequence_format
         return open_stream(model, sequence_format, ids, unconditional, config, self.generator)
 
-    def _renew(self) -> None:
-        self._stream = self._begin(self._last_frame(self._stream.ids))
+    def _write(self, command: str) -> Iterator[int]:
+        """Tokens of a turn, without end; at the latest where the text gets too long there is a frame."""
+        opening = self._opening(command)
+        self._make_room(len(opening))
+        self._stream.say(opening)
+        yield from opening[-1:]
+        for count in itertools.count():
+            if self._stream.grammar.in_image:
+                if self._stream.finished:
+                    raise ConfigError(
+                        f"a frame does not fit into max_new_tokens={self.config.max_new_tokens}"
+                    )
+                yield next(self._stream)
+            elif self._make_room(1) or count == self.engine.config.max_text_tokens:
+                self._stream.say([self._stream.vocabulary.boi])
+                yield self._stream.vocabulary.boi
+            else:
+                yield next(self._stream)
+
+    def _make_room(self, count: int) -> bool:
+        """Begin again from the last frame if the model has ended, or after `count` tokens no frame fits."""
+        grid = self._stream.grammar.grid
+        needed = count + (1 if grid is None else grid.block_length)
+        if not self._stream.finished and self._stream.room >= needed:
+            return False
+        if self._renewed:
+            raise ConfigError(f"a frame does not fit into max_new_tokens={self.config.max_new_tokens}")
+        self._stream, self._renewed = self._begin(self._last_frame(self._stream.ids)), True
+        return True
 
     def _last_frame(self, ids: list[int]) -> list[Int64[Tensor, "_ _"]]:
         vocabulary = self.engine.sequence_format.vocabulary

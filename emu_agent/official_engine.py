@@ -16,8 +16,8 @@ from emu_agent.tokens.vocabulary import Vocabulary
 from emu_agent.world_model.checkpoint import load_world_model
 from emu_agent.world_model.folders import CONFIG_FILE
 
-MAX_STEP_TOKENS = 64
-"""Longest step instruction of the published model, when it is asked for one [tokens]."""
+MAX_TEXT_TOKENS = 256
+"""Longest text of the published model before a frame, when it is asked for one [tokens]."""
 
 
 def official_engine(
@@ -71,7 +71,7 @@ def as_published(task: str) -> ImaginationConfig:
         image=generation.image,
         candidate_image=generation.image,
         guidance_scale=generation.guidance_scale,
-        max_text_tokens=MAX_STEP_TOKENS,
+        max_text_tokens=MAX_TEXT_TOKENS,
     )
 
 

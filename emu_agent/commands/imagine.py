@@ -1,70 +1,93 @@
-"""`emu-agent imagine`: step instructions and keyframes that follow one picture, as a sheet and as JSON."""
+"""`emu-agent imagine`: what comes after a picture or a request, in words and pictures, with a page."""
 
 from pathlib import Path
 
 import numpy as np
-import torch
 from jaxtyping import UInt8
 from omegaconf import DictConfig
-from PIL import Image, UnidentifiedImageError
-from torch import Tensor
+from PIL import Image
 
-from emu_agent.data.frames import load_frames
-from emu_agent.errors import ConfigError
-from emu_agent.imagination import ImaginationConfig, ImaginationEngine, bundled_checkpoint
-from emu_agent.run_folder import replacing, write_json
-from emu_agent.world_model.checkpoint import read_config
+from emu_agent.commands.imagine_parts import check_settings, open_engine, read_pictures
+from emu_agent.imagined import Imagination
+from emu_agent.report.story import PAGE_FILE, STORY_FILE, Panel, render_story
+from emu_agent.run_folder import frame_name, replacing, write_json, write_text
+from emu_agent.tokens.picture import save_picture
+
+SHEET_FILE = "imagination.png"
+DEFAULT_STEPS = 3
 
 
 def main(cfg: DictConfig) -> int:
-    """Imagine, write the sheet and the texts, print the texts."""
-    folder = Path(cfg.checkpoint) if cfg.checkpoint else bundled_checkpoint()
-    meta = read_config(folder)
-    picture = read_picture(Path(cfg.image), cfg.frame, meta["camera"], tuple(meta["image_size"]))
-    engine = ImaginationEngine.from_pretrained(folder, ImaginationConfig(guidance_scale=cfg.guidance_scale))
+    """Imagine with the published weights, by exploring, or with a checkpoint."""
+    check_settings(cfg)
+    if cfg.task == "explore":
+        from emu_agent.commands import explore
+
+        return explore.main(cfg)
+    if cfg.weights:
+        from emu_agent.commands import imagine_stream
+
+        return imagine_stream.main(cfg)
+    return _imagine(cfg)
+
+
+def _imagine(cfg: DictConfig) -> int:
+    """Imagine with a checkpoint; write sheet, frames, texts and page, print the texts."""
+    (picture,) = read_pictures(cfg)
+    engine = open_engine(cfg)
     context = engine.context(engine.image_tokenizer.encode(picture[None]), [cfg.instruction])
-    made = engine.imagine(context, steps=cfg.steps, candidates=cfg.candidates, seed=cfg.seed)
+    steps = DEFAULT_STEPS if cfg.steps is None else cfg.steps
+    made = engine.imagine(context, steps=steps, candidates=cfg.candidates, seed=cfg.seed)
     frames = made.pixels(engine.image_tokenizer)[0].numpy()
     output = Path(cfg.output)
-    rows = [np.concatenate([picture.numpy(), *candidate], axis=1) for candidate in frames]
-    with replacing(output / "imagination.png") as part:
+    _write_sheet(output / SHEET_FILE, picture.numpy(), frames)
+    for number, frame in enumerate(frames.reshape(-1, *picture.shape)):
+        save_picture(output / frame_name(number), Image.fromarray(frame))
+    texts = {"instruction": cfg.instruction, "candidates": _candidates(made)}
+    write_json(output / STORY_FILE, texts)
+    about = f"checkpoint {cfg.checkpoint or 'in the package'}, seed {cfg.seed}"
+    page = render_story(cfg.instruction, about, _rows(made, picture.numpy(), frames))
+    write_text(output / PAGE_FILE, page)
+    for c, words in enumerate(made.text[0]):
+        print(f"candidate {c}: " + " -> ".join(words))
+    print(f"{output / SHEET_FILE}: the picture, then one keyframe per step")
+    print(f"{output / PAGE_FILE}: the same with the words")
+    return 0
+
+
+def _write_sheet(
+    path: Path,
+    picture: UInt8[np.ndarray, "height width 3"],
+    frames: UInt8[np.ndarray, "candidates steps height width 3"],
+) -> None:
+    rows = [np.concatenate([picture, *candidate], axis=1) for candidate in frames]
+    with replacing(path) as part:
         Image.fromarray(np.concatenate(rows)).save(part, format="png")
-    candidates = [
+
+
+def _candidates(made: Imagination) -> list[dict[str, object]]:
+    steps = len(made.text[0][0])
+    return [
         {
             "steps": list(texts),
+            "frames": [frame_name(c * steps + k) for k in range(steps)],
             "text_log_prob": made.text_log_prob[0, c].tolist(),
             "image_log_prob": made.image_log_prob[0, c].tolist(),
         }
         for c, texts in enumerate(made.text[0])
     ]
-    write_json(output / "imagination.json", {"instruction": cfg.instruction, "candidates": candidates})
-    for c, texts in enumerate(made.text[0]):
-        print(f"candidate {c}: " + " -> ".join(texts))
-    print(f"{output / 'imagination.png'}: the picture, then one keyframe per step")
-    return 0
 
 
-def read_picture(
-    path: Path, frame: int, camera: str, size: tuple[int, int]
-) -> UInt8[Tensor, "height width 3"]:
-    """Read a picture file, or one frame of a dataset folder.
-
-    Raises:
-        ConfigError: no such file or frame, no picture, or one of another size than the checkpoint's.
-    """
-    if path.is_dir():
-        pictures = load_frames(path, [camera]).images[camera]
-        if not 0 <= frame < len(pictures):
-            raise ConfigError(f"frame={frame} must lie in 0..{len(pictures) - 1}, the frames of {path}")
-        pixels = np.array(pictures[frame])
-    else:
-        try:
-            pixels = np.array(Image.open(path).convert("RGB"))
-        except (FileNotFoundError, UnidentifiedImageError) as error:
-            raise ConfigError(f"image={path} must be a picture file or a LeRobotDataset folder") from error
-    if pixels.shape[:2] != size:
-        raise ConfigError(
-            f"{path} has {pixels.shape[0]}x{pixels.shape[1]} pixels; the checkpoint was trained on "
-            f"camera {camera!r} with {size[0]}x{size[1]}"
-        )
-    return torch.from_numpy(pixels)
+def _rows(
+    made: Imagination,
+    picture: UInt8[np.ndarray, "height width 3"],
+    frames: UInt8[np.ndarray, "candidates steps height width 3"],
+) -> dict[str, list[Panel]]:
+    rows = {"Given": [Panel("", Image.fromarray(picture))]}
+    for c, (texts, candidate) in enumerate(zip(made.text[0], frames, strict=True)):
+        notes = (f"log-probability {value:.2f} per code" for value in made.image_log_prob[0, c].tolist())
+        rows[f"Candidate {c}"] = [
+            Panel(text, Image.fromarray(frame), note)
+            for text, frame, note in zip(texts, candidate, notes, strict=True)
+        ]
+    return rows

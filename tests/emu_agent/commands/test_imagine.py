@@ -1,0 +1,239 @@
+"""`emu-agent imagine` as a person uses it: with the bundled checkpoint and with published weights."""
+
+import io
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from html.parser import HTMLParser
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from emu_agent.cli import main
+from emu_agent.commands.explore import preview, read_commands
+from emu_agent.exploration import SESSION_FILE
+
+SENTENCE = "Reach for the cube."
+KEYS = {"up": "move forward", "down": "move back", "left": "turn left", "right": "turn right"}
+SMALL = "size=32x48"
+
+
+class Sources(HTMLParser):
+    """Where a page takes its pictures from, and its words."""
+
+    def __init__(self, page: Path) -> None:
+        super().__init__()
+        self.sources: list[str] = []
+        self.words = ""
+        self.feed(page.read_text())
+
+    def handle_starttag(self, tag: str, attrs: list) -> None:
+        self.sources += [value for name, value in attrs if name in ("src", "href")]
+
+    def handle_data(self, data: str) -> None:
+        self.words += data
+
+
+@pytest.fixture
+def frame(tmp_path: Path) -> Path:
+    path = tmp_path / "frame.png"
+    pixels = np.random.default_rng(0).integers(0, 256, (128, 128, 3), dtype=np.uint8)
+    Image.fromarray(pixels).save(path)
+    return path
+
+
+def imagine(*overrides: object) -> int:
+    return main(["imagine", *map(str, overrides)])
+
+
+def story(folder: Path) -> dict:
+    return json.loads((folder / "imagination.json").read_text())
+
+
+def test_the_bundled_checkpoint_leaves_frames_texts_and_a_page(tmp_path: Path, frame: Path) -> None:
+    output = tmp_path / "out"
+    assert imagine(f"image={frame}", f"output={output}", "steps=1", "candidates=2") == 0
+    candidates = story(output)["candidates"]
+    assert [len(candidate["steps"]) for candidate in candidates] == [1, 1]
+    names = [name for candidate in candidates for name in candidate["frames"]]
+    assert len(set(names)) == 2
+    for name in names:
+        with Image.open(output / name) as picture:
+            assert picture.size == (128, 128)
+    page = Sources(output / "imagination.html")
+    assert len(page.sources) == 3
+    assert all(source.startswith("data:image/png;base64,") for source in page.sources)
+    assert all(text in page.words for candidate in candidates for text in candidate["steps"])
+
+
+@pytest.mark.slow
+def test_the_bundled_checkpoint_explores_and_continues(
+    tmp_path: Path, frame: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    session = tmp_path / "session"
+    settings = ("task=explore", f"image={frame}", f"session={session}")
+    monkeypatch.setattr(sys, "stdin", io.StringIO("move to the cube\nquit\nnever read\n"))
+    assert imagine(*settings) == 0
+    content = json.loads((session / SESSION_FILE).read_text())
+    assert [view["command"] for view in content["views"]] == ["move to the cube"]
+    monkeypatch.setattr(sys, "stdin", io.StringIO("lift the cube\n"))
+    assert imagine("task=explore", f"session={session}") == 0
+    commands = [view["command"] for view in json.loads((session / SESSION_FILE).read_text())["views"]]
+    assert commands == ["move to the cube", "lift the cube"]
+    assert len(list((session / "frames").iterdir())) == 2
+    page = Sources(session / "imagination.html")
+    assert len(page.sources) == 2
+    assert "lift the cube" in page.words
+    assert f"continue with session={session}" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("overrides", "message"),
+    [
+        (["task=t2i"], "task=t2i needs weights=FOLDER; a checkpoint knows vla and explore"),
+        (["task=fly"], "no task called 'fly'"),
+        (["steps=0"], "steps must be a whole number of at least 1"),
+        (["aspect=1:1"], "aspect=1:1 can be set with weights=FOLDER only"),
+        (["weights=w", "decoder=dida"], "decoder=dida can be set without weights only"),
+        (["weights=w", "candidates=2"], "candidates=2 is for checkpoints"),
+        (["image=null"], "a checkpoint looks at one picture, image=FILE, but there are 0"),
+        (["image=absent.png"], "there is none of that name"),
+        (
+            ["weights=w", "task=x2i", "image=null"],
+            "task=x2i takes 1 to 3 reference pictures, but there are 0",
+        ),
+        (["weights=w", "size=500x500"], "both sides must be multiples of 16"),
+        (["weights=w"], "w does not exist"),
+    ],
+)
+def test_wrong_use_is_told_in_a_line(
+    overrides: list[str], message: str, frame: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    image = () if any(override.startswith("image=") for override in overrides) else (f"image={frame}",)
+    assert imagine(*image, *overrides) == 2
+    error = capsys.readouterr().err
+    assert message in error
+    assert error.count("\n") == 1
+
+
+def test_a_picture_of_another_size_than_the_checkpoints(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    Image.new("RGB", (64, 32)).save(tmp_path / "small.png")
+    assert imagine(f"image={tmp_path / 'small.png'}") == 2
+    assert "has 32x64 pixels; the checkpoint was trained on camera 'agentview' with 128x128" in (
+        capsys.readouterr().err
+    )
+
+
+@pytest.mark.slow
+def test_published_weights_stream_steps_and_frames(
+    tmp_path: Path, frame: Path, official_folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    outputs = [tmp_path / name for name in ("first", "again")]
+    for output in outputs:
+        settings = (f"weights={official_folder}", "task=vla", f"image={frame}", f"output={output}", SMALL)
+        assert imagine(*settings, "instruction='put the cube in the bin'", "steps=2", "seed=3") == 0
+    content = story(outputs[0])
+    expected = [{"text": SENTENCE, "picture": f"frames/00{k}.png"} for k in range(2)]
+    assert content["steps"] == expected
+    assert (content["instruction"], content["task"], content["end"]) == (
+        "put the cube in the bin",
+        "vla",
+        "steps",
+    )
+    for step in expected:
+        first, again = (Image.open(output / step["picture"]) for output in outputs)
+        assert first.size == (48, 32)
+        assert first.tobytes() == again.tobytes()
+    page = Sources(outputs[0] / "imagination.html")
+    assert len(page.sources) == 3
+    assert page.words.count(SENTENCE) == 2
+    out = capsys.readouterr().out
+    assert out.index(SENTENCE) < out.index("000.png") < out.index("001.png")
+
+
+@pytest.mark.slow
+def test_published_weights_edit_pictures_and_end(
+    tmp_path: Path, frame: Path, ending_official_folder: Path
+) -> None:
+    other = tmp_path / "other.png"
+    Image.new("RGB", (64, 48), "red").save(other)
+    output = tmp_path / "out"
+    pictures = f"image=[{frame},{other}]"
+    assert imagine(f"weights={ending_official_folder}", "task=x2i", pictures, f"output={output}", SMALL) == 0
+    assert story(output)["end"] == "steps"
+    assert len(Sources(output / "imagination.html").sources) == 3
+    settings = ("task=story", f"image={other}", "instruction='a walk'", f"output={output}", SMALL)
+    assert imagine(f"weights={ending_official_folder}", *settings) == 0
+    content = story(output)
+    assert content["end"] == "eos"
+    assert content["steps"] == [{"text": SENTENCE, "picture": "frames/000.png"}]
+
+
+@pytest.mark.slow
+def test_a_kill_keeps_the_finished_frames(tmp_path: Path, frame: Path, official_folder: Path) -> None:
+    output = tmp_path / "out"
+    settings = [f"weights={official_folder}", "task=vla", f"image={frame}", f"output={output}", SMALL]
+    command = [sys.executable, "-m", "emu_agent", "imagine", *settings, "steps=100000"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        shown = (line for line in process.stdout if "frames/" in line)
+        assert next(shown).strip().endswith("000.png")
+        assert next(shown).strip().endswith("001.png")
+        process.kill()
+    steps = story(output)["steps"]
+    assert len(steps) >= 2
+    for step in steps:
+        with Image.open(output / step["picture"]) as picture:
+            assert picture.size == (48, 32)
+    assert len(Sources(output / "imagination.html").sources) >= 3
+    assert not [path for path in output.rglob("*.part-*") if path.suffix == ".json"]
+
+
+@pytest.fixture
+def terminal() -> Iterator[tuple[int, io.TextIOWrapper]]:
+    """A terminal: what a person types, and what the program reads."""
+    person, program = os.openpty()
+    with os.fdopen(program) as stdin:
+        yield person, stdin
+    os.close(person)
+
+
+def test_keys_and_lines_of_a_terminal(
+    terminal: tuple[int, io.TextIOWrapper], capsys: pytest.CaptureFixture[str]
+) -> None:
+    import termios
+
+    person, stdin = terminal
+    before = termios.tcgetattr(stdin.fileno())
+    commands = read_commands(stdin, KEYS)
+    os.write(person, b"look\n")
+    assert next(commands) == "look"
+    os.write(person, b"\x1b[A\x1bOD" + "geh linkx\x7fs über\n".encode() + b"\x1b[B\n quit \nmore")
+    assert list(commands) == ["move forward", "turn left", "geh links über", "move back", ""]
+    assert termios.tcgetattr(stdin.fileno())[3] == before[3]
+    assert "turn left" in capsys.readouterr().out
+
+
+def test_a_terminal_ends_with_control_d(terminal: tuple[int, io.TextIOWrapper]) -> None:
+    person, stdin = terminal
+    commands = read_commands(stdin, KEYS)
+    os.write(person, b"look\n")
+    assert next(commands) == "look"
+    os.write(person, b"\x04")
+    assert list(commands) == []
+
+
+def test_lines_are_commands_where_there_is_no_terminal() -> None:
+    lines = io.StringIO("turn left\r\n\n  up \nEXIT\nlost\n")
+    assert list(read_commands(lines, KEYS)) == ["turn left", "", "up"]
+
+
+def test_a_preview_has_two_rows_of_pixels_to_a_line() -> None:
+    picture = Image.fromarray(np.array([[[255, 0, 0]] * 4, [[0, 0, 255]] * 4], np.uint8))
+    assert preview(picture, 4) == "\x1b[38;2;255;0;0;48;2;0;0;255m▀" * 4 + "\x1b[0m"
