@@ -46,7 +46,8 @@ def decode_image_compiled(
     require_room(model, cache, block, len(before))
     hidden = read_opening(model, cache, block, before, batch)
     advance = _advance(model, block.codes, sampling, guidance_scale)
-    forced = {ids: torch.tensor(ids, device=device) for ids in ((block.eol,), (block.eoi,))}
+    endings: list[tuple[int, ...]] = [(block.eol,), (block.eoi,)]
+    forced = {ids: torch.tensor(ids, device=device) for ids in endings}
 
     def noise() -> Tensor | None:
         if sampling.temperature == 0:

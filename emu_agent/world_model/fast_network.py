@@ -123,10 +123,14 @@ def attend_many(
 class FastTransformer(nn.Module):
     """Ids to hidden states as one function of tensors; what is cached is read and never written."""
 
+    cos: Tensor
+    sin: Tensor
+
     def __init__(self, model: WorldModel) -> None:
         super().__init__()
         self.embed_tokens, self.norm = model.model.embed_tokens, model.model.norm
-        self.layers = nn.ModuleList(FastBlock(block, model.config) for block in model.model.layers)
+        blocks = [block for block in model.model.layers if isinstance(block, Block)]
+        self.layers = nn.ModuleList(FastBlock(block, model.config) for block in blocks)
         self.register_buffer("cos", model.model.rotary_cos, persistent=False)
         self.register_buffer("sin", model.model.rotary_sin, persistent=False)
         self.head = nn.Parameter(model.head.detach(), requires_grad=False)
