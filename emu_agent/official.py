@@ -159,9 +159,9 @@ def generate(
         config = GenerationConfig(
             max_new_tokens=max_new_tokens, guidance_scale=guidance, text=GREEDY, image=GREEDY
         )
-    prompts = [_checked(ids, vocabulary) for ids in (prompt_ids, unconditional_ids)]
+    prompt, unconditional = (_checked(ids, vocabulary) for ids in (prompt_ids, unconditional_ids))
     generator = torch.Generator(model.head.device).manual_seed(seed)
-    return continue_prompt(model, *prompts, vocabulary, SIZE_CHARACTERS, config, generator)
+    return continue_prompt(model, prompt, unconditional, vocabulary, SIZE_CHARACTERS, config, generator)
 
 
 def _checked(ids: Iterable[int], vocabulary: Vocabulary) -> list[int]:

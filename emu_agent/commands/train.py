@@ -10,6 +10,7 @@ from emu_agent.errors import ConfigError
 from emu_agent.provenance import provenance
 from emu_agent.run_folder import RunFolder, write_json
 from emu_agent.training.loop import LoopConfig, train
+from emu_agent.training.stage import Stage
 
 
 def main(cfg: DictConfig) -> int:
@@ -20,9 +21,26 @@ def main(cfg: DictConfig) -> int:
     config = plain_config(cfg)
     folder = RunFolder.open(Path(cfg.output), config, may_differ=("threads", "device"))
     loop = LoopConfig(**plain_config(cfg.stage.loop), device=cfg.device)
-    figures = train(build(cfg.stage.make), loop, folder.path)
+    figures = train(_stage(cfg), loop, folder.path)
     write_json(folder.path / "result.json", {"validation": figures, "config": config, **provenance()})
     for name, value in figures.items():
         print(f"{name:>28}  {value:.4g}")
     print(f"checkpoint: {folder.path / 'checkpoint'}")
     return 0
+
+
+def _stage(cfg: DictConfig) -> Stage:
+    """The stage of the config; with `weights` the published model takes the place of a new one."""
+    if cfg.weights is None:
+        if cfg.lora is not None:
+            raise ConfigError("lora=... adapts published weights; give weights=FOLDER too")
+        return build(cfg.stage.make)
+    if cfg.stage.name != "world_model":
+        raise ConfigError(f"weights=... is for stage=world_model, not stage={cfg.stage.name}")
+    from emu_agent.training.official_stage import OfficialStage
+
+    settings = plain_config(cfg.stage.make)
+    for key in ("_target_", "model", "tokenizer"):  # the folder says these itself
+        settings.pop(key)
+    lora = None if cfg.lora is None else plain_config(cfg.lora)
+    return OfficialStage(weights=cfg.weights, lora=lora, device=cfg.device, **settings)

@@ -15,9 +15,7 @@ from emu_agent.tokens.image import ImageTokenizer
 BATCH = 64
 
 
-def load_codes(
-    frames: Frames, camera: str, tokenizer: ImageTokenizer
-) -> Int64[Tensor, "frames rows cols"]:
+def load_codes(frames: Frames, camera: str, tokenizer: ImageTokenizer) -> Int64[Tensor, "frames rows cols"]:
     """Codes of every frame of a camera, from the cache or freshly made.
 
     Args:
@@ -38,10 +36,10 @@ def load_codes(
 
 
 def _encode(frames: Frames, camera: str, tokenizer: ImageTokenizer) -> Int32[np.ndarray, "frames rows cols"]:
-    pictures = frames.images[camera]
+    pictures, device = frames.images[camera], tokenizer.quant_conv.weight.device
     starts = tqdm(range(0, len(frames), BATCH), "encoding frames", unit="batch")
     made = [
-        tokenizer.encode(torch.from_numpy(np.array(pictures[start : start + BATCH]))).numpy()
+        tokenizer.encode(torch.from_numpy(np.array(pictures[start : start + BATCH])).to(device)).cpu().numpy()
         for start in starts
     ]
     return np.concatenate(made).astype(np.int32)

@@ -4,6 +4,7 @@ Nothing random survives an update: batch, dropout and noise of update n are draw
 that was killed and resumed ends with the weights of one that was not.
 """
 
+import copy
 import math
 import time
 from collections.abc import Iterator
@@ -112,11 +113,18 @@ def _new_state(stage: Stage, config: LoopConfig) -> TrainingState:
         {"params": vectors, "weight_decay": 0.0},
     ]
     first, second = config.betas
-    optimizers = [torch.optim.AdamW(groups, lr=config.lr, betas=(first, second))]
+    optimizers: list[torch.optim.Optimizer] = [torch.optim.AdamW(groups, lr=config.lr, betas=(first, second))]
     if kernels:
         optimizers.append(Muon(kernels, lr=config.lr, weight_decay=config.weight_decay))
-    average = AveragedModel(model, multi_avg_fn=get_ema_multi_avg_fn(config.average), use_buffers=True)
-    return TrainingState(model, average, tuple(optimizers))
+    return TrainingState(model, _averaged(model, config.average), tuple(optimizers))
+
+
+def _averaged(model: nn.Module, decay: float) -> AveragedModel:
+    """A moving average of a model; weights that are not trained are shared with it, not copied."""
+    average = AveragedModel(nn.Identity(), multi_avg_fn=get_ema_multi_avg_fn(decay), use_buffers=True)
+    frozen = {id(weight): weight for weight in model.parameters() if not weight.requires_grad}
+    average.module = copy.deepcopy(model, frozen)
+    return average
 
 
 def _update(stage: Stage, state: TrainingState, config: LoopConfig) -> dict[str, float]:

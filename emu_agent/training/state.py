@@ -47,20 +47,27 @@ class TrainingState:
             raise CheckpointError(
                 f"{path} is no training state ({error}); delete it to start afresh"
             ) from error
-        self.model.load_state_dict(_part(stored, "model."))
-        self.average.load_state_dict(_part(stored, "average."))
+        self.model.load_state_dict(_frozen(self.model) | _part(stored, "model."))
+        self.average.load_state_dict(_frozen(self.average) | _part(stored, "average."))
         for number, optimizer in enumerate(self.optimizers):
             _load_optimizer(optimizer, _part(stored, f"optimizer.{number}."))
         self.update, self.seconds, self.size = int(meta["update"]), float(meta["seconds"]), int(meta["size"])
 
     def _tensors(self) -> dict[str, Tensor]:
-        tensors = {f"model.{key}": value for key, value in self.model.state_dict().items()}
-        tensors |= {f"average.{key}": value for key, value in self.average.state_dict().items()}
+        tensors: dict[str, Tensor] = {}
+        for name, module in (("model", self.model), ("average", self.average)):
+            changing = module.state_dict().keys() - _frozen(module).keys()
+            tensors |= {f"{name}.{k}": value for k, value in module.state_dict().items() if k in changing}
         for number, optimizer in enumerate(self.optimizers):
             for index, slots in optimizer.state_dict()["state"].items():
                 prefix = f"optimizer.{number}.{index}"
                 tensors |= {f"{prefix}.{name}": torch.as_tensor(value) for name, value in slots.items()}
         return {key: value.detach().contiguous().clone() for key, value in tensors.items()}
+
+
+def _frozen(module: nn.Module) -> dict[str, Tensor]:
+    """Weights that training never changes: they are read anew from where they came from, not stored."""
+    return {name: weight.detach() for name, weight in module.named_parameters() if not weight.requires_grad}
 
 
 def _load_optimizer(optimizer: torch.optim.Optimizer, stored: dict[str, Tensor]) -> None:

@@ -21,21 +21,17 @@ from emu_agent.data.codes import load_codes
 from emu_agent.data.frames import load_frames
 from emu_agent.data.plans import Plan, plans
 from emu_agent.imagination import TEXT_FILE, ImaginationEngine
+from emu_agent.official import load_image_tokenizer
 from emu_agent.run_folder import replacing
 from emu_agent.scoring.imagination import score_imagination, score_simulation
 from emu_agent.tokens.action import ActionBins
-from emu_agent.tokens.image import ImageTokenizer, ImageTokenizerConfig
+from emu_agent.tokens.image import ImageTokenizer
 from emu_agent.tokens.prompts import ANSWER_CUE, TEMPLATES, UNCONDITIONAL
 from emu_agent.tokens.sequence import SequenceFormat, TokenSequence
 from emu_agent.tokens.text import BytePairTokenizer
 from emu_agent.tokens.vocabulary import Vocabulary
 from emu_agent.training.stage import StepResult
-from emu_agent.world_model.checkpoint import (
-    load_state,
-    read_config,
-    read_part,
-    write_checkpoint,
-)
+from emu_agent.world_model.checkpoint import read_config, write_checkpoint
 from emu_agent.world_model.config import TransformerConfig
 from emu_agent.world_model.transformer import WorldModel
 
@@ -94,9 +90,7 @@ class WorldModelStage:
     ) -> None:
         self.config = self.settings_type(**settings)
         self.source, self.camera = Path(tokenizer), camera
-        values, tensors = read_part(self.source, "image_tokenizer")
-        self.image_tokenizer = ImageTokenizer(ImageTokenizerConfig.from_dict(values)).eval()
-        load_state(self.image_tokenizer, tensors, self.source)
+        self.image_tokenizer = self._load_image_tokenizer()
         self.frames = load_frames(Path(dataset), [camera])
         self.codes = load_codes(self.frames, camera, self.image_tokenizer)
         training, held_out = self.frames.split(self.config.held_out)
@@ -167,6 +161,9 @@ class WorldModelStage:
         text = self.format.text_tokenizer
         assert isinstance(text, BytePairTokenizer)
         write_checkpoint(folder, config, tensors, {TEXT_FILE: text.to_json().encode()})
+
+    def _load_image_tokenizer(self) -> ImageTokenizer:
+        return load_image_tokenizer(self.source)
 
     def _sections(self) -> dict[str, Any]:
         """What the checkpoint's config says beside its parts."""

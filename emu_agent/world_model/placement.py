@@ -174,7 +174,8 @@ def _automatic(
         special_dtypes={name: special for name, p in layers.named_parameters() if p.ndim == 2},
         clean_result=False,
     )
-    return tuple(_named_device(made, str(i)) for i in range(len(layers)))
+    names = {name: device if isinstance(device, int) else str(device) for name, device in made.items()}
+    return tuple(_named_device(names, str(i)) for i in range(len(layers)))
 
 
 def _named_device(device_map: Mapping[str, int | str], name: str) -> str:
@@ -198,6 +199,7 @@ def _check_ends(device_map: Mapping[str, int | str], main: torch.device) -> None
 
 def _quantize(linear: nn.Linear, name: str, kind: str) -> None:
     from torchao.quantization import Int4WeightOnlyConfig, Int8WeightOnlyConfig, quantize_
+    from torchao.quantization.quantize_.workflows import Int4PackingFormat
 
     if kind == "int8":
         config = Int8WeightOnlyConfig(set_inductor_config=False)
@@ -214,7 +216,9 @@ def _quantize(linear: nn.Linear, name: str, kind: str) -> None:
             config = PrototypeInt4WeightOnlyConfig(group_size=group, set_inductor_config=False)
         else:
             config = Int4WeightOnlyConfig(
-                group_size=group, int4_packing_format="tile_packed_to_4d", set_inductor_config=False
+                group_size=group,
+                int4_packing_format=Int4PackingFormat.TILE_PACKED_TO_4D,
+                set_inductor_config=False,
             )
     quantize_(linear, config)
 

@@ -50,6 +50,7 @@ def test_the_image_tokenizer_is_that_of_the_reference(reference: Path, tmp_path:
     assert not decoded.requires_grad
 
 
+@pytest.mark.slow
 def test_the_text_tokenizer_is_that_of_the_reference(reference: Path, expected: dict[str, Any]) -> None:
     folder = reference / "tokenizer"
     files = [folder / "emu3_vision_tokens.txt", folder / "emu3.tiktoken"]

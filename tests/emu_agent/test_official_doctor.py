@@ -28,6 +28,7 @@ def states(folder: Path) -> dict[str, tuple[str, str]]:
     return {finding.name: (finding.state, finding.found) for finding in examine_weights(folder)}
 
 
+@pytest.mark.slow
 def test_what_the_published_model_needs() -> None:
     with torch.device("meta"):
         model = WorldModel(PRESETS["emu3_5"])
@@ -42,6 +43,7 @@ def test_what_the_published_model_needs() -> None:
     assert cache_bytes(PRESETS["emu3_5"]) == 262_144_000
 
 
+@pytest.mark.slow
 def test_a_whole_folder_is_well(reference: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["doctor", f"weights={reference / 'lm'}", "json=true"]) == 0
     document = json.loads(capsys.readouterr().out)

@@ -48,6 +48,7 @@ def size_of(model: WorldModel) -> int:
     return held
 
 
+@pytest.mark.slow
 def test_layers_on_disk_compute_the_same(written: tuple[Path, WorldModel]) -> None:
     folder, model = written
     places = {"": "cpu", "model.layers.1": "disk", "model.layers.2": "disk"}
@@ -66,6 +67,7 @@ def test_layers_on_disk_compute_the_same(written: tuple[Path, WorldModel]) -> No
     torch.testing.assert_close(torch.cat([hidden, after], dim=1), whole, atol=1e-5, rtol=0)
 
 
+@pytest.mark.slow
 def test_automatic_placement_fills_memory_and_leaves_the_rest_on_disk(
     written: tuple[Path, WorldModel],
 ) -> None:
@@ -81,6 +83,7 @@ def test_automatic_placement_fills_memory_and_leaves_the_rest_on_disk(
         load_world_model(folder, device_map="auto", max_memory={"cpu": 40_000})
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("kind", "share", "error"), [("int8", 0.3, 0.03), ("int4", 0.25, 0.4)])
 def test_few_bits_take_little_memory_and_say_nearly_the_same(
     written: tuple[Path, WorldModel], kind: str, share: float, error: float
@@ -95,7 +98,7 @@ def test_few_bits_take_little_memory_and_say_nearly_the_same(
     assert small.logits(hidden, range(10, 20)).shape == (1, 12, 10)
 
 
-def test_unwise_placements_are_refused(written: tuple[Path, WorldModel], tmp_path: Path) -> None:
+def test_unwise_placements_are_refused(written: tuple[Path, WorldModel]) -> None:
     _, model = written
     refused = [
         ({"device": "cuda:9"}, "has [0-9]+ CUDA GPUs; use device=cpu"),
@@ -114,6 +117,10 @@ def test_unwise_placements_are_refused(written: tuple[Path, WorldModel], tmp_pat
     for options, message in refused:
         with pytest.raises(ConfigError, match=message):
             plan(model, **options)
+
+
+@pytest.mark.slow
+def test_four_bits_need_widths_that_a_group_divides(tmp_path: Path) -> None:
     narrow = tmp_path / "narrow"
     write_official(narrow, preset("debug", vocab_size=96))
     with pytest.raises(ConfigError, match=r"widths that 32 divides, but model\.layers\.0\.\S+ has 48"):
