@@ -35,7 +35,7 @@ PANELS = {
     "psnr": "PSNR [dB]",
     "ssim": "SSIM",
     "region_psnr": "PSNR where it changes [dB]",
-    "agreement": "share of codes as next-token decoding has them",
+    "agreement": "codes equal to next-token decoding",
 }
 COLOURS = ("#0b7285", "#d9480f", "#5f3dc4")
 
