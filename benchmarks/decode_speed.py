@@ -44,8 +44,8 @@ def best(work: Callable[[], Any], device: torch.device) -> float:
 
 
 def measure(bench: Bench, cell: Cell, args: argparse.Namespace, guess: dict[str, float]) -> dict[str, Times]:
-    """Time all decoders in turns; `guess` holds what a code has taken each of them so far [s]."""
-    codes, measured = cell.side**2 * cell.batch * (2 if cell.guided else 1), {}
+    """Time all decoders in turns; `guess` holds what a code has taken each of them [s]."""
+    codes, measured = cell.side**2, {}
     for name in bench.decoders:
         expected = guess.get(name, 0.0) * codes
         if expected > args.time_limit:
