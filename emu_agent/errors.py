@@ -36,6 +36,14 @@ class FingerprintError(EmuAgentError):
     """Parts made for different environments or renderers, about to be mixed silently."""
 
 
+class SafetyError(EmuAgentError):
+    """A state in which a robot must not be moved."""
+
+
+class ServingError(EmuAgentError):
+    """A message or connection between a robot and a policy server that was refused or lost."""
+
+
 class TrainingDivergedError(EmuAgentError):
     """Training that left the range of finite numbers."""
 

@@ -26,8 +26,8 @@ class Policy(Protocol):
     """Maps observations to actions.
 
     A policy may also offer `imagination` (the latest one or None), `imagination_reason` (why it was made),
-    `last_timing` (milliseconds of what happened in the latest call) and `fingerprint` (of the environment it
-    was made for, or None).
+    `last_timing` (milliseconds of what happened in the latest call), `fingerprint` (of the environment it
+    was made for, or None) and `interventions` (of an action gate in this episode, by kind).
     """
 
     def reset(self, seed: int) -> None:
@@ -100,6 +100,8 @@ class EpisodeResult:
     """Sum of rewards."""
     timings: EpisodeTimings
     """Where the time went."""
+    interventions: Mapping[str, int] = field(default_factory=dict)
+    """How often an action gate intervened, by kind."""
 
     def to_dict(self) -> dict[str, Any]:
         """As plain data for JSON."""
@@ -143,6 +145,7 @@ def run_episode(
         wall_s=time.perf_counter() - start - watching,
         episode_return=total,
         timings=timings,
+        interventions=dict(getattr(policy, "interventions", {})),
     )
 
 

@@ -5,6 +5,7 @@ import logging
 import multiprocessing
 import os
 import sys
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
@@ -157,14 +158,19 @@ def _records(folder: RunFolder, seeds: Sequence[int]) -> list[dict[str, Any]]:
 def _summarize(
     cfg: DictConfig, folder: RunFolder, seeds: Sequence[int], stage: run_worker.Stage, **extra: Any
 ) -> dict[str, Any]:
+    records = _records(folder, seeds)
+    interventions: Counter[str] = Counter()
+    for record in records:
+        interventions.update(record.get("interventions", {}))
     return summarize(
-        _records(folder, seeds),
+        records,
         task=cfg.env.name,
         policy=_policy_name(cfg),
         imagine=cfg.imagine if "imagine" in cfg.policy else "never",
         seed=cfg.seed,
         fingerprint=stage.fingerprint,
         fingerprint_mismatch={key: list(pair) for key, pair in stage.differences.items()},
+        interventions=dict(sorted(interventions.items())),
         date=datetime.now().astimezone().isoformat(timespec="seconds"),
         **extra,
     )

@@ -84,11 +84,13 @@ class Worker:
 
     @cached_property
     def policy(self) -> Any:
-        """The policy."""
+        """The policy, behind the gate that keeps its actions within the environment's bounds."""
         import torch
 
         torch.set_num_threads(self._settings.threads)
-        return build(DictConfig(self._config["policy"]))
+        policy = build(DictConfig(self._config["policy"]))
+        gate = self._config.get("gate")
+        return build(DictConfig(gate), policy, self.env) if gate else policy
 
     def inspect(self) -> Stage:
         """Compare the environment with the one that the policy was made for."""

@@ -15,7 +15,7 @@ from jaxtyping import Float16, Int64
 from torch import Tensor
 from tqdm import tqdm
 
-from emu_agent.data.frames import Frames
+from emu_agent.data.frames import Frames, new_array
 from emu_agent.data.plans import plan_of
 from emu_agent.imagination import ImaginationEngine
 from emu_agent.run_folder import replacing
@@ -86,7 +86,7 @@ def _filled(
     if not path.exists():
         width = engine.world_model.config.hidden_size
         with replacing(path) as part:
-            array = np.lib.format.open_memmap(part, "w+", np.float16, (len(indices), tokens, width))
+            array = new_array(part, np.float16, (len(indices), tokens, width))
             for start in tqdm(range(0, len(indices), BATCH), f"features ({path.stem})", unit="batch"):
                 array[start : start + BATCH] = compute(indices[start : start + BATCH]).cpu().numpy()
             array.flush()

@@ -21,5 +21,5 @@ def test_a_name_unlike_all_others_gets_no_suggestion() -> None:
 
 def test_all_errors_can_be_caught_as_one() -> None:
     classes = [value for name, value in vars(errors).items() if name.endswith("Error")]
-    assert len(classes) == 9
+    assert len(classes) == 11
     assert all(issubclass(error, EmuAgentError) for error in classes)

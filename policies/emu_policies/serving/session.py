@@ -1,0 +1,123 @@
+"""One robot's conversation with the policy."""
+
+import asyncio
+import time
+from collections.abc import Callable
+from concurrent.futures import Executor
+from typing import Any
+
+import numpy as np
+import torch
+from jaxtyping import Float32
+
+from emu_agent.observation import Observation
+from emu_agent.rollout import Policy
+from emu_policies.serving.frames import read_frame
+from emu_policies.serving.messages import (
+    Array,
+    BadMessageError,
+    Beat,
+    Chunk,
+    Message,
+    Observe,
+    Ready,
+    Reset,
+    decode_robot,
+    observation_of,
+)
+
+
+class Session:
+    """Reads what a robot says while the policy thinks; of several observations, the newest counts."""
+
+    def __init__(
+        self,
+        policy: Policy,
+        executor: Executor,
+        reader: asyncio.StreamReader,
+        send: Callable[[Message], Any],
+        *,
+        largest_frame: int,
+        silence_s: float,
+    ) -> None:
+        """Begin after the welcome.
+
+        Args:
+            policy: What acts; `executor` runs one call of it at a time.
+            executor: Keeps the policy from delaying signs of life.
+            reader: Where the robot's frames come from.
+            send: An async function that sends a message to the robot.
+            largest_frame: In bytes.
+            silence_s: A robot that says nothing for so long is given up.
+        """
+        self._policy, self._executor = policy, executor
+        self._reader, self._send = reader, send
+        self._largest_frame, self._silence_s = largest_frame, silence_s
+        self._reset: Reset | None = None
+        self._seen: tuple[Observe, Observation] | None = None
+        self._was_reset = False
+        self._news = asyncio.Event()
+
+    async def run(self) -> None:
+        """Converse until the robot leaves; whatever else ends it is raised."""
+        tasks = [asyncio.create_task(self._listen()), asyncio.create_task(self._answer())]
+        try:
+            done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+            for task in done:
+                task.result()
+        finally:
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+
+    async def _listen(self) -> None:
+        while True:
+            frame = await asyncio.wait_for(read_frame(self._reader, self._largest_frame), self._silence_s)
+            match decode_robot(frame):
+                case Beat() as beat:
+                    await self._send(beat)
+                case Reset() as reset:
+                    self._reset, self._seen, self._was_reset = reset, None, True
+                    self._news.set()
+                case Observe() as message if self._was_reset:
+                    self._seen = message, observation_of(message)
+                    self._news.set()
+                case message:
+                    raise BadMessageError("order", f"a {type(message).__name__.lower()} is out of place here")
+
+    async def _answer(self) -> None:
+        loop = asyncio.get_running_loop()
+        while True:
+            await self._news.wait()
+            self._news.clear()
+            if (reset := self._reset) is not None:
+                self._reset = None
+                await loop.run_in_executor(self._executor, self._policy.reset, reset.seed)
+                await self._send(Ready(index=reset.index))
+            elif (seen := self._seen) is not None:
+                self._seen = None
+                started = time.perf_counter()
+                actions = await loop.run_in_executor(self._executor, predict, self._policy, seen[1])
+                await self._send(self._chunk(seen[0], actions, 1000 * (time.perf_counter() - started)))
+            if self._reset is not None or self._seen is not None:
+                self._news.set()
+
+    def _chunk(
+        self, message: Observe, actions: Float32[np.ndarray, "steps action_dim"], compute_ms: float
+    ) -> Chunk:
+        planned = getattr(getattr(self._policy, "config", None), "n_action_steps", len(actions))
+        return Chunk(
+            index=message.index,
+            captured_at=message.captured_at,
+            execute=min(planned, len(actions)),
+            actions=Array.of(actions),
+            compute_ms=compute_ms,
+        )
+
+
+@torch.no_grad()
+def predict(policy: Policy, observation: Observation) -> Float32[np.ndarray, "steps action_dim"]:
+    """The policy's chunk for one robot; of a policy that makes none, its one action."""
+    make_chunk = getattr(policy, "predict_action_chunk", None)
+    chunk = make_chunk(observation)[0] if make_chunk else policy.select_action(observation)
+    return chunk.detach().to("cpu", torch.float32).numpy()
