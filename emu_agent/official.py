@@ -26,6 +26,8 @@ from emu_agent.world_model.token_model import TokenModel
 
 TEXT_FILE = "tokenizer.json"
 """The text tokenizer of an agent checkpoint."""
+SIDE_FILE = "emu_agent.json"
+"""What fine-tuning adds to a published folder: action bins, and how it was trained."""
 SIZE_CHARACTERS = {character: ord(character) - ord("!") for character in "0123456789*"}
 """Their ids: text ids begin with the printable ASCII characters, in all our tokenizers."""
 

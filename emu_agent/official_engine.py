@@ -7,7 +7,8 @@ from emu_agent.decoding.presets import task_preset
 from emu_agent.errors import CheckpointError
 from emu_agent.imagination import ImaginationEngine
 from emu_agent.imagined import ImaginationConfig
-from emu_agent.official import find_folders
+from emu_agent.official import SIDE_FILE, find_folders
+from emu_agent.tokens.action import ActionBins
 from emu_agent.tokens.image import CONFIG_FILE as IMAGE_CONFIG_FILE
 from emu_agent.tokens.picture import ResizingImageTokenizer
 from emu_agent.tokens.sequence import SequenceFormat
@@ -15,6 +16,7 @@ from emu_agent.tokens.text import RANKS_FILE, EmuTokenizer
 from emu_agent.tokens.vocabulary import Vocabulary
 from emu_agent.world_model.checkpoint import load_world_model
 from emu_agent.world_model.folders import CONFIG_FILE
+from emu_agent.world_model.shards import read_json
 
 MAX_TEXT_TOKENS = 256
 """Longest text of the published model before a frame, when it is asked for one [tokens]."""
@@ -58,7 +60,9 @@ def official_engine(
     model_folder = _found(parts.language_model, "language model", CONFIG_FILE, place)
     model = load_world_model(model_folder, vocab_size=vocabulary.size, **loading)
     sequence_format = SequenceFormat(vocabulary, text)
-    engine = ImaginationEngine(images, sequence_format, model, config=config or as_published(task))
+    side = model_folder / SIDE_FILE
+    bins = ActionBins.from_dict(read_json(side)["action_bins"]) if side.is_file() else None
+    engine = ImaginationEngine(images, sequence_format, model, bins, config or as_published(task))
     engine.image_tokenizer.to(engine.device)
     return engine
 

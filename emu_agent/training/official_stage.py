@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from emu_agent.errors import CheckpointError, ConfigError
-from emu_agent.official import find_folders
+from emu_agent.official import SIDE_FILE, find_folders
 from emu_agent.run_folder import write_json
 from emu_agent.tokens.image import CONFIG_FILE as IMAGE_CONFIG_FILE
 from emu_agent.tokens.image import NATIVE_FILE, SAFE_FILE, ImageTokenizer
@@ -30,8 +30,6 @@ from emu_agent.world_model.shards import read_json, stored_tensors, write_shards
 from emu_agent.world_model.transformer import WorldModel
 
 GENERATION_FILE = "generation_config.json"
-SIDE_FILE = "emu_agent.json"
-"""What this project adds to a published folder: action bins and how it was trained."""
 ADAPTER_FOLDER = "adapter"
 IMAGE_FOLDER = "image_tokenizer"
 TORCH_TYPES = {"F64": torch.float64, "F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16}

@@ -11,10 +11,11 @@ from typing import Any
 
 import torch
 from safetensors.torch import save_file
-from torch import Tensor, nn
+from torch import Tensor
 
 from emu_agent.errors import CheckpointError, ConfigError
 from emu_agent.world_model.folders import existing_folder
+from emu_agent.world_model.placement import is_plain
 from emu_agent.world_model.shards import opened
 from emu_agent.world_model.transformer import WorldModel
 
@@ -99,7 +100,7 @@ def fold_adapter(model: WorldModel, folder: Path | str) -> None:
 
     Raises:
         CheckpointError: there are none in the folder, or they belong to another model.
-        ConfigError: the model is quantised or partly on disk; fold into the whole model first.
+        ConfigError: the model is quantised or spread over devices.
     """
     from peft import LoraConfig, set_peft_model_state_dict
 
@@ -107,8 +108,8 @@ def fold_adapter(model: WorldModel, folder: Path | str) -> None:
     for name in (ADAPTER_CONFIG_FILE, ADAPTER_FILE):
         if not (folder / name).is_file():
             raise CheckpointError(f"{folder} lacks {name}; expected a folder of adapters as peft writes it")
-    if any(type(p) is not nn.Parameter or p.device.type == "meta" for p in model.parameters()):
-        raise ConfigError("adapters need a model without quantize and without layers on disk")
+    if not is_plain(model):
+        raise ConfigError("adapters are folded into a model on one device, without quantize or device_map")
     config = LoraConfig.from_pretrained(str(folder))
     _inject(model, config)
     with opened(folder / ADAPTER_FILE) as file:

@@ -16,6 +16,7 @@ from emu_agent.errors import ConfigError
 from emu_agent.world_model.cache import KVCache
 from emu_agent.world_model.compiling import compiled
 from emu_agent.world_model.fast_network import FEW, Cached, FastTransformer
+from emu_agent.world_model.placement import is_plain
 from emu_agent.world_model.static_cache import StaticCache
 from emu_agent.world_model.transformer import WorldModel
 
@@ -28,9 +29,17 @@ class FastModel:
     Args:
         model: whose weights to use.
         compile: whether to compile the steps of decoders; the first step of each kind then takes a while.
+
+    Raises:
+        ConfigError: the model is quantised or spread over devices.
     """
 
     def __init__(self, model: WorldModel, *, compile: bool = True) -> None:
+        if not is_plain(model):
+            raise ConfigError(
+                "FastModel needs plain weights on one device; where they are quantised or spread over devices, "
+                "use the model as it is"
+            )
         self.config = model.config
         self.network = network = FastTransformer(model).eval()
         self._compile = compile

@@ -122,6 +122,13 @@ def place(model: WorldModel, stored: Mapping[str, StoredTensor], placement: Plac
         _dispatch(model, stored, placement)
 
 
+def is_plain(model: nn.Module) -> bool:
+    """Whether all weights are ordinary numbers on one device: not quantised, none elsewhere or on disk."""
+    weights = list(model.parameters())
+    devices = {weight.device for weight in weights}
+    return len(devices) == 1 and all(type(w) is nn.Parameter and w.device.type != "meta" for w in weights)
+
+
 def checked_device(device: torch.device | str | int) -> torch.device:
     """The device of that name.
 

@@ -12,6 +12,8 @@ import emu_agent
 from emu_agent.cli import main
 from emu_agent.data.demonstration import Demonstration
 from emu_agent.official import find_folders
+from emu_agent.official_engine import official_engine
+from emu_agent.tokens.action import ActionBins
 from emu_agent.world_model.adapter import fold_adapter
 from emu_agent.world_model.shards import stored_tensors
 
@@ -85,6 +87,7 @@ def test_a_fine_tuned_folder_loads_back_in_the_published_naming(
     side = json.loads((made / "emu_agent.json").read_text())
     assert side["action_bins"]["num_bins"] == 64
     assert side["training"]["world_model"]["updates"] == 2
+    assert official_engine(made).action_bins == ActionBins.from_dict(side["action_bins"])
     assert (made / "adapter").is_dir() == lora
     if lora:
         check_adapter(official_folder, made, output)

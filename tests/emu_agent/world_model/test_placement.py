@@ -12,6 +12,7 @@ import torch
 from emu_agent.errors import ConfigError
 from emu_agent.world_model.checkpoint import load_world_model
 from emu_agent.world_model.config import TransformerConfig, preset
+from emu_agent.world_model.fast import FastModel
 from emu_agent.world_model.placement import Placement, plan
 from emu_agent.world_model.shards import write_shards
 from emu_agent.world_model.transformer import WorldModel
@@ -93,6 +94,8 @@ def test_few_bits_take_little_memory_and_say_nearly_the_same(
     assert size_of(small) < share * size_of(model)
     wanted, found = model(IDS), small(IDS)
     assert 0 < (found - wanted).std() < error * wanted.std()
+    with pytest.raises(ConfigError, match="needs plain weights on one device"):
+        FastModel(small)
     _, hidden = small.prefill(IDS)
     torch.testing.assert_close(small.logits(hidden), found, atol=1e-4, rtol=0)
     assert small.logits(hidden, range(10, 20)).shape == (1, 12, 10)
