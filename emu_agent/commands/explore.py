@@ -5,7 +5,7 @@ import io
 import os
 import select
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Generator, Mapping
 from contextlib import closing
 from pathlib import Path
 from typing import TextIO
@@ -89,7 +89,7 @@ def preview(picture: Image.Image, columns: int) -> str:
     return "\n".join(lines)
 
 
-def read_commands(stdin: TextIO | io.TextIOBase, keys: Mapping[str, str]) -> Iterator[str]:
+def read_commands(stdin: TextIO | io.TextIOBase, keys: Mapping[str, str]) -> Generator[str, None, None]:
     """Commands until "quit" or the end of the input: typed lines, and in a terminal arrow keys too."""
     source = _typed(stdin.fileno(), keys) if stdin.isatty() else (line.rstrip("\r\n") for line in stdin)
     with closing(source):
@@ -99,7 +99,7 @@ def read_commands(stdin: TextIO | io.TextIOBase, keys: Mapping[str, str]) -> Ite
             yield command.strip()
 
 
-def _typed(terminal: int, keys: Mapping[str, str]) -> Iterator[str]:
+def _typed(terminal: int, keys: Mapping[str, str]) -> Generator[str, None, None]:
     """Read a terminal key by key; it is as before when this is closed."""
     import termios
     import tty

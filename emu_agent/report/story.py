@@ -52,7 +52,8 @@ def _figure(panel: Panel) -> str:
     words = escape(panel.text.strip()).replace("\n", "<br>")
     note = f" <small>{escape(panel.note)}</small>" if panel.note else ""
     shown = "" if panel.picture is None else f'<img alt="" src="{_data_address(panel.picture)}">'
-    return f"<figure>{shown}<figcaption>{words}{note}</figcaption></figure>"
+    caption = f"<figcaption>{words}{note}</figcaption>" if words or note else ""
+    return f"<figure>{shown}{caption}</figure>"
 
 
 def _data_address(picture: Image.Image) -> str:
