@@ -37,8 +37,8 @@ class FastModel:
     def __init__(self, model: WorldModel, *, compile: bool = True) -> None:
         if not is_plain(model):
             raise ConfigError(
-                "FastModel needs plain weights on one device; where they are quantised or spread over devices, "
-                "use the model as it is"
+                "FastModel needs plain weights on one device; where they are quantised or spread over "
+                "devices, use the model as it is"
             )
         self.config = model.config
         self.network = network = FastTransformer(model).eval()
