@@ -68,8 +68,10 @@ def _keep(exploration: Exploration, folder: Path) -> None:
     about = f"{exploration.task}, {len(panels)} frames"
     write_text(folder / PAGE_FILE, render_story(exploration.question, about, {"": panels}))
     view = exploration.views[-1]
+    if view.text:
+        print()
     if sys.stdout.isatty():
-        print("\n" + preview(view.picture, PREVIEW_COLUMNS))
+        print(preview(view.picture, PREVIEW_COLUMNS))
     forgot = " (the context was full: the model knows the frame before, and nothing earlier)"
     number = len(exploration.views) - 1
     print(f"{folder / frame_name(number)}{forgot if view.renewed else ''}", flush=True)
