@@ -130,6 +130,13 @@ def test_what_does_not_fit_is_refused() -> None:
         FAST.hidden_states(random_ids(1, 1), SLOW.prefill(random_ids(1, 2))[0])
 
 
+def test_spread_weights_are_refused() -> None:
+    model, _ = pair()
+    model.lm_head.to("meta")
+    with pytest.raises(ConfigError, match="on one device"):
+        FastModel(model)
+
+
 def test_without_a_compiler_there_is_a_warning(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("CXX", "no-such-compiler")
 
