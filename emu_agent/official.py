@@ -5,6 +5,7 @@ model.ckpt or model.safetensors, a text tokenizer two files that are published b
 functions take agent checkpoints too, which hold all three.
 """
 
+import os
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -61,8 +62,8 @@ def find_folders(
         CheckpointError: the folder does not exist, or a place holds several of a part.
     """
     folder = existing_folder(folder)
-    inner = [folder, *sorted(path for path in folder.iterdir() if path.is_dir())]
-    beside = sorted(path for path in folder.parent.iterdir() if path.is_dir() and path != folder)
+    inner = [folder, *_folders_in(folder)]
+    beside = [path for path in _folders_in(folder.parent) if path != folder]
     return OfficialFolders(
         language_model=_one("language model", [inner[:1], inner[1:]], is_language_model),
         image_tokenizer=_one(
@@ -178,6 +179,13 @@ def _checked(ids: Iterable[int], vocabulary: Vocabulary) -> list[int]:
 def _is_agent(folder: Path) -> bool:
     path = folder / CONFIG_FILE
     return path.is_file() and read_json(path).get("format") == FORMAT
+
+
+def _folders_in(folder: Path) -> list[Path]:
+    """The folders in a folder that this process may look into."""
+    readable = os.R_OK | os.X_OK
+    paths = sorted(folder.iterdir()) if os.access(folder, readable) else []
+    return [path for path in paths if os.access(path, readable) and path.is_dir()]
 
 
 def _one(what: str, places: Sequence[Sequence[Path]], fits: Callable[[Path], bool]) -> Path | None:

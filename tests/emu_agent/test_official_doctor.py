@@ -17,7 +17,7 @@ from emu_agent.world_model.transformer import WorldModel
 
 @pytest.fixture
 def official(reference: Path, tmp_path: Path) -> Path:
-    folder = tmp_path / "official"
+    folder = tmp_path / "alone" / "official"
     shutil.copytree(reference / "lm", folder)
     for path in (folder, *folder.iterdir()):
         path.chmod(0o755)
@@ -86,8 +86,14 @@ def test_other_tensors_and_sizes_are_told(official: Path) -> None:
 
 
 def test_a_folder_of_something_else_is_told(tmp_path: Path) -> None:
-    (tmp_path / "inner").mkdir()
-    assert states(tmp_path)["language model"] == ("fail", "no config.json of one")
+    root = tmp_path / "root"
+    (root / "inner").mkdir(parents=True)
+    assert states(root)["language model"] == ("fail", "no config.json of one")
+    assert states(root)["image tokenizer"] == ("note", "no config.yaml here, inside or beside")
     assert states(tmp_path / "nowhere")["weights"][0] == "fail"
-    (tmp_path / "inner" / "config.yaml").write_text("ddconfig: {ch: 30}")
-    assert states(tmp_path)["image tokenizer"][0] == "fail"
+    (root / "inner" / "config.yaml").write_text("ddconfig: {ch: 30}")
+    assert states(root)["image tokenizer"][0] == "fail"
+    for name in ("first", "second"):
+        (root / name).mkdir()
+        (root / name / "config.json").write_text('{"model_type": "Emu3"}')
+    assert "has several language models, ['first', 'second']; name one" in states(root)["weights"][1]
