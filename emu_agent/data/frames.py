@@ -6,6 +6,7 @@ PNG.
 
 import hashlib
 import json
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -83,10 +84,23 @@ def load_frames(root: Path, cameras: Sequence[str]) -> Frames:
     if missing := sorted(set(cameras) - set(present)):
         raise DatasetError(f"{root} has no camera {missing[0]!r}; its cameras are {present}")
     key = hashlib.sha256(json.dumps([info, read_side_file(root), sorted(cameras)]).encode()).hexdigest()[:12]
-    cache = root.with_name(root.name + ".cache") / key
+    cache = cache_of(root) / key
     if not (cache / "frames.json").exists():
         _fill(root, cache, tuple(cameras))
     return _open(cache, tuple(cameras))
+
+
+def cache_of(root: Path) -> Path:
+    """Folder for what is derived from the dataset at `root`."""
+    return root.with_name(root.name + ".cache")
+
+
+def new_array(path: Path, dtype: type[np.generic], shape: tuple[int, ...]) -> np.memmap:
+    """An array in a new file whose space is taken at once: a full disk is an error here, a crash later."""
+    array = np.lib.format.open_memmap(path, "w+", dtype, shape)
+    with path.open("r+b") as stream:
+        os.posix_fallocate(stream.fileno(), 0, path.stat().st_size)
+    return array
 
 
 def _fill(root: Path, cache: Path, cameras: tuple[str, ...]) -> None:
@@ -125,7 +139,7 @@ def _fill_pictures(dataset: Any, camera: str, cache: Path) -> None:
     height, width, channels = dataset.meta.features[IMAGES + camera]["shape"]
     total = len(dataset)
     with replacing(cache / f"{camera}.npy") as part:
-        pictures = np.lib.format.open_memmap(part, "w+", np.uint8, (total, height, width, channels))
+        pictures = new_array(part, np.uint8, (total, height, width, channels))
         if dataset.meta.features[IMAGES + camera]["dtype"] == "image":
             column = dataset.hf_dataset.with_format(None).select_columns([IMAGES + camera])
             frames = (np.asarray(row[IMAGES + camera]) for row in column)
