@@ -1,3 +1,4 @@
+import socket
 import ssl
 import subprocess
 import threading
@@ -11,6 +12,8 @@ import pytest
 import torch
 from emu_policies import ActionGate, ActionLimits, RandomPolicy
 from emu_policies.serving import RemotePolicy, run_control_loop
+from emu_policies.serving.frames import to_frame
+from emu_policies.serving.messages import PROTOCOL, Welcome
 from emu_policies.serving.schedule import Schedule, TimedChunk
 
 from emu_agent.errors import ConfigError, ServingError
@@ -217,6 +220,33 @@ def test_chunks_that_come_too_late_are_dropped(serve: Callable[..., Any], remote
     assert there.counts["chunk_stale"] >= 1
     assert there.counts["chunk"] == 0
     there.close()
+
+
+def test_a_server_that_falls_silent_is_given_up(remote: ModuleType) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        welcome = to_frame(Welcome(protocol=PROTOCOL, period_s=0.05, fingerprint="null"))
+        accepted: list[socket.socket] = []
+
+        def accept() -> None:
+            accepted.append(listener.accept()[0])
+            accepted[0].sendall(welcome)
+
+        thread = threading.Thread(target=accept)
+        thread.start()
+        address = f"127.0.0.1:{listener.getsockname()[1]}"
+        there = RemotePolicy.connect(
+            address=address, realtime=True, hold=[0.0], heartbeat_s=0.05, heartbeat_timeout_s=0.3
+        )
+        thread.join()
+        connected = time.monotonic()
+        while there.lost is None:
+            assert time.monotonic() - connected < 10
+            time.sleep(0.01)
+        assert "nothing heard of the server for 0.3" in there.lost
+        assert there.select_action(remote.seen()).tolist() == [[0.0]]
+        assert there.counts == {"hold_lost": 1}
+        there.close()
+        accepted[0].close()
 
 
 def test_the_control_loop_is_punctual(serve: Callable[..., Any], remote: ModuleType) -> None:
