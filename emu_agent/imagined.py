@@ -35,6 +35,8 @@ class ImaginationConfig:
     """Passes of DiDA over a keyframe; None is what the checkpoint recommends."""
     force: bool = False
     """Decode by DiDA even if the checkpoint was not adapted to it."""
+    compile: bool = False
+    """Compile the steps of decoding: the first imagination takes minutes, later ones less time."""
 
     def __post_init__(self) -> None:
         if self.decoder is not None:

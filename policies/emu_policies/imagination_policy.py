@@ -73,6 +73,7 @@ class ImaginationPolicy:
         decoder: str | None = None,
         passes: int | None = None,
         force: bool = False,
+        compile: bool = False,
         **settings: Any,
     ) -> "ImaginationPolicy":
         """Loads an agent checkpoint.
@@ -83,6 +84,7 @@ class ImaginationPolicy:
             decoder: `autoregressive`, `dida` or `jacobi`; None is what the checkpoint was made for.
             passes: Passes of DiDA over a keyframe; None is what the checkpoint recommends.
             force: Decode by DiDA even if the checkpoint was not adapted to it.
+            compile: Compile the steps of decoding: a slow start, and less time for each imagination.
             settings: Fields of `ImaginationPolicyConfig` that replace those of the checkpoint.
 
         Raises:
@@ -97,7 +99,7 @@ class ImaginationPolicy:
             {**values.get("policy", {}), **settings, "imagine": imagine}
         )
         replan_rule(config.imagine, config)
-        imagining = ImaginationConfig(decoder=decoder, passes=passes, force=force)
+        imagining = ImaginationConfig(decoder=decoder, passes=passes, force=force, compile=compile)
         engine = ImaginationEngine.from_pretrained(folder, imagining)
         return cls(engine, load_head(folder), config, values.get("fingerprint"))
 

@@ -9,6 +9,7 @@ from torch import Tensor
 from emu_agent.decoding.sampling import SamplingConfig
 from emu_agent.errors import CheckpointError, ConfigError, UnknownNameError
 from emu_agent.imagination import ImaginationEngine
+from emu_agent.imagined import ImaginationConfig
 from emu_agent.tokens.action import ActionBins
 from emu_agent.tokens.image import ImageTokenizer, ImageTokenizerConfig
 
@@ -124,3 +125,22 @@ def test_what_cannot_work_is_refused(engine: ImaginationEngine, tiny_agent: Modu
     bigger = ImageTokenizerConfig(**{**tiny_agent.IMAGE.to_dict(), "n_embed": 32})
     with pytest.raises(ConfigError, match=r"the vocabulary has 16 codes .* but the model has 32"):
         ImaginationEngine(ImageTokenizer(bigger), engine.sequence_format, engine.world_model)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("decoder", ["autoregressive", "dida"])
+def test_compiled_steps_imagine_the_same(decoder: str) -> None:
+    plain, compiled = (
+        ImaginationEngine.from_pretrained(config=ImaginationConfig(decoder=decoder, compile=compile))
+        for compile in (False, True)
+    )
+    codes = torch.randint(
+        plain.image_tokenizer.num_codes, (1, 8, 8), generator=torch.Generator().manual_seed(0)
+    )
+    made, again = (
+        engine.imagine(engine.context(codes, ["lift the red cube off the table"]), steps=2)
+        for engine in (plain, compiled)
+    )
+    assert made.text == again.text
+    assert torch.equal(made.codes, again.codes)
+    torch.testing.assert_close(made.features, again.features, atol=1e-3, rtol=1e-3)
