@@ -32,27 +32,34 @@ def main() -> None:
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
     never = ImaginationPolicy.from_pretrained(args.checkpoint, imagine="never")
-    always = ImaginationPolicy.from_pretrained(args.checkpoint, imagine="always")
+    imagining = {
+        decoder: ImaginationPolicy.from_pretrained(args.checkpoint, imagine="always", decoder=decoder)
+        for decoder in ("dida", "autoregressive")
+    }
     generator = torch.Generator().manual_seed(0)
     images = {
         name: torch.randint(256, (1, 128, 128, 3), dtype=torch.uint8, generator=generator)
         for name in ("agentview", "wrist")
     }
     observation = Observation(images, torch.zeros(1, 16), ("lift the red cube off the table",))
-    chunk, imagine = [], []
+    chunk: list[float] = []
+    imagine: dict[str, list[float]] = {decoder: [] for decoder in imagining}
     for round_number in range(args.rounds + 3):
         never.reset(round_number)
-        always.reset(round_number)
         never.predict_action_chunk(observation)
-        always.predict_action_chunk(observation)
+        for decoder, policy in imagining.items():
+            policy.reset(round_number)
+            policy.predict_action_chunk(observation)
+            if round_number >= 3:
+                imagine[decoder].append(policy.last_timing["imagine_ms"])
         if round_number >= 3:
             chunk.append(never.last_timing["chunk_ms"])
-            imagine.append(always.last_timing["imagine_ms"])
         time.sleep(0.01)
-    figures = {"chunk_ms": percentiles(chunk), "imagine_ms": percentiles(imagine)}
+    figures = {"chunk_ms": percentiles(chunk)}
+    figures |= {f"imagine_{decoder}_ms": percentiles(values) for decoder, values in imagine.items()}
     write_json(args.output, {**figures, "threads": args.threads, "rounds": args.rounds, **provenance()})
     for name, values in figures.items():
-        print(f"{name:>12}  p50 {values['p50']:7.1f}  p95 {values['p95']:7.1f}")
+        print(f"{name:>26}  p50 {values['p50']:7.1f}  p95 {values['p95']:7.1f}")
 
 
 if __name__ == "__main__":
