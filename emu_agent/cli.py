@@ -14,6 +14,7 @@ from omegaconf import OmegaConf
 
 from emu_agent.config import choices_of, groups_of, load_config
 from emu_agent.errors import lookup
+from emu_agent.run_folder import is_full_disk
 
 COMMANDS = {
     "run": ("emu_agent.commands.run:main", "let the policy act, and film it beside what it imagines"),
@@ -73,9 +74,13 @@ def main(argv: Sequence[str] | None = None) -> int:
         print("emu-agent: stopped", file=sys.stderr)
         return INTERRUPTED
     except Exception as error:
-        if not USER_ERRORS.intersection(base.__name__ for base in type(error).__mro__):
-            raise
-        return _complain(str(error))
+        if USER_ERRORS.intersection(base.__name__ for base in type(error).__mro__):
+            return _complain(str(error))
+        if is_full_disk(error):
+            return _complain(
+                f"no space left ({error}); what was finished is kept: make room, then give the command again"
+            )
+        raise
 
 
 def available_commands() -> dict[str, tuple[str, str]]:

@@ -5,6 +5,7 @@
 Every file appears whole or not at all: it is written under another name and moved into place.
 """
 
+import errno
 import json
 import os
 import re
@@ -20,6 +21,7 @@ import yaml
 from emu_agent.errors import ConfigError
 
 _PART = re.compile(r"\.part-\d+$")
+_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
 @contextmanager
@@ -50,6 +52,16 @@ def write_json(path: Path, value: Mapping[str, Any]) -> None:
 def frame_name(number: int) -> str:
     """Where an imagined frame is, from the folder that it belongs to."""
     return f"frames/{number:03d}.png"
+
+
+def is_full_disk(error: BaseException | None) -> bool:
+    """Whether an error goes back to a full disk, an exhausted quota or a limit on the size of files."""
+    while error is not None:
+        # Libraries that are not written in Python pass on the words, but not the number.
+        if getattr(error, "errno", None) in _FULL or any(os.strerror(code) in str(error) for code in _FULL):
+            return True
+        error = error.__cause__ or error.__context__
+    return False
 
 
 def default_folder(*words: str) -> Path:

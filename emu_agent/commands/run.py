@@ -1,6 +1,5 @@
 """`emu-agent run`: episodes in parallel processes; one folder with numbers, videos and a page of both."""
 
-import errno
 import logging
 import multiprocessing
 import os
@@ -21,7 +20,7 @@ from emu_agent.commands import run_worker
 from emu_agent.errors import ConfigError, EmuAgentError, lookup
 from emu_agent.report.html import render_report
 from emu_agent.report.results import summarize
-from emu_agent.run_folder import RunFolder, default_folder, write_json, write_text
+from emu_agent.run_folder import RunFolder, default_folder, is_full_disk, write_json, write_text
 
 INTERRUPTED = 130
 IMAGINE_MODES = {
@@ -145,7 +144,7 @@ def _outcome(future: "Future[bool]", folder: RunFolder) -> bool:
     except BrokenProcessPool as error:
         raise EmuAgentError(f"a worker process was killed, perhaps for lack of memory; {kept}") from error
     except OSError as error:
-        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+        if not is_full_disk(error):
             raise
         raise EmuAgentError(f"no space left for {folder.path}; free some; {kept}") from error
 

@@ -1,9 +1,6 @@
 """One process of `emu-agent run`: builds environment and policy once, then plays one seed after the other."""
 
-import multiprocessing
-import os
 import signal
-import threading
 from collections.abc import Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -16,6 +13,7 @@ from omegaconf import DictConfig
 
 from emu_agent.config import build
 from emu_agent.errors import lookup
+from emu_agent.processes import end_with_parent
 from emu_agent.run_folder import RunFolder, write_json
 
 if TYPE_CHECKING:
@@ -51,7 +49,7 @@ def start(settings: WorkerConfig, counter: Any) -> None:
     """Prepare a worker process; what takes time is built by the first task, which can report errors."""
     global _worker  # noqa: PLW0603 - a process pool has no other place for what its tasks share
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the main process decides what an interrupt means
-    threading.Thread(target=_follow_parent, daemon=True).start()
+    end_with_parent()
     _worker = Worker(settings, counter)
 
 
@@ -146,11 +144,3 @@ class _Ticker:
             self._counter.value += step.action is not None
         if self._film is not None:
             self._film.record(step)
-
-
-def _follow_parent() -> None:
-    """End this process when the main one was killed: nobody would collect its work or stop it."""
-    parent = multiprocessing.parent_process()
-    if parent is not None:
-        parent.join()
-        os._exit(1)

@@ -6,8 +6,11 @@ The environment, the expert and the disturbance come from configs by `_target_`;
 
 import multiprocessing
 from collections.abc import Iterator
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures.process import BrokenProcessPool
+from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -15,8 +18,18 @@ from omegaconf import DictConfig, OmegaConf
 
 from emu_agent.config import build
 from emu_agent.data.demonstration import Demonstration
+from emu_agent.errors import EmuAgentError
+from emu_agent.processes import end_with_parent
 
-_WORKER: dict[str, Any] = {}
+_SETTINGS: dict[str, Any] = {}
+
+
+class _Cast(NamedTuple):
+    """Who takes part in a recording."""
+
+    env: Any
+    expert: Any
+    perturbation: Any
 
 
 def record(env: Any, expert: Any, perturbation: Any, seed: int, max_steps: int) -> Demonstration:
@@ -62,10 +75,23 @@ def record_all(
             missing.append(seed)
     if not missing:
         return
-    plain = OmegaConf.to_container(env_config, resolve=True)
+    settings = {
+        "env": OmegaConf.to_container(env_config, resolve=True),
+        "folder": folder,
+        "max_steps": max_steps,
+    }
     context = multiprocessing.get_context("spawn")  # a forked child would share the parent's OpenGL context
-    with context.Pool(min(workers, len(missing)), _start_worker, (plain, folder, max_steps)) as pool:
-        yield from pool.imap_unordered(_record_seed, missing)
+    pool = ProcessPoolExecutor(min(workers, len(missing)), context, _start_worker, (settings,))
+    try:
+        for future in as_completed([pool.submit(_record_seed, seed) for seed in missing]):
+            yield future.result()
+    except BrokenProcessPool as error:
+        raise EmuAgentError(
+            f"a recording process was killed, perhaps for lack of memory; the episodes in {folder} are kept, "
+            "the same command goes on"
+        ) from error
+    finally:
+        pool.shutdown(cancel_futures=True)
 
 
 def episode_file(folder: Path, seed: int) -> Path:
@@ -78,18 +104,20 @@ def build_env(env_config: DictConfig) -> Any:
     return build(env_config.make)
 
 
-def _start_worker(env_config: dict[str, Any], folder: Path, max_steps: int) -> None:
+def _start_worker(settings: dict[str, Any]) -> None:
+    end_with_parent()
     torch.set_num_threads(1)
-    config = OmegaConf.create(env_config)
-    _WORKER.update(
-        env=build_env(config), expert=build(config.expert), perturbation=build(config.perturbation),
-        folder=folder, max_steps=max_steps,
-    )  # fmt: skip
+    _SETTINGS.update(settings)
+
+
+@cache
+def _cast() -> _Cast:
+    """Built by a worker's first task, which can report errors."""
+    config = OmegaConf.create(_SETTINGS["env"])
+    return _Cast(build_env(config), build(config.expert), build(config.perturbation))
 
 
 def _record_seed(seed: int) -> tuple[int, bool, int]:
-    demonstration = record(
-        _WORKER["env"], _WORKER["expert"], _WORKER["perturbation"], seed, _WORKER["max_steps"]
-    )
-    demonstration.save(episode_file(_WORKER["folder"], seed))
+    demonstration = record(*_cast(), seed, _SETTINGS["max_steps"])
+    demonstration.save(episode_file(_SETTINGS["folder"], seed))
     return seed, demonstration.success, len(demonstration)

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from emu_agent.data.demonstration import Demonstration
+from emu_agent.errors import DatasetError
 from emu_agent.run_folder import write_json
 
 SIDE_FILE = "emu_agent.json"
@@ -16,6 +17,11 @@ SIDE_FILE = "emu_agent.json"
 
 EXECUTED = "action.executed"
 """Feature with the disturbed action that was carried out; `action` is the expert's label."""
+
+PICTURES = "images"
+"""Where lerobot keeps the pictures of an episode until it is saved."""
+
+PNG_END = b"IEND\xaeB`\x82"
 
 
 def write_dataset(
@@ -30,10 +36,13 @@ def write_dataset(
 
     Args:
         demonstrations: in the order of the dataset's episodes.
-        root: the dataset's folder; must not exist.
+        root: the dataset's folder; what is there is replaced.
         fps: control frequency [Hz].
         fingerprint: of the environment.
         collection: how the demonstrations were made.
+
+    Raises:
+        DatasetError: a picture could not be written.
     """
     from lerobot.datasets.lerobot_dataset import LeRobotDataset
 
@@ -48,6 +57,7 @@ def write_dataset(
             )  # fmt: skip
         for t in range(len(demonstration)):
             dataset.add_frame(_frame(demonstration, t))
+        _check_pictures(part)
         dataset.save_episode()
         episodes.append(
             {"seed": demonstration.seed, "success": demonstration.success, "steps": len(demonstration)}
@@ -56,18 +66,36 @@ def write_dataset(
     if dataset is None:
         raise ValueError("no demonstration to write")
     dataset.finalize()
+    shutil.rmtree(part / PICTURES)  # empty: the tables hold the pictures
     _write_step_instructions(part, steps, fps)
     write_json(
         part / SIDE_FILE,
         {"fingerprint": fingerprint, "collection": collection, "episodes": episodes},
     )
-    part.replace(root)
+    _replace(root, part)
 
 
 def read_side_file(root: Path) -> dict[str, Any]:
     """Return what `SIDE_FILE` holds, or an empty dictionary for a dataset that others have made."""
     path = root / SIDE_FILE
     return json.loads(path.read_text()) if path.exists() else {}
+
+
+def _check_pictures(part: Path) -> None:
+    """Refuse pictures that a full disk cut short: lerobot logs such an error and goes on."""
+    for path in (part / PICTURES).rglob("*.png"):
+        if not path.read_bytes().endswith(PNG_END):
+            raise DatasetError(f"{path} was not written whole; is there space left on the disk?")
+
+
+def _replace(root: Path, new: Path) -> None:
+    """Put a dataset in the place of another; after a kill in between, the next attempt writes it again."""
+    previous = root.with_name(root.name + ".previous")
+    shutil.rmtree(previous, ignore_errors=True)
+    if root.exists():
+        root.replace(previous)
+    new.replace(root)
+    shutil.rmtree(previous, ignore_errors=True)
 
 
 def _features(demonstration: Demonstration) -> dict[str, dict[str, Any]]:

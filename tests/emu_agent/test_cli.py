@@ -87,6 +87,12 @@ def test_mistakes_are_one_line_with_exit_code_2(
         (NoSuchTaskError("there are lift, stack"), 2, "emu-agent: there are lift, stack\n"),
         (KeyboardInterrupt(), 130, "emu-agent: stopped\n"),
         (
+            OSError(28, "No space left on device"),
+            2,
+            "emu-agent: no space left ([Errno 28] No space left on device); what was finished is kept: "
+            "make room, then give the command again\n",
+        ),
+        (
             ModuleNotFoundError("No module named 'mujoco'", name="mujoco"),
             2,
             "emu-agent: this needs the package 'mujoco': install emu-agent[sim]\n",

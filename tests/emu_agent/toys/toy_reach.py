@@ -43,13 +43,14 @@ class ToyReach(gymnasium.Env):
     def reset(self, *, seed: int | None = None, options: Any = None) -> tuple[dict, dict]:
         super().reset(seed=seed)
         self.dot, self.target = self.np_random.uniform(-0.8, 0.8, (2, 2))
-        return self._observe(), {"is_success": False}
+        return self._observe(), {"is_success": False, "instruction": self.instruction}
 
     def step(self, action: np.ndarray) -> tuple[dict, float, bool, bool, dict]:
         self.dot = np.clip(self.dot + 0.1 * action[:2], -1, 1)
         distance = float(np.linalg.norm(self.dot - self.target))
         solved = distance < 0.1
-        return self._observe(), -distance, solved, False, {"is_success": solved}
+        info = {"is_success": solved, "instruction": self.instruction}
+        return self._observe(), -distance, solved, False, info
 
     def _observe(self) -> dict[str, Any]:
         started = time.perf_counter()
@@ -106,6 +107,33 @@ class ToyPolicy:
         action = torch.zeros(1, 7)
         action[0, :2] = (5 * (target - dot)).clamp(-1, 1)
         return action + self.noise * torch.randn((1, 7), generator=self.generator)
+
+
+class ToyExpert:
+    """Walks straight to the target: first near it, then onto it."""
+
+    def reset(self, seed: int) -> None:
+        pass
+
+    def act(self, env: gymnasium.Env) -> tuple[np.ndarray, str]:
+        world = env.unwrapped
+        action = np.zeros(7, np.float32)
+        action[:2] = np.clip(5 * (world.target - world.dot), -1, 1)
+        return action, "go near" if np.linalg.norm(world.target - world.dot) > 0.3 else "touch"
+
+
+class ToyPerturbation:
+    """Slows every action by the same share, and every step by the same time."""
+
+    def __init__(self, delay_s: float = 0.0) -> None:
+        self.delay_s = delay_s
+
+    def reset(self, seed: int) -> None:
+        pass
+
+    def apply(self, action: np.ndarray) -> np.ndarray:
+        time.sleep(self.delay_s)
+        return 0.9 * action
 
 
 def make(max_steps: int = 60, image_size: int = SIZE) -> gymnasium.Env:
