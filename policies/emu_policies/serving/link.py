@@ -1,6 +1,7 @@
 """The robot's end of a connection, kept by a thread of its own: the control loop never waits for it."""
 
 import asyncio
+import select
 import threading
 import time
 from collections.abc import Callable
@@ -23,6 +24,8 @@ from emu_policies.serving.messages import (
 )
 from emu_policies.serving.security import check_exposure, client_context, read_token
 
+HUNG_UP = getattr(select, "POLLRDHUP", 0) | select.POLLHUP | select.POLLERR
+"""What the kernel says of a connection that the other side has ended, even while data wait to be read."""
 GOODBYE_S = 0.5
 """For the end of a connection to be heard of by the other side."""
 
@@ -96,6 +99,7 @@ class Link:
         self._lost: str | None = None
         self._loop = asyncio.new_event_loop()
         self._writer: asyncio.StreamWriter | None = None
+        self._ended = select.poll()
         welcome: Future[Welcome] = Future()
         self._thread = threading.Thread(target=self._run, args=(welcome,), daemon=True, name="policy-link")
         self._thread.start()
@@ -104,6 +108,8 @@ class Link:
     def lost(self, now: float) -> str | None:
         """Why the server is not there any more; None while it is."""
         silence = now - self._heard_at
+        if self._lost is None and self._ended.poll(0):
+            return f"the server at {self._config.address} has gone away"
         if self._lost is None and silence > self._config.heartbeat_timeout_s:
             return f"nothing heard of the server for {silence:.3f} s"
         return self._lost
@@ -154,6 +160,8 @@ class Link:
         if not isinstance(answer, Welcome) or answer.protocol != PROTOCOL:
             raise BadMessageError("order", f"the server does not speak protocol {PROTOCOL}")
         self._heard_at = time.monotonic()
+        # Asked by the control loop itself: it must not depend on when this thread gets its turn.
+        self._ended.register(self._writer.get_extra_info("socket").fileno(), HUNG_UP)
         welcome.set_result(answer)
         return reader
 

@@ -41,7 +41,7 @@ class Message(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=T
     """Base of all messages."""
 
 
-class Array(Message):
+class Array(Message, frozen=True):
     """Numbers, row by row, least significant byte first."""
 
     dtype: Literal["uint8", "float32"]
@@ -69,12 +69,13 @@ class Array(Message):
     @classmethod
     def of(cls, numbers: np.ndarray) -> "Array":
         """Wrap an array of one of the wire's types."""
-        kind = {np.dtype("uint8"): "uint8", np.dtype("float32"): "float32"}[numbers.dtype]
+        assert numbers.dtype in DTYPES.values(), numbers.dtype
+        kind: Literal["uint8", "float32"] = "uint8" if numbers.dtype == np.uint8 else "float32"
         data = np.ascontiguousarray(numbers, DTYPES[kind]).tobytes()
         return cls(dtype=kind, shape=numbers.shape, data=data)
 
 
-class Hello(Message, tag="hello"):
+class Hello(Message, frozen=True, tag="hello"):
     """The robot's first message."""
 
     protocol: Count
@@ -83,7 +84,7 @@ class Hello(Message, tag="hello"):
     """The shared secret; empty where the server asks for none."""
 
 
-class Reset(Message, tag="reset"):
+class Reset(Message, frozen=True, tag="reset"):
     """An episode begins."""
 
     seed: Count
@@ -92,7 +93,7 @@ class Reset(Message, tag="reset"):
     """Observations sent before; chunks made from them are of no interest any more."""
 
 
-class Observe(Message, tag="observe"):
+class Observe(Message, frozen=True, tag="observe"):
     """What the robot sees; asks for a chunk."""
 
     index: Count
@@ -107,14 +108,14 @@ class Observe(Message, tag="observe"):
     """The task in words."""
 
 
-class Beat(Message, tag="beat"):
+class Beat(Message, frozen=True, tag="beat"):
     """A sign of life; the server sends it back."""
 
     sent_at: Seconds
     """On the robot's clock."""
 
 
-class Welcome(Message, tag="welcome"):
+class Welcome(Message, frozen=True, tag="welcome"):
     """The robot may go on."""
 
     protocol: Count
@@ -125,14 +126,14 @@ class Welcome(Message, tag="welcome"):
     """Environment that the policy was made for, as JSON; "null" if it does not say."""
 
 
-class Ready(Message, tag="ready"):
+class Ready(Message, frozen=True, tag="ready"):
     """The policy has been reset."""
 
     index: Count
     """That of the `Reset`."""
 
 
-class Chunk(Message, tag="chunk"):
+class Chunk(Message, frozen=True, tag="chunk"):
     """Actions, one per period from the time of the observation on."""
 
     index: Count
@@ -147,7 +148,7 @@ class Chunk(Message, tag="chunk"):
     """How long the policy took."""
 
 
-class Refused(Message, tag="refused"):
+class Refused(Message, frozen=True, tag="refused"):
     """The server closes the connection."""
 
     reason: Annotated[str, msgspec.Meta(max_length=2000)]
@@ -158,10 +159,10 @@ type RobotMessage = Hello | Reset | Observe | Beat
 type ServerMessage = Welcome | Ready | Chunk | Beat | Refused
 
 _encoder = msgspec.msgpack.Encoder()
-_decoders = {
-    "robot": msgspec.msgpack.Decoder(Hello | Reset | Observe | Beat),
-    "server": msgspec.msgpack.Decoder(Welcome | Ready | Chunk | Beat | Refused),
-}
+_robot: msgspec.msgpack.Decoder[RobotMessage] = msgspec.msgpack.Decoder(Hello | Reset | Observe | Beat)
+_server: msgspec.msgpack.Decoder[ServerMessage] = msgspec.msgpack.Decoder(
+    Welcome | Ready | Chunk | Beat | Refused
+)
 
 
 def encode(message: Message) -> bytes:
@@ -175,7 +176,7 @@ def decode_robot(data: bytes) -> RobotMessage:
     Raises:
         BadMessageError: If it is no such message.
     """
-    return _decode("robot", data)
+    return _decode(_robot, data)
 
 
 def decode_server(data: bytes) -> ServerMessage:
@@ -184,7 +185,7 @@ def decode_server(data: bytes) -> ServerMessage:
     Raises:
         BadMessageError: If it is no such message.
     """
-    return _decode("server", data)
+    return _decode(_server, data)
 
 
 def observe(index: int, captured_at: float, observation: Observation) -> Observe:
@@ -216,9 +217,9 @@ def observation_of(message: Observe) -> Observation:
     return Observation(pictures, proprio, (message.instruction,))
 
 
-def _decode(side: Literal["robot", "server"], data: bytes) -> "RobotMessage | ServerMessage":
+def _decode[Kind](decoder: msgspec.msgpack.Decoder[Kind], data: bytes) -> Kind:
     try:
-        return _decoders[side].decode(data)
+        return decoder.decode(data)
     except msgspec.ValidationError as error:
         raise BadMessageError("schema", f"not a message: {error}") from None
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:

@@ -2,7 +2,9 @@
 
 import socket
 import struct
+import threading
 import time
+from collections.abc import Callable
 from contextlib import suppress
 from typing import Any
 
@@ -108,6 +110,7 @@ class JointRobot:
     def __init__(self) -> None:
         self.position = np.zeros(2)
         self.told: list[tuple[float, np.ndarray]] = []
+        self._stop, self._enough = threading.Event(), lambda: False
 
     def observe(self) -> tuple[Observation, float]:
         observation = seen()
@@ -117,3 +120,10 @@ class JointRobot:
     def send(self, action: np.ndarray) -> None:
         self.position = action
         self.told.append((time.monotonic(), action))
+        if self._enough():
+            self._stop.set()
+
+    def until(self, enough: Callable[[], bool]) -> threading.Event:
+        """Is set after an action with which it is enough."""
+        self._enough = enough
+        return self._stop

@@ -214,6 +214,7 @@ def kill_while_moving(context: Any, remote: ModuleType, delay: float) -> tuple[f
         wait_until(lambda: len({float(action[0]) for _, action in robot.told}) >= 4)
         time.sleep(delay)
         os.kill(process.pid, signal.SIGKILL)
+        process.join()  # on a busy machine, even dying takes its time
         killed = time.monotonic()
         wait_until(lambda: len([at for at, _ in robot.told if at > killed + PERIOD]) >= 4)
         stop.set()
