@@ -61,3 +61,9 @@ def tiny_agent(_tiny_path: None) -> ModuleType:
 def tiny_data(_tiny_path: None) -> ModuleType:
     """The smallest world with a dataset, and settings that learn it."""
     return importlib.import_module("tiny_data")
+
+
+@pytest.fixture(scope="session")
+def tiny_chain(tiny_data: ModuleType, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with the tiny dataset, and in `runs` what training all stages on it has left."""
+    return tiny_data.train_all(tmp_path_factory.mktemp("chain"))

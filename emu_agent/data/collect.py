@@ -113,7 +113,7 @@ def _start_worker(settings: dict[str, Any]) -> None:
 @cache
 def _cast() -> _Cast:
     """Built by a worker's first task, which can report errors."""
-    config = OmegaConf.create(_SETTINGS["env"])
+    config = DictConfig(_SETTINGS["env"])
     return _Cast(build_env(config), build(config.expert), build(config.perturbation))
 
 

@@ -6,10 +6,12 @@ right answers are known.
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
+from omegaconf import DictConfig, OmegaConf
 
+from emu_agent.commands import train
+from emu_agent.config import config_dir
 from emu_agent.data.demonstration import Demonstration
 from emu_agent.data.frames import Frames
 from emu_agent.data.lerobot_writer import write_dataset
@@ -26,10 +28,11 @@ IMAGE = {
     "use_entropy_loss": True, "entropy_temperature": 1.0, "codebook_std": 1.0,
 }  # fmt: skip
 WORLD_MODEL = {
-    "hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2, "num_attention_heads": 2,
-    "num_key_value_heads": 1, "head_dim": 16, "max_position_embeddings": 512, "attention_dropout": 0.0,
+    "hidden_size": 48, "intermediate_size": 96, "num_hidden_layers": 2, "num_attention_heads": 2,
+    "num_key_value_heads": 1, "head_dim": 24, "max_position_embeddings": 512, "attention_dropout": 0.0,
 }  # fmt: skip
 HEAD = {"chunk_size": 4, "dim": 32, "depth": 1, "num_heads": 2, "random_shift": 0, "num_flow_steps": 2}
+STAGES = ("tokenizer", "world_model", "head")
 LOOP = {"warmup": 10, "log_every": 10, "save_every": 20, "average": 0.9, "weight_decay": 0.01}
 
 
@@ -102,26 +105,41 @@ def frames(cache: Path, demonstrations: Sequence[Demonstration]) -> Frames:
     )
 
 
-def experiment(dataset: Path, runs: Path) -> dict[str, dict[str, Any]]:
-    """Config of every stage as `emu-agent train` gets it: what makes the stage, and the loop."""
+def train_config(stage: str, dataset: Path, runs: Path) -> DictConfig:
+    """Config of `emu-agent train` for one stage of an experiment that takes seconds."""
     data = {"dataset": str(dataset), "held_out": 0.25}
-    cameras = {"camera": "front"}
-    tokenizer = {
-        "_target_": "emu_agent.training.tokenizer_stage.TokenizerStage",
-        "model": IMAGE, **data, **cameras, "batch_size": 8,
+    makes = {
+        "tokenizer": {
+            "_target_": "emu_agent.training.tokenizer_stage.TokenizerStage",
+            "model": IMAGE, **data, "camera": "front", "batch_size": 8, "motion_weight": 0.0,
+            "entropy_weight": 0.02,
+        },
+        "world_model": {
+            "_target_": "emu_agent.training.world_model_stage.WorldModelStage",
+            "model": WORLD_MODEL, **data, "camera": "front", "batch_size": 16, "chunk": 2, "num_text": 300,
+            "num_action_bins": 8, "validation_plans": 16, "tokenizer": str(runs / "tokenizer" / "checkpoint"),
+        },
+        "head": {
+            "_target_": "emu_policies.head_stage.HeadStage",
+            "model": HEAD, **data, "wrist_camera": "wrist", "batch_size": 16, "stride": 2,
+            "world_model": str(runs / "world_model" / "checkpoint"), "policy": {"n_action_steps": 2},
+        },
     }  # fmt: skip
-    world_model = {
-        "_target_": "emu_agent.training.world_model_stage.WorldModelStage",
-        "model": WORLD_MODEL, **data, **cameras, "batch_size": 16, "chunk": 2, "num_text": 300,
-        "num_action_bins": 8, "validation_plans": 16, "tokenizer": str(runs / "tokenizer" / "checkpoint"),
-    }  # fmt: skip
-    head = {
-        "_target_": "emu_policies.head_stage.HeadStage",
-        "model": HEAD, **data, "wrist_camera": "wrist", "batch_size": 16, "stride": 2,
-        "world_model": str(runs / "world_model" / "checkpoint"), "policy": {"n_action_steps": 2},
-    }  # fmt: skip
-    return {
-        "tokenizer": {"make": tokenizer, "loop": {**LOOP, "updates": 80, "lr": 8e-3}},
-        "world_model": {"make": world_model, "loop": {**LOOP, "updates": 80, "lr": 6e-3}},
-        "head": {"make": head, "loop": {**LOOP, "updates": 60, "lr": 4e-3}},
+    loops = {
+        "tokenizer": {**LOOP, "updates": 120, "lr": 5e-3},
+        "world_model": {**LOOP, "updates": 120, "lr": 6e-3},
+        "head": {**LOOP, "updates": 60, "lr": 4e-3},
     }
+    config = OmegaConf.load(config_dir() / "train.yaml")
+    del config["defaults"]
+    stage_config = {"name": stage, "make": makes[stage], "loop": loops[stage]}
+    own = {"experiment": {"name": "cells"}, "stage": stage_config, "threads": 1, "output": str(runs / stage)}
+    return OmegaConf.merge(config, own)
+
+
+def train_all(root: Path) -> Path:
+    """A dataset in `root`, and the runs of all stages on it in `root / "runs"`."""
+    dataset = record(root / "data" / "cells")
+    for stage in STAGES:
+        train.main(train_config(stage, dataset, root / "runs"))
+    return root

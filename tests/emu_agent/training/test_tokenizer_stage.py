@@ -1,0 +1,101 @@
+"""The first stage on the tiny world: four cells, a square in one of them."""
+
+import json
+from pathlib import Path
+from types import ModuleType
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from emu_agent.config import build
+from emu_agent.errors import DatasetError
+from emu_agent.scoring.pictures import PSNR_CEILING_DB
+from emu_agent.tokens.image import ImageTokenizer, ImageTokenizerConfig, TokenizerOutput
+from emu_agent.training.tokenizer_stage import TokenizerStage
+from emu_agent.world_model.checkpoint import load_state, read_config, read_part
+
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
+
+
+@pytest.fixture(scope="module")
+def run(tiny_chain: Path) -> Path:
+    return tiny_chain / "runs" / "tokenizer"
+
+
+@pytest.fixture(scope="module")
+def stage(tiny_data: ModuleType, tiny_chain: Path) -> TokenizerStage:
+    return build(
+        tiny_data.train_config("tokenizer", tiny_chain / "data" / "cells", tiny_chain / "runs").stage.make
+    )
+
+
+class Shifted(nn.Module):
+    """Reconstructs every pixel too bright by the same amount; answers with three codes."""
+
+    def __init__(self, levels: int) -> None:
+        super().__init__()
+        self.shift = nn.Parameter(torch.tensor((levels + 0.5) / 127.5))  # bytes are cut off, not rounded
+
+    def forward(self, pixels: torch.Tensor) -> TokenizerOutput:
+        codes = torch.tensor([0, 5, 9, 9]).reshape(1, 2, 2).expand(len(pixels), 2, 2)
+        return TokenizerOutput(pixels + self.shift, codes, None, None)
+
+
+def test_figures_of_an_error_of_known_size(stage: TokenizerStage) -> None:
+    assert stage.pictures.max() <= 250
+    with torch.inference_mode():
+        figures, perfect = stage.validate(Shifted(5)), stage.validate(Shifted(0))
+    assert figures["psnr"] == pytest.approx(20 * np.log10(255 / 5), abs=1e-3)
+    assert figures["psnr_worst"] == pytest.approx(figures["psnr"], abs=1e-3)
+    assert figures["codebook_use"] == 3 / 16
+    assert perfect["psnr"] == PSNR_CEILING_DB
+
+
+def test_training_draws_from_its_own_episodes_only(stage: TokenizerStage) -> None:
+    first = stage.frames.span(6).start  # two of eight episodes are held out
+    assert stage.last_training_frame == first
+    assert stage.validation.min() == first
+    assert stage.validation.max() == len(stage.frames) - 1
+
+
+def test_pixels_that_move_weigh_more(stage: TokenizerStage, tiny_data: ModuleType, tiny_chain: Path) -> None:
+    assert (stage.pixel_weight == 1).all()
+    dataset = str(tiny_chain / "data" / "cells")
+    weighing = TokenizerStage(tiny_data.IMAGE, dataset, "front", held_out=0.25, motion_weight=8.0)
+    weight = weighing.pixel_weight[0, 0]
+    assert weight.mean().item() == pytest.approx(1.0)
+    assert weight[8, 8] > 2 * weight[8, 14]  # in the middle of the first cell, and at its edge
+    assert weight[24, 8] < 1  # the square never goes there
+
+
+def test_it_learns(run: Path) -> None:
+    rows = [json.loads(row) for row in (run / "metrics.jsonl").read_text().splitlines()]
+    errors = [row["absolute"] for row in rows if row["kind"] == "train"]
+    assert errors[-1] < 0.6 * errors[0]
+    figures = json.loads((run / "result.json").read_text())["validation"]
+    assert figures["psnr"] > 18
+    assert figures["codebook_use"] >= 3 / 16
+    assert (run / "samples" / "000120.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_the_checkpoint_holds_what_was_validated(run: Path, stage: TokenizerStage) -> None:
+    values, tensors = read_part(run / "checkpoint", "image_tokenizer")
+    tokenizer = ImageTokenizer(ImageTokenizerConfig.from_dict(values)).eval()
+    load_state(tokenizer, tensors, run)
+    with torch.inference_mode():
+        figures = stage.validate(tokenizer)
+    assert figures == pytest.approx(json.loads((run / "result.json").read_text())["validation"], rel=1e-3)
+    config = read_config(run / "checkpoint")
+    assert (config["camera"], config["image_size"]) == ("front", [32, 32])
+    assert config["fingerprint"] == stage.frames.fingerprint
+    assert config["training"]["tokenizer"]["updates"] == 120
+
+
+def test_pictures_that_do_not_fit_are_refused(tiny_data: ModuleType, tiny_chain: Path) -> None:
+    cfg = tiny_data.train_config("tokenizer", tiny_chain / "data" / "cells", tiny_chain / "runs")
+    cfg.stage.make.model.ch_mult = [1, 1, 1, 1]
+    cfg.stage.make.model.resolution = 64
+    with pytest.raises(DatasetError, match="pictures of 32x32; this tokenizer needs multiples of 64"):
+        build(cfg.stage.make)

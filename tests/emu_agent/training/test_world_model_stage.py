@@ -1,0 +1,91 @@
+"""The second stage on the tiny world: where the square goes next follows from where it is."""
+
+import json
+from pathlib import Path
+from types import ModuleType
+
+import numpy as np
+import pytest
+import torch
+
+from emu_agent.config import build
+from emu_agent.data.codes import load_codes
+from emu_agent.imagination import ImaginationEngine
+from emu_agent.scoring.pictures import psnr_from_mse
+from emu_agent.tokens.image import ImageTokenizer, ImageTokenizerConfig
+from emu_agent.training.world_model_stage import WorldModelStage
+from emu_agent.world_model.checkpoint import read_config, read_part
+
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
+
+
+@pytest.fixture(scope="module")
+def run(tiny_chain: Path) -> Path:
+    return tiny_chain / "runs" / "world_model"
+
+
+@pytest.fixture(scope="module")
+def stage(tiny_data: ModuleType, tiny_chain: Path) -> WorldModelStage:
+    return build(
+        tiny_data.train_config("world_model", tiny_chain / "data" / "cells", tiny_chain / "runs").stage.make
+    )
+
+
+def test_it_learns_what_comes_next(run: Path) -> None:
+    rows = [json.loads(row) for row in (run / "metrics.jsonl").read_text().splitlines()]
+    losses = [row["loss"] for row in rows if row["kind"] == "train"]
+    assert losses[-1] < 0.2 * losses[0]
+    figures = json.loads((run / "result.json").read_text())["validation"]
+    assert figures["step_accuracy"] == 1.0
+    assert figures["region_gain_db"] > 3
+    assert (run / "samples" / "000120.png").exists()
+
+
+def test_its_figures_are_those_of_the_checkpoint_it_wrote(run: Path, stage: WorldModelStage) -> None:
+    engine = ImaginationEngine.from_pretrained(run / "checkpoint")
+    plans = stage.validation
+    instructions = [stage.frames.instructions[plan.episode] for plan in plans]
+    made = engine.imagine(engine.context(stage.codes[[plan.frame for plan in plans]], instructions))
+    right = [made.text[i][0][0] == plan.steps[0].text for i, plan in enumerate(plans)]
+    imagined = made.pixels(engine.image_tokenizer)[:, 0, 0].numpy().astype(float)
+    truth = stage.frames.images["front"][[plan.steps[0].keyframe for plan in plans]]
+    psnr = [psnr_from_mse(float(error)) for error in np.square(imagined - truth).mean(axis=(1, 2, 3))]
+    figures = json.loads((run / "result.json").read_text())["validation"]
+    assert figures["step_accuracy"] == np.mean(right)
+    assert figures["keyframe_psnr"] == pytest.approx(np.mean(psnr), abs=0.01)
+    assert figures["pictures"] == len(plans)
+
+
+def test_validation_sees_held_out_episodes_and_training_does_not(stage: WorldModelStage) -> None:
+    first = stage.frames.span(6).start
+    assert min(plan.frame for plan in stage.validation) >= first
+    assert stage.validation_starts.min() >= first
+    assert max(plan.steps[-1].keyframe for plan in stage.plans) < first
+    assert stage.chunk_starts.max() + stage.config.chunk < first
+
+
+def test_a_seed_repeats_its_batch(stage: WorldModelStage) -> None:
+    model = stage.build()
+    first, again, other = (stage.step(model, np.random.default_rng(seed)).loss.item() for seed in (3, 3, 4))
+    assert first == again != other
+
+
+def test_the_checkpoint_stands_on_that_of_the_first_stage(run: Path, tiny_chain: Path) -> None:
+    source = tiny_chain / "runs" / "tokenizer" / "checkpoint"
+    (_, before), (_, after) = (
+        read_part(source, "image_tokenizer"),
+        read_part(run / "checkpoint", "image_tokenizer"),
+    )
+    assert before.keys() == after.keys()
+    assert all(torch.equal(before[key], after[key]) for key in before)
+    assert list(read_config(run / "checkpoint")["training"]) == ["tokenizer", "world_model"]
+
+
+def test_codes_are_cached_for_each_tokenizer(stage: WorldModelStage) -> None:
+    kept = {path: path.stat().st_mtime_ns for path in stage.frames.cache.glob("codes-front-*.npy")}
+    assert torch.equal(load_codes(stage.frames, "front", stage.image_tokenizer), stage.codes)
+    assert {path: path.stat().st_mtime_ns for path in stage.frames.cache.glob("codes-front-*.npy")} == kept
+    torch.manual_seed(1)
+    other = ImageTokenizer(ImageTokenizerConfig.from_dict(stage.image_tokenizer.config.to_dict())).eval()
+    load_codes(stage.frames, "front", other)
+    assert len(list(stage.frames.cache.glob("codes-front-*.npy"))) == len(kept) + 1
