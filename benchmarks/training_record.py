@@ -1,4 +1,4 @@
-"""How a checkpoint was trained: settings, curves and times of its three stages in one file.
+"""How a checkpoint was trained: settings, curves and times of its stages in one file.
 
 Run `python benchmarks/training_record.py` after training; it reads the run folders of an experiment.
 """
@@ -12,7 +12,7 @@ import yaml
 
 from emu_agent.run_folder import write_json
 
-STAGES = ("tokenizer", "world_model", "head")
+STAGES = ("tokenizer", "world_model", "dida", "head")
 
 
 def record(folder: Path) -> dict[str, Any]:
