@@ -69,7 +69,8 @@ class ImaginationEngine:
             if mine != theirs:
                 raise ConfigError(f"the vocabulary has {mine} {what}, but the model has {theirs}")
         # Channels last: convolutions are faster so, on a CPU by a third.
-        self.image_tokenizer = image_tokenizer.eval().to(memory_format=torch.channels_last)
+        self.image_tokenizer = image_tokenizer.eval()
+        image_tokenizer.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue] - not in its stubs
         self.sequence_format = sequence_format
         self.world_model = world_model.eval() if isinstance(world_model, WorldModel) else world_model
         self.action_bins = action_bins

@@ -15,13 +15,15 @@ from emu_agent.decoding.autoregressive import Keyframe, num_conditional, require
 from emu_agent.decoding.grammar import ImageBlock
 from emu_agent.decoding.opening import choose, read_opening
 from emu_agent.decoding.sampling import SamplingConfig, exponential_noise
+from emu_agent.errors import ConfigError
 from emu_agent.world_model.cache import KVCache
 from emu_agent.world_model.fast import FastModel, varying
+from emu_agent.world_model.token_model import TokenModel
 
 
 @torch.no_grad()
 def decode_image_compiled(
-    model: FastModel,
+    model: TokenModel,
     cache: KVCache,
     block: ImageBlock,
     sampling: SamplingConfig,
@@ -33,7 +35,7 @@ def decode_image_compiled(
     """Draw an image in every row and leave its whole block in the cache.
 
     Args:
-        model: what predicts.
+        model: what predicts; must be a `FastModel`.
         cache: everything so far; with a `guidance_scale` the second half of its rows is unconditional.
         block: size of the image and its structure tokens.
         sampling: how codes are chosen.
@@ -41,6 +43,8 @@ def decode_image_compiled(
         before: tokens to read ahead of the block, hidden from the unconditional rows.
         guidance_scale: strength of guidance, or None if the cache has no unconditional rows.
     """
+    if not isinstance(model, FastModel):
+        raise ConfigError("compiled steps need a FastModel; use decode_image with any other")
     device, guided = cache.valid.device, guidance_scale is not None
     batch = num_conditional(cache, guided)
     require_room(model, cache, block, len(before))

@@ -5,7 +5,7 @@ and refuses the kernels of convolutions; this one works in the precision of the 
 as a matrix of its outputs.
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from math import sqrt
 from typing import Any
 
@@ -38,9 +38,8 @@ class Muon(torch.optim.Optimizer):
         super().__init__(params, {"lr": lr, "weight_decay": weight_decay, "momentum": momentum})
 
     @torch.no_grad()
-    def step(self, closure: Callable[[], float] | None = None) -> None:
+    def step(self, closure: None = None) -> None:  # pyright: ignore[reportIncompatibleMethodOverride]
         """Update every weight that has a gradient."""
-        assert closure is None
         for group in self.param_groups:
             for weight in group["params"]:
                 if weight.grad is not None:

@@ -75,7 +75,9 @@ class TokenizerStage:
     def build(self) -> nn.Module:
         """Return a new tokenizer."""
         # Channels last: convolutions on a CPU take two thirds of the time.
-        return ImageTokenizer(self.model_config).to(memory_format=torch.channels_last)
+        tokenizer = ImageTokenizer(self.model_config)
+        tokenizer.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue] - not in its stubs
+        return tokenizer
 
     def step(self, model: nn.Module, rng: np.random.Generator) -> StepResult:
         """Reconstruct random training frames."""
