@@ -22,16 +22,13 @@ from emu_agent.observation import Observation
 from emu_agent.tokens.action import ActionBins
 from emu_agent.tokens.image import ImageTokenizer, ImageTokenizerConfig
 from emu_agent.tokens.sequence import ImageGrid, SequenceFormat
-from emu_agent.tokens.text import BytePairTokenizer
+from emu_agent.tokens.text import TEXT_FILE, BytePairTokenizer
 from emu_agent.tokens.vocabulary import Vocabulary
 from emu_agent.world_model.cache import KVCache
 from emu_agent.world_model.checkpoint import load_state, load_world_model, read_config, read_part
 from emu_agent.world_model.fast import FastModel
 from emu_agent.world_model.token_model import TokenModel
 from emu_agent.world_model.transformer import WorldModel
-
-TEXT_FILE = "tokenizer.json"
-"""The text tokenizer of a checkpoint."""
 
 
 class ImaginationEngine:

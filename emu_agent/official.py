@@ -18,15 +18,20 @@ from emu_agent.decoding.stream import GenerationConfig
 from emu_agent.errors import CheckpointError, ConfigError, VocabularyError
 from emu_agent.tokens.image import CONFIG_FILE as IMAGE_CONFIG_FILE
 from emu_agent.tokens.image import ImageTokenizer, ImageTokenizerConfig
-from emu_agent.tokens.text import RANKS_FILE, VISION_FILE, BytePairTokenizer, EmuTokenizer, TextTokenizer
+from emu_agent.tokens.text import (
+    RANKS_FILE,
+    TEXT_FILE,
+    VISION_FILE,
+    BytePairTokenizer,
+    EmuTokenizer,
+    TextTokenizer,
+)
 from emu_agent.tokens.vocabulary import Vocabulary
 from emu_agent.world_model.checkpoint import FORMAT, READABLE_MODELS, load_state, read_part
 from emu_agent.world_model.folders import CONFIG_FILE, existing_folder
 from emu_agent.world_model.shards import read_json
 from emu_agent.world_model.token_model import TokenModel
 
-TEXT_FILE = "tokenizer.json"
-"""The text tokenizer of an agent checkpoint."""
 SIDE_FILE = "emu_agent.json"
 """What fine-tuning adds to a published folder: action bins, and how it was trained."""
 SIZE_CHARACTERS = {character: ord(character) - ord("!") for character in "0123456789*"}

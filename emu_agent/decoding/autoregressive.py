@@ -13,6 +13,7 @@ from jaxtyping import Bool, Float, Int64
 from torch import Tensor
 
 from emu_agent.decoding.grammar import ImageBlock, step_ids
+from emu_agent.decoding.opening import read_opening
 from emu_agent.decoding.sampling import SamplingConfig, guidance, log_prob, sample
 from emu_agent.errors import ConfigError
 from emu_agent.tokens.vocabulary import Vocabulary
@@ -117,11 +118,7 @@ def decode_image(
     guided = guidance_scale is not None
     batch = num_conditional(cache, guided)
     require_room(model, cache, block, len(before))
-    start = torch.tensor([*before, *block.opening], device=cache.valid.device).expand(cache.batch, -1)
-    valid = torch.ones_like(start, dtype=torch.bool) if guided and before else None
-    if valid is not None:
-        valid[batch:, : len(before)] = False
-    hidden = model.hidden_states(start, cache, valid)[:, -1]
+    hidden = read_opening(model, cache, block.opening, before, batch)
     codes, scores, states = [], [], []
     for count in range(1, block.num_codes + 1):
         logits = conditional = model.logits(hidden, block.codes)

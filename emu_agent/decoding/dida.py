@@ -15,6 +15,7 @@ from emu_agent.decoding.autoregressive import Keyframe, num_conditional, require
 from emu_agent.decoding.denoising import Denoiser, denoiser
 from emu_agent.decoding.grammar import ImageBlock
 from emu_agent.decoding.noise import HIDDEN, DidaConfig
+from emu_agent.decoding.opening import read_opening
 from emu_agent.decoding.sampling import SamplingConfig, sample
 from emu_agent.world_model.cache import KVCache
 from emu_agent.world_model.token_model import TokenModel
@@ -55,11 +56,7 @@ def decode_image_dida(  # noqa: PLR0913 - the arguments of every decoder, and it
     batch = num_conditional(cache, guidance_scale is not None)
     require_room(model, cache, block, len(before))
     device = cache.valid.device
-    start = torch.tensor([*before, *block.opening[:-1]], device=device).expand(cache.batch, -1)
-    valid = torch.ones_like(start, dtype=torch.bool) if batch < cache.batch and before else None
-    if valid is not None:
-        valid[batch:, : len(before)] = False
-    model.hidden_states(start, cache, valid)
+    read_opening(model, cache, block.opening[:-1], before, batch)  # IMG begins every pass
     state = denoiser(
         dida, (batch, block.num_codes), generator, device, codebook=codebook,
         has_mask_token=block.noise is not None,

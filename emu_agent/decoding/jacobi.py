@@ -59,7 +59,7 @@ def decode_image_jacobi(
         raise ConfigError(f"window={window} must be at least 1")
     batch = num_conditional(cache, guidance_scale is not None)
     require_room(model, cache, block, len(before))
-    hidden = read_opening(model, cache, block, before, batch)
+    hidden = read_opening(model, cache, block.opening, before, batch)
     page = _Page(block, batch, hidden)
     dice = _Dice(block, batch, sampling, hidden.device, generator)
 

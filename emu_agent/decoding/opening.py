@@ -1,4 +1,4 @@
-"""What decoders that draw from left to right share: the start of an image block, and how a code is chosen."""
+"""What the decoders share: the start of an image block, and how codes from left to right are chosen."""
 
 from collections.abc import Sequence
 
@@ -6,17 +6,16 @@ import torch
 from jaxtyping import Float, Int64
 from torch import Tensor
 
-from emu_agent.decoding.grammar import ImageBlock
 from emu_agent.decoding.sampling import SamplingConfig, guidance, log_prob, race
 from emu_agent.world_model.cache import KVCache
 from emu_agent.world_model.token_model import TokenModel
 
 
 def read_opening(
-    model: TokenModel, cache: KVCache, block: ImageBlock, before: Sequence[int], batch: int
+    model: TokenModel, cache: KVCache, opening: Sequence[int], before: Sequence[int], batch: int
 ) -> Float[Tensor, "rows hidden_size"]:
-    """Read everything up to the first code; rows from `batch` on, the unconditional ones, skip `before`."""
-    start = torch.tensor([*before, *block.opening], device=cache.valid.device).expand(cache.batch, -1)
+    """Read the opening of an image; rows from `batch` on, the unconditional ones, skip `before`."""
+    start = torch.tensor([*before, *opening], device=cache.valid.device).expand(cache.batch, -1)
     valid = None
     if batch < cache.batch and before:
         valid = torch.ones_like(start, dtype=torch.bool)

@@ -16,6 +16,8 @@ from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from emu_agent.errors import CheckpointError, VocabularyError
 from emu_agent.tokens.vocabulary import OFFICIAL_NUM_CODES, OFFICIAL_NUM_EXTRA, OFFICIAL_NUM_TEXT
 
+TEXT_FILE = "tokenizer.json"
+"""The text tokenizer of an agent checkpoint."""
 RANKS_FILE = "emu3.tiktoken"
 VISION_FILE = "emu3_vision_tokens.txt"
 PRETOKENIZATION = (

@@ -18,12 +18,12 @@ from torch import Tensor, nn
 from emu_agent.decoding.noise import HIDDEN, DidaConfig, MetricPath, hide, random_times
 from emu_agent.decoding.sampling import SamplingConfig
 from emu_agent.errors import CheckpointError
-from emu_agent.imagination import TEXT_FILE, ImaginationEngine
+from emu_agent.imagination import ImaginationEngine
 from emu_agent.imagined import ImaginationConfig
 from emu_agent.scoring.imagination import score_imagination
 from emu_agent.tokens.action import ActionBins
 from emu_agent.tokens.sequence import SequenceFormat, TokenSequence
-from emu_agent.tokens.text import BytePairTokenizer
+from emu_agent.tokens.text import TEXT_FILE, BytePairTokenizer
 from emu_agent.tokens.vocabulary import Vocabulary
 from emu_agent.training.distillation import OwnKeyframes, own_keyframes
 from emu_agent.training.stage import StepResult

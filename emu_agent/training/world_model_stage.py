@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from emu_agent.data.codes import load_codes
 from emu_agent.data.frames import load_frames
 from emu_agent.data.plans import Plan, plans
-from emu_agent.imagination import TEXT_FILE, ImaginationEngine
+from emu_agent.imagination import ImaginationEngine
 from emu_agent.official import load_image_tokenizer
 from emu_agent.run_folder import replacing
 from emu_agent.scoring.imagination import score_imagination, score_simulation
@@ -28,7 +28,7 @@ from emu_agent.tokens.action import ActionBins
 from emu_agent.tokens.image import ImageTokenizer
 from emu_agent.tokens.prompts import ANSWER_CUE, TEMPLATES, UNCONDITIONAL
 from emu_agent.tokens.sequence import SequenceFormat, TokenSequence
-from emu_agent.tokens.text import BytePairTokenizer
+from emu_agent.tokens.text import TEXT_FILE, BytePairTokenizer
 from emu_agent.tokens.vocabulary import Vocabulary
 from emu_agent.training.stage import StepResult
 from emu_agent.world_model.checkpoint import read_config, write_checkpoint

@@ -10,7 +10,8 @@ from torch import nn
 
 from emu_agent.data.codes import load_codes
 from emu_agent.data.frames import load_frames
-from emu_agent.imagination import TEXT_FILE, ImaginationEngine
+from emu_agent.imagination import ImaginationEngine
+from emu_agent.tokens.text import TEXT_FILE
 from emu_agent.training.stage import StepResult
 from emu_agent.world_model.checkpoint import WEIGHTS_FILE, read_config, read_part, write_checkpoint
 from emu_policies.action_head import ActionHead

@@ -6,12 +6,12 @@ from typing import Any
 import torch
 from emu_policies import ActionHead, ActionHeadConfig
 
-from emu_agent.imagination import TEXT_FILE, ImaginationConfig, ImaginationEngine
+from emu_agent.imagination import ImaginationConfig, ImaginationEngine
 from emu_agent.observation import Observation
 from emu_agent.tokens.action import ActionBins
 from emu_agent.tokens.image import ImageTokenizer, ImageTokenizerConfig
 from emu_agent.tokens.sequence import SequenceFormat
-from emu_agent.tokens.text import BytePairTokenizer
+from emu_agent.tokens.text import TEXT_FILE, BytePairTokenizer
 from emu_agent.tokens.vocabulary import Vocabulary
 from emu_agent.world_model.checkpoint import write_checkpoint
 from emu_agent.world_model.config import TransformerConfig
