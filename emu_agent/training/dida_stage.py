@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from emu_agent.decoding.noise import HIDDEN, DidaConfig, MetricPath, hide, random_times
 from emu_agent.decoding.sampling import SamplingConfig
-from emu_agent.errors import CheckpointError
+from emu_agent.errors import CheckpointError, ConfigError
 from emu_agent.imagination import ImaginationEngine
 from emu_agent.imagined import ImaginationConfig
 from emu_agent.scoring.imagination import score_imagination
@@ -55,6 +55,13 @@ class DidaStageConfig(WorldModelStageConfig):
     """Training frames from which the model imagines its own keyframes."""
     distilled_temperature: float = 0.0
     """Sampling temperature of these; 0 takes the likeliest code always."""
+    anchor: float = 0.9
+    """Share of the text's loss that asks for the source's probabilities, not for the recorded words: text
+    stays autoregressive, so here is nothing to learn, only to forget."""
+
+    def __post_init__(self) -> None:
+        if not 0.0 <= self.anchor <= 1.0:
+            raise ConfigError(f"anchor={self.anchor} is a share, from 0 to 1")
 
 
 class DidaStage(WorldModelStage):
@@ -87,6 +94,7 @@ class DidaStage(WorldModelStage):
             )
         super().__init__(self.meta["parts"]["world_model"], world_model, dataset, camera, **settings)
         self.bins = ActionBins.from_dict(self.meta["action_bins"])
+        self._source: WorldModel | None = None
         self._own: OwnKeyframes | None = None
         self._before: dict[str, float] | None = None
 
@@ -120,8 +128,7 @@ class DidaStage(WorldModelStage):
         # What repeating the current frame would score does not depend on the decoder.
         figures |= {f"ar_{name}": scores[name] for name in scores if not name.startswith(("repeat", "pict"))}
         if self._before is None:
-            source = self.build().to(next(model.parameters()).device)
-            self._before = self.next_token_losses(source)
+            self._before = self.next_token_losses(self._source_model(next(model.parameters()).device))
         for name, loss in self.next_token_losses(model).items():
             before = self._before[name]
             figures |= {name: loss, f"{name}_before": before, f"{name}_change": loss / before - 1.0}
@@ -176,11 +183,17 @@ class DidaStage(WorldModelStage):
 
     def _own_keyframes(self, device: torch.device) -> OwnKeyframes:
         if self._own is None:
-            engine = self._plain_engine(self.build().to(device), self.config.distilled_temperature)
+            engine = self._plain_engine(self._source_model(device), self.config.distilled_temperature)
             self._own = own_keyframes(
                 engine, self.frames, self.codes, self.plans, self.config.distilled_frames, self.source
             )
         return self._own
+
+    def _source_model(self, device: torch.device) -> WorldModel:
+        """The world model as it was before."""
+        if self._source is None:
+            self._source = load_world_model(self.source, vocab_size=self.vocabulary.size).to(device).eval()
+        return self._source
 
     def _layout(self, batch: TokenBatch) -> DidaLayout:
         rows = zip(batch.ids, batch.loss_weight > 0, strict=True)
@@ -213,9 +226,28 @@ class DidaStage(WorldModelStage):
             return self.config.dida_weight * dida, metrics
         targets, weight = batch.ids[:, 1:][learned], batch.loss_weight[:, 1:][learned]
         known = model.logits(hidden[:, : layout.clean_length - 1][learned])
-        losses = F.cross_entropy(known, targets, reduction="none")
-        metrics |= loss_metrics(name, losses, self.vocabulary.is_visual(targets))
+        losses, visual = F.cross_entropy(known, targets, reduction="none"), self.vocabulary.is_visual(targets)
+        metrics |= loss_metrics(name, losses.detach(), visual)
+        losses = self._anchored(losses, known, batch, ~visual)
         return (losses * weight).sum() / weight.sum() + self.config.dida_weight * dida, metrics
+
+    def _anchored(
+        self,
+        losses: Float[Tensor, " targets"],
+        logits: Float[Tensor, "targets vocabulary"],
+        batch: TokenBatch,
+        text: Bool[Tensor, " targets"],
+    ) -> Float[Tensor, " targets"]:
+        """Losses of text blended with the divergence from what the source predicts."""
+        if self.config.anchor == 0.0:
+            return losses
+        source = self._source_model(batch.ids.device)
+        with torch.no_grad():
+            hidden = source.hidden_states(batch.ids[:, :-1])[batch.loss_weight[:, 1:] > 0]
+            wanted = source.logits(hidden[text]).log_softmax(dim=-1)
+        found = logits[text].log_softmax(dim=-1)
+        divergence = F.kl_div(found, wanted, reduction="none", log_target=True).sum(dim=-1)
+        return losses.masked_scatter(text, torch.lerp(losses[text], divergence, self.config.anchor))
 
     def _corrupt(
         self,

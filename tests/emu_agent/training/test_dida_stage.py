@@ -109,12 +109,33 @@ def test_a_batch_repeats_with_its_random_numbers(adapt: Any) -> None:
 
 
 def test_the_next_token_loss_is_that_of_the_world_model(adapt: Any, world_model: Path) -> None:
-    stage = adapt(distilled=0.0, dida_weight=0.0)
+    stage = adapt(distilled=0.0, dida_weight=0.0, anchor=0.0)
     model = stage.build()
     plain = WorldModelStage(MODEL, str(world_model.parents[1] / "tokenizer"), **DATA)
     for seed in range(4):
         expected = plain.step(model, np.random.default_rng(seed)).loss
         torch.testing.assert_close(stage.step(model, np.random.default_rng(seed)).loss, expected)
+
+
+def test_text_is_anchored_to_the_source(adapt: Any) -> None:
+    def loss_of_text(anchor: float, *, moved: bool) -> float:
+        stage = adapt(distilled=0.0, dida_weight=0.0, anchor=anchor, visual_weight=1e-9, step_counts=(1.0,))
+        model = stage.build()
+        if moved:
+            generator = torch.Generator().manual_seed(1)
+            for weight in model.parameters():
+                weight.data += 0.05 * torch.randn(weight.shape, generator=generator)
+        return stage.step(model, np.random.default_rng(0)).loss.item()
+
+    assert loss_of_text(1.0, moved=False) == pytest.approx(0.0, abs=1e-6)
+    assert loss_of_text(1.0, moved=True) > 1e-3
+    plain, half = (loss_of_text(anchor, moved=False) for anchor in (0.0, 0.5))
+    assert half == pytest.approx(plain / 2, rel=1e-4)
+
+
+def test_an_anchor_that_is_no_share_is_refused(adapt: Any) -> None:
+    with pytest.raises(ConfigError, match="anchor=2"):
+        adapt(anchor=2.0)
 
 
 def test_own_keyframes_are_made_once(adapt: Any, world_model: Path) -> None:
