@@ -1,0 +1,1 @@
+"""World models as the scorer meets them: two methods each."""
