@@ -1,0 +1,106 @@
+"""Can imagination be trusted to choose: rankings against success, and calibration of the trust score."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from jaxtyping import Bool, Float
+
+
+def kendall(scores: Float[np.ndarray, " items"], success: Float[np.ndarray, " items"]) -> float:
+    """Kendall's tau-b: 1 for the same order, -1 for the opposite one, NaN if one side is constant."""
+    from scipy.stats import kendalltau
+
+    return _correlation(kendalltau, scores, success)
+
+
+def spearman(scores: Float[np.ndarray, " items"], success: Float[np.ndarray, " items"]) -> float:
+    """Correlation of ranks; NaN if one side is constant."""
+    from scipy.stats import spearmanr
+
+    return _correlation(spearmanr, scores, success)
+
+
+def pearson(imagined: Float[np.ndarray, " policies"], simulated: Float[np.ndarray, " policies"]) -> float:
+    """Linear correlation between imagined and simulated success rates; NaN if one side is constant."""
+    from scipy.stats import pearsonr
+
+    return _correlation(pearsonr, imagined, simulated)
+
+
+def mmrv(imagined: Float[np.ndarray, " policies"], simulated: Float[np.ndarray, " policies"]) -> float:
+    """Mean maximum rank violation (SIMPLER, arXiv 2405.05941, section III).
+
+    A pair of policies that imagination ranks the wrong way costs their difference in simulated success; every
+    policy counts with its costliest pair. 0 if all are ranked right, at most 1.
+    """
+    wrong = (imagined[:, None] < imagined) != (simulated[:, None] < simulated)
+    cost = np.abs(simulated[:, None] - simulated) * wrong
+    return float(cost.max(axis=1).mean()) if len(cost) else np.nan
+
+
+def auroc(trust: Float[np.ndarray, " samples"], true: Bool[np.ndarray, " samples"]) -> float:
+    """Probability that something true is trusted more than something false, ties counting half.
+
+    NaN if all samples are of one kind.
+    """
+    from scipy.stats import rankdata
+
+    positives, negatives = int(true.sum()), int((~true).sum())
+    if not positives or not negatives:
+        return np.nan
+    wins = rankdata(trust)[true].sum() - positives * (positives + 1) / 2
+    return float(wins / (positives * negatives))
+
+
+def brier(trust: Float[np.ndarray, " samples"], true: Bool[np.ndarray, " samples"]) -> float:
+    """Mean squared distance between probability and what happened; 0.25 is what always saying 0.5 gives."""
+    return float(np.mean((trust - true) ** 2)) if len(trust) else np.nan
+
+
+@dataclass(frozen=True)
+class ReliabilityBin:
+    """One bar of a reliability diagram."""
+
+    low: float
+    """Lower end of the probabilities in it."""
+    high: float
+    """Upper end."""
+    count: int
+    """Samples in it."""
+    trust: float
+    """Their mean probability; NaN in an empty bin."""
+    share_true: float
+    """Share of them that came true; NaN in an empty bin."""
+
+
+def reliability(
+    trust: Float[np.ndarray, " samples"], true: Bool[np.ndarray, " samples"], bins: int = 10
+) -> list[ReliabilityBin]:
+    """Reliability diagram with bins of equal width; in each, a calibrated trust is the share that came true."""
+    edges = np.linspace(0, 1, bins + 1)
+    index = np.clip((trust * bins).astype(int), 0, bins - 1)
+    rows = []
+    for i in range(bins):
+        inside = index == i
+        count = int(inside.sum())
+        means = (float(trust[inside].mean()), float(true[inside].mean())) if count else (np.nan, np.nan)
+        rows.append(ReliabilityBin(float(edges[i]), float(edges[i + 1]), count, *means))
+    return rows
+
+
+def calibration_error(
+    trust: Float[np.ndarray, " samples"], true: Bool[np.ndarray, " samples"], bins: int = 10
+) -> float:
+    """Expected calibration error: mean gap of the reliability diagram, weighted by samples."""
+    filled = [row for row in reliability(trust, true, bins) if row.count]
+    gaps = sum(row.count * abs(row.trust - row.share_true) for row in filled)
+    return float(gaps / len(trust)) if len(trust) else np.nan
+
+
+def _correlation(function: Callable[..., Any], scores: np.ndarray, success: np.ndarray) -> float:
+    """The correlation, or NaN where it is not defined."""
+    if len(scores) < 2 or np.ptp(scores) == 0 or np.ptp(success) == 0:
+        return np.nan
+    return float(function(scores, success).statistic)
