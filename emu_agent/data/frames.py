@@ -17,7 +17,7 @@ from jaxtyping import Float32, Int64, UInt8
 from tqdm import tqdm
 
 from emu_agent.data.lerobot_writer import EXECUTED, read_side_file
-from emu_agent.data.segments import Segment, segments_of_gripper, segments_of_steps
+from emu_agent.data.segments import Segment, segments_of_gripper, segments_of_rows
 from emu_agent.errors import DatasetError
 from emu_agent.run_folder import replacing, write_json
 
@@ -157,14 +157,8 @@ def _segments(dataset: Any, table: Any, start: int, end: int, task: str) -> list
     rows = []
     if "language_persistent" in table.column_names:
         rows = dataset.hf_dataset.with_format(None)[start]["language_persistent"] or []
-    changes = sorted((row["timestamp"], row["content"]) for row in rows if row["style"] == "subtask")
-    if not changes:
-        return segments_of_gripper(np.stack(table["action"][start:end])[:, -1], task)
-    fps = dataset.meta.fps
-    first = [round(time * fps) for time, _ in changes]
-    texts = [text for _, text in changes]
-    last = np.searchsorted(first, np.arange(end - start), side="right") - 1
-    return segments_of_steps([texts[i] for i in last])
+    named = segments_of_rows(rows, dataset.meta.fps, end - start)
+    return named or segments_of_gripper(np.stack(table["action"][start:end])[:, -1], task)
 
 
 def _open(cache: Path, cameras: tuple[str, ...]) -> Frames:

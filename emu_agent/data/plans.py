@@ -2,13 +2,15 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import takewhile
 
 from emu_agent.data.frames import Frames
+from emu_agent.data.segments import Segment
 
 
 @dataclass(frozen=True)
 class PlannedStep:
-    """A step instruction and the frame, counted over the dataset, in which it is done."""
+    """A step instruction and the frame in which it is done: of a `Plan`, counted over the dataset."""
 
     text: str
     keyframe: int
@@ -38,12 +40,20 @@ def plans(frames: Frames, episodes: Sequence[int], max_steps: int) -> list[Plan]
 def plan_of(frames: Frames, episode: int, t: int, max_steps: int) -> Plan | None:
     """Plan of frame `t` of an episode, or None if its step was broken off."""
     span, segments = frames.span(episode), frames.segments[episode]
-    current = next(i for i, segment in enumerate(segments) if t < segment.end)
-    steps = []
-    for segment in segments[current : current + max_steps]:
-        if not segment.completed:
-            break
-        steps.append(PlannedStep(segment.text, span.start + segment.keyframe(len(span))))
+    steps = planned_steps(segments, len(span), t, max_steps)
     if not steps:
         return None
-    return Plan(span.start + t, episode, tuple(steps), ends=current + len(steps) == len(segments))
+    current = next(i for i, segment in enumerate(segments) if t < segment.end)
+    return Plan(
+        span.start + t,
+        episode,
+        tuple(PlannedStep(step.text, span.start + step.keyframe) for step in steps),
+        ends=current + len(steps) == len(segments),
+    )
+
+
+def planned_steps(segments: Sequence[Segment], length: int, t: int, max_steps: int) -> list[PlannedStep]:
+    """The steps from frame `t` of an episode on, up to one that was broken off, in frames of the episode."""
+    current = next(i for i, segment in enumerate(segments) if t < segment.end)
+    completed = takewhile(lambda segment: segment.completed, segments[current : current + max_steps])
+    return [PlannedStep(segment.text, segment.keyframe(length)) for segment in completed]

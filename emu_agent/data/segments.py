@@ -1,7 +1,8 @@
 """Segments of an episode: one step instruction each, and the keyframe in which it is done."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from jaxtyping import Float
@@ -41,6 +42,16 @@ def segments_of_steps(steps: Sequence[str]) -> list[Segment]:
         )
         for start, end in zip(starts, ends, strict=True)
     ]
+
+
+def segments_of_rows(rows: Sequence[Mapping[str, Any]], fps: float, length: int) -> list[Segment]:
+    """Split an episode by its language rows; no segments if none of them is a step instruction."""
+    changes = sorted((row["timestamp"], row["content"]) for row in rows if row["style"] == "subtask")
+    if not changes:
+        return []
+    first = [round(time * fps) for time, _ in changes]
+    last = np.searchsorted(first, np.arange(length), side="right") - 1
+    return segments_of_steps([changes[i][1] for i in last])
 
 
 def segments_of_gripper(

@@ -30,7 +30,7 @@ MODEL = "model"
 TRUTH = "truth"
 
 KEY_COLUMNS = ("episode", "start", "mode", "step", "frames", "candidate", "text", "true_text", "log_prob")
-"""Columns of samples.parquet before those of the metrics; a row is one future of one sample after one step."""
+"""Columns of samples.parquet before those of the metrics; a row is one future of a sample after one step."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -242,6 +242,6 @@ class Scores:
             raise DatasetError(f"{path} holds no scores that this version reads ({error})") from error
         if (scores.format, scores.format_version) != (FORMAT, FORMAT_VERSION):
             raise DatasetError(
-                f"{path} has format {scores.format!r} {scores.format_version}, not {FORMAT!r} {FORMAT_VERSION}"
+                f"{path} is {scores.format!r} {scores.format_version}, this reads {FORMAT!r} {FORMAT_VERSION}"
             )
         return scores
