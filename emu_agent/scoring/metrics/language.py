@@ -1,4 +1,4 @@
-"""Step instructions against the recorded ones: their words, their order, and when one gives way to another."""
+"""Step instructions against the recorded ones: their words, their order, and when one ends."""
 
 from collections.abc import Sequence
 

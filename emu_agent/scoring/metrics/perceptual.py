@@ -16,7 +16,7 @@ from torch import Tensor
 from emu_agent.scoring.metrics.lite0 import Lite0
 
 SIDE = 128
-"""Pictures are looked at in this size, so that numbers of datasets of different resolution can be compared."""
+"""Pictures are looked at in this size, so that numbers of different resolutions can be compared."""
 BLOCKS = (0, 2, 4, 10)
 """Blocks behind which features are compared: the last before each halving of the picture, and the deepest."""
 POOLED = 10
@@ -58,7 +58,7 @@ def look(network: Lite0, pictures: UInt8[np.ndarray, "batch height width 3"]) ->
 def lite0_distance(
     imagined: Sight, true: Sight, regions: Bool[np.ndarray, "batch height width"] | None = None
 ) -> Float64[np.ndarray, " batch"]:
-    """Mean over layers and positions of the squared difference of features; 0 for the same picture, at most 4.
+    """Squared difference of features, averaged over layers and positions: 0 if equal, at most 4.
 
     Args:
         imagined: Pictures to judge.
@@ -89,8 +89,8 @@ def lite0_frechet(
 ) -> float:
     """Frechet distance of two crowds of pictures, each taken as one normal distribution.
 
-    It falls with the number of pictures even if nothing else changes, so compare only crowds of one size. NaN for
-    less than two pictures.
+    It falls with the number of pictures even if nothing else changes, so compare only crowds of one size. NaN
+    for less than two pictures.
     """
     if min(len(imagined), len(true)) < 2:
         return np.nan

@@ -78,7 +78,7 @@ class ReliabilityBin:
 def reliability(
     trust: Float[np.ndarray, " samples"], true: Bool[np.ndarray, " samples"], bins: int = 10
 ) -> list[ReliabilityBin]:
-    """Reliability diagram with bins of equal width; in each, a calibrated trust is the share that came true."""
+    """Reliability diagram with bins of equal width; a calibrated trust is the share that came true."""
     edges = np.linspace(0, 1, bins + 1)
     index = np.clip((trust * bins).astype(int), 0, bins - 1)
     rows = []
