@@ -44,7 +44,7 @@ def segments_of_steps(steps: Sequence[str]) -> list[Segment]:
     ]
 
 
-def segments_of_rows(rows: Sequence[Mapping[str, Any]], fps: float, length: int) -> list[Segment]:
+def segments_of_rows(rows: Sequence[Mapping[str, Any]], fps: float | int, length: int) -> list[Segment]:
     """Split an episode by its language rows; no segments if none of them is a step instruction."""
     changes = sorted((row["timestamp"], row["content"]) for row in rows if row["style"] == "subtask")
     if not changes:
