@@ -1,0 +1,107 @@
+"""Tracks of whatever moves, by dense optical flow: no object, colour or robot has to be named.
+
+Points are followed from the present frame through the imagined frames and through the true ones with the
+same tracker (DIS, Kroeger et al. 2016, arXiv 1603.03590, from OpenCV), and the two paths of each point are
+compared.
+"""
+
+from dataclasses import dataclass
+from itertools import pairwise
+
+import numpy as np
+from jaxtyping import Float32, Float64, UInt8
+
+from emu_agent.scoring.metrics.tracks import PICTURE_SCALE, final_distance, hausdorff, ndtw
+from emu_agent.scoring.pictures import changed_region
+
+
+@dataclass(frozen=True, kw_only=True)
+class FlowConfig:
+    """Which points are followed."""
+
+    spacing: int = 2
+    """Distance between points [px]."""
+    least_motion: float = 1.0
+    """Points that stay within this distance in both futures are left out [% of width]."""
+
+
+@dataclass(frozen=True)
+class PathScores:
+    """How well paths agree, one number per sample; NaN where nothing moves."""
+
+    ndtw: Float64[np.ndarray, " batch"]
+    """Normalised dynamic time warping, 1 for the same path."""
+    hausdorff: Float64[np.ndarray, " batch"]
+    """Widest gap between the paths."""
+    final: Float64[np.ndarray, " batch"]
+    """Distance of their ends."""
+
+
+def flow_scores(
+    imagined: UInt8[np.ndarray, "batch time height width 3"],
+    true: UInt8[np.ndarray, "batch time height width 3"],
+    start: UInt8[np.ndarray, "batch height width 3"],
+    config: FlowConfig | None = None,
+) -> PathScores:
+    """Follow everything that moves in either future and compare the paths, averaged over the moving points.
+
+    Distances are in % of the picture's width. Motion that is missing counts like motion that is too much.
+    """
+    config = config or FlowConfig()
+    rows = []
+    for made, recorded, now in zip(imagined, true, start, strict=True):
+        points = _points(made, recorded, now, config)
+        ours, theirs = (follow(now, frames, points) for frames in (made, recorded))
+        moving = np.maximum(_reach(ours), _reach(theirs)) > config.least_motion
+        rows.append(mean_path_scores(ours[moving], theirs[moving], PICTURE_SCALE))
+    columns = np.asarray(rows, dtype=np.float64).reshape(len(rows), 3).T
+    return PathScores(columns[0], columns[1], columns[2])
+
+
+def mean_path_scores(
+    imagined: Float32[np.ndarray, "tracks time dims"],
+    true: Float32[np.ndarray, "tracks time dims"],
+    scale: float,
+) -> tuple[float, float, float]:
+    """`ndtw`, `hausdorff` and `final_distance`, averaged over tracks; NaN without any."""
+    if not len(true):
+        return np.nan, np.nan, np.nan
+    return (
+        float(ndtw(imagined, true, scale).mean()),
+        float(hausdorff(imagined, true).mean()),
+        float(final_distance(imagined, true).mean()),
+    )
+
+
+def follow(
+    start: UInt8[np.ndarray, "height width 3"],
+    frames: UInt8[np.ndarray, "time height width 3"],
+    points: Float32[np.ndarray, "points 2"],
+) -> Float32[np.ndarray, "points time1 2"]:
+    """Where points of the start frame (x, y in px) go; their path in % of width, beginning at the start."""
+    import cv2
+
+    flow = cv2.DISOpticalFlow.create(cv2.DISOPTICAL_FLOW_PRESET_MEDIUM)
+    grey = [cv2.cvtColor(np.ascontiguousarray(frame), cv2.COLOR_RGB2GRAY) for frame in (start, *frames)]
+    path = [points]
+    for before, after in pairwise(grey):
+        motion = flow.calc(before, after, None)  # type: ignore[call-overload]
+        step = cv2.remap(motion, path[-1][:, None], None, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
+        path.append(path[-1] + step.reshape(-1, 2))
+    return (np.stack(path, axis=1) * (100 / start.shape[1])).astype(np.float32)
+
+
+def _points(made: np.ndarray, recorded: np.ndarray, now: np.ndarray, config: FlowConfig) -> np.ndarray:
+    """A grid over what differs from the present frame in either future (x, y)."""
+    changed = np.zeros(now.shape[:2], dtype=bool)
+    for frame in (*made, *recorded):
+        changed |= changed_region(now, frame)
+    grid = np.zeros_like(changed)
+    grid[:: config.spacing, :: config.spacing] = True
+    rows, cols = np.nonzero(changed & grid)
+    return np.stack([cols, rows], axis=1).astype(np.float32)
+
+
+def _reach(tracks: Float32[np.ndarray, "points time 2"]) -> Float32[np.ndarray, " points"]:
+    """Farthest distance of each track from where it began."""
+    return np.linalg.norm(tracks - tracks[:, :1], axis=-1).max(axis=1, initial=0.0)
