@@ -1,0 +1,148 @@
+"""Our robosuite environments as `--env.type=emu_robosuite`.
+
+The simulator is imported by what needs it, not by this module: LeRobot imports it with every command.
+"""
+
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from gymnasium.vector import AsyncVectorEnv, AutoresetMode, SyncVectorEnv, VectorEnv
+from lerobot.configs import FeatureType, PolicyFeature
+from lerobot.envs.configs import EnvConfig
+from lerobot.envs.utils import freeze_after_episode_end, parse_camera_names
+from lerobot.processor import PolicyProcessorPipeline
+from lerobot.utils.constants import ACTION, OBS_IMAGES, OBS_STATE
+
+from emu_agent.errors import ConfigError
+from lerobot_env_emu_agent.emu_robosuite_episode import RobosuiteEpisode
+from lerobot_env_emu_agent.fingerprint_step import FingerprintStep
+
+ACTION_DIM = 7
+"""Displacement and rotation of the hand, and the gripper."""
+
+
+@EnvConfig.register_subclass("emu_robosuite")
+@dataclass
+class EmuRobosuiteEnvConfig(EnvConfig):
+    """A robosuite task, drawn by our renderer.
+
+    The episodes of `--seed=100000` are 100000, 100001, ..., those of `emu-agent run seed=100000`. An
+    environment whose episode has ended stands still until all of the batch have ended.
+
+    Raises:
+        UnknownNameError: No such task, camera or preset; the message lists the choices.
+        ConfigError: A number that cannot work.
+    """
+
+    task: str | None = "Lift"
+    """Name in robosuite."""
+    fps: int = 20
+    """Actions per second; the environment has no other rate."""
+    cameras: str = "agentview,wrist"
+    """Names of cameras, separated by commas; videos show the first."""
+    image_size: int = 128
+    """Height and width of the pictures [pixels]."""
+    preset: str = "fast"
+    """What a picture pays for: fast, lite or full."""
+    episode_length: int = 200
+    """Most control steps of an episode."""
+    episode_log: Path | None = None
+    """Gets a JSON line per finished episode: seed, success, steps, return; LeRobot's result has no steps."""
+
+    def __post_init__(self) -> None:
+        self._check()
+        pictures = [f"{OBS_IMAGES}.{camera}" for camera in self.camera_names]
+        picture = PolicyFeature(FeatureType.VISUAL, (self.image_size, self.image_size, 3))
+        self.features = {
+            ACTION: PolicyFeature(FeatureType.ACTION, (ACTION_DIM,)),
+            "agent_pos": PolicyFeature(FeatureType.STATE, (_proprio_dim(),)),
+            **dict.fromkeys(pictures, picture),
+        }
+        self.features_map = {ACTION: ACTION, "agent_pos": OBS_STATE, **{name: name for name in pictures}}
+
+    @property
+    def camera_names(self) -> list[str]:
+        """The cameras, in order."""
+        return parse_camera_names(self.cameras)
+
+    @property
+    def gym_kwargs(self) -> dict[str, Any]:
+        """Arguments of `emu_envs.robosuite_env.RobosuiteEnv`."""
+        return {
+            "task": _task_name(self.task),
+            "camera_names": self.camera_names,
+            "image_size": self.image_size,
+            "preset": self.preset,
+        }
+
+    def create_envs(
+        self, n_envs: int, use_async_envs: bool = False
+    ) -> dict[str, dict[int, VectorEnv[Any, Any, Any]]]:
+        """Make one vector environment, in processes of their own if there are several and it is wanted."""
+        if self.episode_log is not None and not self.episode_log.absolute().parent.is_dir():
+            raise ConfigError(f"the folder of episode_log={self.episode_log} does not exist; make it first")
+        make = partial(make_episode, self.episode_length, self.episode_log, **self.gym_kwargs)
+        envs = [freeze_after_episode_end(make)] * n_envs
+        # The next step resets an environment that has ended; the freeze makes that reset do nothing.
+        mode = AutoresetMode.NEXT_STEP
+        if use_async_envs and n_envs > 1:  # forkserver: a forked child would share OpenGL with its parent
+            return {self.type: {0: AsyncVectorEnv(envs, context="forkserver", autoreset_mode=mode)}}
+        return {self.type: {0: SyncVectorEnv(envs, autoreset_mode=mode)}}
+
+    def get_env_processors(self) -> tuple[PolicyProcessorPipeline, PolicyProcessorPipeline]:
+        """Tell the policy which environment it acts in; leave observations and actions as they are."""
+        tell = PolicyProcessorPipeline(steps=[FingerprintStep(self.fingerprint())])
+        return tell, PolicyProcessorPipeline(steps=[])
+
+    def fingerprint(self) -> dict[str, Any]:
+        """What must agree with the environment that a policy was made for."""
+        from emu_envs.renderer import render_preset
+
+        return {
+            "env": _task_name(self.task),
+            "camera_names": self.camera_names,
+            "image_size": self.image_size,
+            "render_preset": render_preset(self.preset).to_dict(),
+            "control_hz": self.fps,
+        }
+
+    def _check(self) -> None:
+        from emu_envs.errors import lookup
+        from emu_envs.renderer import render_preset
+        from emu_envs.robosuite_env import CAMERAS, RobosuiteEnv
+
+        _task_name(self.task)
+        for camera in self.camera_names:
+            lookup("camera", camera, CAMERAS)
+        render_preset(self.preset)
+        if self.fps != RobosuiteEnv.control_hz:
+            raise ConfigError(
+                f"fps={self.fps}, but the environment acts {RobosuiteEnv.control_hz} times a second"
+            )
+        for name in ("image_size", "episode_length"):
+            if getattr(self, name) < 1:
+                raise ConfigError(f"{name} must be at least 1, got {getattr(self, name)}")
+
+
+def make_episode(episode_length: int, log: Path | None, **kwargs: Any) -> RobosuiteEpisode:
+    """Build one environment; at module level, so that worker processes find it."""
+    from emu_envs.robosuite_env import RobosuiteEnv
+    from gymnasium.wrappers import TimeLimit
+
+    return RobosuiteEpisode(TimeLimit(RobosuiteEnv(**kwargs), episode_length), log)
+
+
+def _task_name(environment: str | None) -> str:
+    """Our name of a robosuite environment."""
+    from emu_envs.errors import lookup
+    from emu_envs.robosuite_env import TASKS
+
+    return lookup("task", environment or "", {task.environment: name for name, task in TASKS.items()})
+
+
+def _proprio_dim() -> int:
+    from emu_envs.robosuite_env import PROPRIOCEPTION
+
+    return sum(PROPRIOCEPTION.values())

@@ -1,0 +1,37 @@
+"""Tells a policy in which environment it acts."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from lerobot.configs import PipelineFeatureType, PolicyFeature
+from lerobot.processor import EnvTransition, ProcessorStep, ProcessorStepRegistry, TransitionKey
+
+FINGERPRINT = "fingerprint"
+"""Key of the environment's fingerprint in what LeRobot passes on as `info`."""
+
+
+@ProcessorStepRegistry.register(name="emu_environment_fingerprint")
+class FingerprintStep(ProcessorStep):
+    """Puts the environment's fingerprint beside the observation.
+
+    A policy that was made with one preset of the renderer and is run with another can so refuse; LeRobot
+    itself compares names and sizes only.
+    """
+
+    def __init__(self, fingerprint: Mapping[str, Any]) -> None:
+        self._fingerprint = dict(fingerprint)
+
+    def __call__(self, transition: EnvTransition) -> EnvTransition:
+        """Adds to `info`."""
+        info = {**(transition.get(TransitionKey.INFO) or {}), FINGERPRINT: self._fingerprint}
+        return {**transition, TransitionKey.INFO: info}
+
+    def get_config(self) -> dict[str, Any]:
+        """What `__init__` takes."""
+        return {"fingerprint": self._fingerprint}
+
+    def transform_features(
+        self, features: dict[PipelineFeatureType, dict[str, PolicyFeature]]
+    ) -> dict[PipelineFeatureType, dict[str, PolicyFeature]]:
+        """No feature changes."""
+        return features
