@@ -12,10 +12,10 @@ from typing import Any
 import numpy as np
 import torch
 import torch.nn.functional as F
-from jaxtyping import Bool, Float, Int64
+from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
-from emu_agent.decoding.noise import HIDDEN, DidaConfig, MetricPath, hide, random_times
+from emu_agent.decoding.noise import DidaConfig
 from emu_agent.decoding.sampling import SamplingConfig
 from emu_agent.errors import CheckpointError, ConfigError
 from emu_agent.imagination import ImaginationEngine
@@ -25,17 +25,13 @@ from emu_agent.tokens.action import ActionBins
 from emu_agent.tokens.sequence import SequenceFormat, TokenSequence
 from emu_agent.tokens.text import TEXT_FILE, BytePairTokenizer
 from emu_agent.tokens.vocabulary import Vocabulary
+from emu_agent.training.dida_loss import DidaLoss
 from emu_agent.training.distillation import OwnKeyframes, own_keyframes
+from emu_agent.training.sequences import TokenBatch, loss_metrics, token_losses
 from emu_agent.training.stage import StepResult
-from emu_agent.training.world_model_stage import (
-    TokenBatch,
-    WorldModelStage,
-    WorldModelStageConfig,
-    loss_metrics,
-    token_losses,
-)
+from emu_agent.training.world_model_stage import WorldModelStage, WorldModelStageConfig
 from emu_agent.world_model.checkpoint import load_world_model, read_config
-from emu_agent.world_model.dida_mask import DidaLayout, dida_layout, image_spans, training_mask
+from emu_agent.world_model.dida_mask import DidaLayout
 from emu_agent.world_model.transformer import WorldModel
 
 
@@ -55,13 +51,13 @@ class DidaStageConfig(WorldModelStageConfig):
     """Training frames from which the model imagines its own keyframes."""
     distilled_temperature: float = 0.0
     """Sampling temperature of these; 0 takes the likeliest code always."""
-    anchor: float = 0.9
-    """Share of the text's loss that asks for the source's probabilities, not for the recorded words: text
-    stays autoregressive, so here is nothing to learn, only to forget."""
+    anchor: float = 10.0
+    """Weight, in the loss of text, of the divergence from what the source predicts: text stays
+    autoregressive, so here is nothing to learn, only to forget."""
 
     def __post_init__(self) -> None:
-        if not 0.0 <= self.anchor <= 1.0:
-            raise ConfigError(f"anchor={self.anchor} is a share, from 0 to 1")
+        if self.anchor < 0.0:
+            raise ConfigError(f"anchor={self.anchor} must not be negative; 0 does without the source")
 
 
 class DidaStage(WorldModelStage):
@@ -94,6 +90,7 @@ class DidaStage(WorldModelStage):
             )
         super().__init__(self.meta["parts"]["world_model"], world_model, dataset, camera, **settings)
         self.bins = ActionBins.from_dict(self.meta["action_bins"])
+        self.dida_loss = DidaLoss(self.vocabulary, self.dida, self.config.copies, self.config.full_noise)
         self._source: WorldModel | None = None
         self._own: OwnKeyframes | None = None
         self._before: dict[str, float] | None = None
@@ -112,8 +109,7 @@ class DidaStage(WorldModelStage):
             num_own = int(rng.binomial(len(sequences), self.config.distilled))
         own = [self._own_sequence(rng, device) for _ in range(num_own)]
         batch = self._padded(sequences[num_own:] + own)
-        layout = self._layout(batch).to(device)
-        batch = TokenBatch(*(tensor.to(device) for tensor in batch))
+        layout, batch = self.dida_loss.layout(batch).to(device), batch.to(device)
         # The next-token loss is for what was recorded: a model that reads itself grows too sure of itself.
         batch.loss_weight[len(sequences) - num_own :] = 0.0
         generator = torch.Generator(device).manual_seed(int(rng.integers(2**62)))
@@ -141,7 +137,7 @@ class DidaStage(WorldModelStage):
         losses, visual = [], []
         for start in range(0, len(sequences), size):
             batch = self._padded(sequences[start : start + size])
-            found = token_losses(model, TokenBatch(*(tensor.to(device) for tensor in batch)), self.vocabulary)
+            found = token_losses(model, batch.to(device), self.vocabulary)
             losses.append(found[0])
             visual.append(found[1])
         loss, is_visual = torch.cat(losses), torch.cat(visual)
@@ -195,11 +191,6 @@ class DidaStage(WorldModelStage):
             self._source = load_world_model(self.source, vocab_size=self.vocabulary.size).to(device).eval()
         return self._source
 
-    def _layout(self, batch: TokenBatch) -> DidaLayout:
-        rows = zip(batch.ids, batch.loss_weight > 0, strict=True)
-        spans = [image_spans(ids, learned, self.vocabulary) * self.config.copies for ids, learned in rows]
-        return dida_layout(batch.ids, spans, self.vocabulary.pad)
-
     def _losses(
         self,
         model: WorldModel,
@@ -208,18 +199,8 @@ class DidaStage(WorldModelStage):
         generator: torch.Generator,
         name: str,
     ) -> tuple[Float[Tensor, ""], dict[str, float]]:
-        noisy = layout.noisy_codes(self.vocabulary)
-        codes = self.vocabulary.codes(layout.ids[noisy])
-        corrupted = self._corrupt(codes, layout, noisy, generator)
-        ids = layout.ids.masked_scatter(noisy, self._ids(corrupted))
-        hidden = model.arranged_states(ids, layout.positions, training_mask(layout))
-        # The slot before a code predicts it, as everywhere.
-        logits = model.logits(hidden[noisy.roll(-1, dims=1)], self.vocabulary.visual)
-        wanted = (
-            corrupted == HIDDEN if self.dida.noise == "mask" else torch.ones_like(codes, dtype=torch.bool)
-        )
-        guesses = F.cross_entropy(logits, codes, reduction="none")[wanted]
-        dida = guesses.sum() / max(1, len(guesses))
+        codebook = self.image_tokenizer.quantize.embedding.weight
+        dida, hidden = self.dida_loss.noisy_pass(model, layout, codebook, generator)
         metrics = {"dida": dida.item()}
         learned = batch.loss_weight[:, 1:] > 0
         if not learned.any():
@@ -238,7 +219,7 @@ class DidaStage(WorldModelStage):
         batch: TokenBatch,
         text: Bool[Tensor, " targets"],
     ) -> Float[Tensor, " targets"]:
-        """Losses of text blended with the divergence from what the source predicts."""
+        """Losses of text with the divergence from what the source predicts added."""
         if self.config.anchor == 0.0:
             return losses
         source = self._source_model(batch.ids.device)
@@ -247,28 +228,4 @@ class DidaStage(WorldModelStage):
             wanted = source.logits(hidden[text]).log_softmax(dim=-1)
         found = logits[text].log_softmax(dim=-1)
         divergence = F.kl_div(found, wanted, reduction="none", log_target=True).sum(dim=-1)
-        return losses.masked_scatter(text, torch.lerp(losses[text], divergence, self.config.anchor))
-
-    def _corrupt(
-        self,
-        codes: Int64[Tensor, " slots"],
-        layout: DidaLayout,
-        noisy: Bool[Tensor, "batch length"],
-        generator: torch.Generator,
-    ) -> Int64[Tensor, " slots"]:
-        """Noise of a time of its own for every image."""
-        count = len(layout.ids) * layout.num_images
-        times = random_times(count, self.dida.shift, generator)
-        chance = torch.rand(count, generator=generator, device=times.device)
-        times = times.masked_fill(chance < self.config.full_noise, 0.0).view(len(layout.ids), -1)
-        when = times.gather(1, layout.image.clamp(min=0))[noisy]
-        if self.dida.noise == "mask":
-            return hide(codes, when, generator)
-        codebook = self.image_tokenizer.quantize.embedding.weight.to(codes.device)
-        return MetricPath(codebook, self.dida).corrupt(codes, when, generator)
-
-    def _ids(self, codes: Int64[Tensor, " slots"]) -> Int64[Tensor, " slots"]:
-        ids = codes + self.vocabulary.visual.start
-        return (
-            ids if self.vocabulary.noise is None else ids.masked_fill(codes == HIDDEN, self.vocabulary.noise)
-        )
+        return losses.masked_scatter(text, losses[text] + self.config.anchor * divergence)

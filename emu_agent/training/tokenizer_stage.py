@@ -16,12 +16,13 @@ from jaxtyping import Float, UInt8
 from torch import Tensor, nn
 
 from emu_agent.data.frames import load_frames
-from emu_agent.errors import DatasetError
+from emu_agent.errors import CheckpointError, DatasetError
+from emu_agent.imagination import bundled_checkpoint
 from emu_agent.run_folder import replacing
 from emu_agent.scoring.pictures import psnr_from_mse
 from emu_agent.tokens.image import ImageTokenizer, ImageTokenizerConfig, to_images, to_pixels
 from emu_agent.training.stage import StepResult
-from emu_agent.world_model.checkpoint import write_checkpoint
+from emu_agent.world_model.checkpoint import read_part, write_checkpoint
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,12 +43,16 @@ class TokenizerStageConfig:
     """Weight of the entropy penalty, which keeps codes in use."""
     validation_frames: int = 256
     """Held-out frames that are scored."""
+    start: str | None = None
+    """Agent checkpoint whose tokenizer is trained further, `bundled` for the one inside the package; None
+    begins with new weights."""
 
 
 class TokenizerStage:
     """Trains an `ImageTokenizer` on one camera of a dataset.
 
     Raises:
+        CheckpointError: the tokenizer to start from is of another make.
         DatasetError: the pictures do not fit the model's downsampling.
     """
 
@@ -56,6 +61,7 @@ class TokenizerStage:
     def __init__(self, model: dict[str, Any], dataset: str, camera: str, **settings: Any) -> None:
         self.config = TokenizerStageConfig(**settings)
         self.model_config = ImageTokenizerConfig.from_dict(model)
+        self.weights = self._starting_weights()
         self.frames = load_frames(Path(dataset), [camera])
         self.pictures = self.frames.images[camera]
         self.camera = camera
@@ -76,6 +82,8 @@ class TokenizerStage:
         """Return a new tokenizer."""
         # Channels last: convolutions on a CPU take two thirds of the time.
         tokenizer = ImageTokenizer(self.model_config)
+        if self.weights is not None:
+            tokenizer.load_state_dict(self.weights)
         tokenizer.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue] - not in its stubs
         return tokenizer
 
@@ -130,6 +138,19 @@ class TokenizerStage:
         }
         tensors = {f"image_tokenizer.{key}": value for key, value in model.state_dict().items()}
         write_checkpoint(folder, config, tensors)
+
+    def _starting_weights(self) -> dict[str, Tensor] | None:
+        if self.config.start is None:
+            return None
+        folder = bundled_checkpoint() if self.config.start == "bundled" else Path(self.config.start)
+        values, tensors = read_part(folder, "image_tokenizer")
+        wanted, found = self.model_config.to_dict(), ImageTokenizerConfig.from_dict(values).to_dict()
+        other = {key: (found.get(key), wanted[key]) for key in wanted if found.get(key) != wanted[key]}
+        if other:
+            raise CheckpointError(
+                f"the tokenizer of {folder} cannot be trained further as this one; (there, here): {other}"
+            )
+        return tensors
 
     def _reconstruct(self, model: nn.Module, chosen: np.ndarray) -> tuple[np.ndarray, np.ndarray, set[int]]:
         device = next(model.parameters()).device

@@ -8,14 +8,13 @@ Imagine: instruction and frame to step instructions and keyframes. Simulate: fra
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import cv2
 import numpy as np
 import torch
-import torch.nn.functional as F
-from jaxtyping import Float, Int64
-from torch import Tensor, nn
+from jaxtyping import Int64
+from torch import nn
 
 from emu_agent.data.codes import load_codes
 from emu_agent.data.frames import load_frames
@@ -30,6 +29,15 @@ from emu_agent.tokens.prompts import ANSWER_CUE, TEMPLATES, UNCONDITIONAL
 from emu_agent.tokens.sequence import SequenceFormat, TokenSequence
 from emu_agent.tokens.text import TEXT_FILE, BytePairTokenizer
 from emu_agent.tokens.vocabulary import Vocabulary
+from emu_agent.training.sequences import (
+    TokenBatch,
+    imagine_sequence,
+    loss_metrics,
+    padded,
+    simulate_sequence,
+    token_losses,
+    weighted_mean,
+)
 from emu_agent.training.stage import StepResult
 from emu_agent.world_model.checkpoint import read_config, write_checkpoint
 from emu_agent.world_model.config import TransformerConfig
@@ -60,13 +68,6 @@ class WorldModelStageConfig:
     """Bins per action component."""
     validation_plans: int = 96
     """Held-out frames from which is imagined in a validation."""
-
-
-class TokenBatch(NamedTuple):
-    """Sequences, padded on the right."""
-
-    ids: Int64[Tensor, "batch length"]
-    loss_weight: Float[Tensor, "batch length"]
 
 
 class WorldModelStage:
@@ -114,8 +115,7 @@ class WorldModelStage:
     def step(self, model: nn.Module, rng: np.random.Generator) -> StepResult:
         """Next-token loss of a batch of one kind: imagining some number of steps, or simulating."""
         name, sequences = self._draw(rng)
-        batch = self._padded(sequences)
-        batch = TokenBatch(*(tensor.to(next(model.parameters()).device) for tensor in batch))
+        batch = self._padded(sequences).to(next(model.parameters()).device)
         losses, visual = token_losses(model, batch, self.vocabulary)
         loss = weighted_mean(losses, batch)
         metrics = loss_metrics(name, losses, visual)
@@ -212,54 +212,20 @@ class WorldModelStage:
         ]
 
     def _imagine_sequence(self, plan: Plan, num_steps: int, *, unconditional: bool) -> TokenSequence:
-        now, steps = self.codes[plan.frame], plan.steps[:num_steps]
-        instruction = self.frames.instructions[plan.episode]
-        if unconditional:
-            prompt = self.format.unconditional_prompt(now)
-        else:
-            prompt = self.format.imagine_prompt(instruction, now)
-        answer = self.format.imagine_answer([(step.text, self.codes[step.keyframe]) for step in steps])
-        if not (plan.ends and len(steps) == len(plan.steps)):
-            answer = answer[:-2]  # more would follow: the end of the answer is not to be learned here
-        return self.format.training_sequence(prompt, answer, visual_weight=self.config.visual_weight)
+        instruction = None if unconditional else self.frames.instructions[plan.episode]
+        return imagine_sequence(
+            self.format, self.codes, plan, num_steps, instruction, self.config.visual_weight
+        )
 
     def _simulate_sequences(self, rng: np.random.Generator) -> list[TokenSequence]:
         starts = self.chunk_starts[rng.integers(len(self.chunk_starts), size=self.config.batch_size)]
         sequences = []
         for start in starts.tolist():
             bins = self.bins.encode(torch.from_numpy(self.frames.executed[start : start + self.config.chunk]))
-            prompt = self.format.simulate_prompt(self.codes[start], bins)
-            answer = self.format.simulate_answer(self.codes[start + self.config.chunk])
             sequences.append(
-                self.format.training_sequence(prompt, answer, visual_weight=self.config.visual_weight)
+                simulate_sequence(self.format, self.codes, bins, start, self.config.visual_weight)
             )
         return sequences
 
     def _padded(self, sequences: list[TokenSequence]) -> TokenBatch:
-        ids = nn.utils.rnn.pad_sequence([s.ids for s in sequences], True, self.vocabulary.pad)
-        return TokenBatch(ids, nn.utils.rnn.pad_sequence([s.loss_weight for s in sequences], True, 0.0))
-
-
-def token_losses(
-    model: nn.Module, batch: TokenBatch, vocabulary: Vocabulary
-) -> tuple[Float[Tensor, " targets"], Tensor]:
-    """Cross-entropy of every token that has a loss, and which of them are visual."""
-    assert isinstance(model, WorldModel)
-    wanted = batch.loss_weight[:, 1:] > 0
-    hidden = model.hidden_states(batch.ids[:, :-1])[wanted]
-    targets = batch.ids[:, 1:][wanted]
-    return F.cross_entropy(model.logits(hidden), targets, reduction="none"), vocabulary.is_visual(targets)
-
-
-def weighted_mean(losses: Float[Tensor, " targets"], batch: TokenBatch) -> Float[Tensor, ""]:
-    """Mean of `token_losses` with the batch's weights."""
-    weight = batch.loss_weight[:, 1:][batch.loss_weight[:, 1:] > 0]
-    return (losses * weight).sum() / weight.sum()
-
-
-def loss_metrics(name: str, losses: Float[Tensor, " targets"], visual: Tensor) -> dict[str, float]:
-    """Mean losses by kind of token, for the log."""
-    metrics = {f"{name}_visual": losses[visual].mean().item()}
-    if name == "imagine":
-        metrics["text"] = losses[~visual].mean().item()
-    return metrics
+        return padded(sequences, self.vocabulary.pad)

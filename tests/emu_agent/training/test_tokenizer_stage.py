@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from emu_agent.config import build
-from emu_agent.errors import DatasetError
+from emu_agent.errors import CheckpointError, DatasetError
 from emu_agent.scoring.pictures import PSNR_CEILING_DB
 from emu_agent.tokens.image import ImageTokenizer, ImageTokenizerConfig, TokenizerOutput
 from emu_agent.training.tokenizer_stage import TokenizerStage
@@ -91,6 +91,19 @@ def test_the_checkpoint_holds_what_was_validated(run: Path, stage: TokenizerStag
     assert (config["camera"], config["image_size"]) == ("front", [32, 32])
     assert config["fingerprint"] == stage.frames.fingerprint
     assert config["training"]["tokenizer"]["updates"] == 120
+
+
+def test_training_goes_on_from_the_tokenizer_of_a_checkpoint(
+    run: Path, tiny_data: ModuleType, tiny_chain: Path
+) -> None:
+    dataset, start = str(tiny_chain / "data" / "cells"), str(run / "checkpoint")
+    stage = TokenizerStage(tiny_data.IMAGE, dataset, "front", held_out=0.25, start=start)
+    with torch.inference_mode():
+        figures = stage.validate(stage.build())
+    assert figures == pytest.approx(json.loads((run / "result.json").read_text())["validation"], rel=1e-3)
+    other = {**tiny_data.IMAGE, "n_embed": 8}
+    with pytest.raises(CheckpointError, match=r"'n_embed': \(16, 8\)"):
+        TokenizerStage(other, dataset, "front", held_out=0.25, start=start)
 
 
 def test_pictures_that_do_not_fit_are_refused(tiny_data: ModuleType, tiny_chain: Path) -> None:

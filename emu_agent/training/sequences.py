@@ -1,0 +1,98 @@
+"""Recorded futures as sequences of tokens, and the loss on the answers in them."""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float, Int64
+from torch import Tensor, nn
+
+from emu_agent.data.plans import Plan
+from emu_agent.tokens.sequence import SequenceFormat, TokenSequence
+from emu_agent.tokens.vocabulary import Vocabulary
+from emu_agent.world_model.transformer import WorldModel
+
+
+class TokenBatch(NamedTuple):
+    """Sequences, padded on the right."""
+
+    ids: Int64[Tensor, "batch length"]
+    loss_weight: Float[Tensor, "batch length"]
+
+    def to(self, device: torch.device | str) -> "TokenBatch":
+        """The same elsewhere."""
+        return TokenBatch(self.ids.to(device), self.loss_weight.to(device))
+
+
+def padded(sequences: Sequence[TokenSequence], pad: int) -> TokenBatch:
+    """Sequences of any lengths as one batch."""
+    ids = nn.utils.rnn.pad_sequence([s.ids for s in sequences], True, pad)
+    return TokenBatch(ids, nn.utils.rnn.pad_sequence([s.loss_weight for s in sequences], True, 0.0))
+
+
+def imagine_sequence(
+    sequence_format: SequenceFormat,
+    codes: Int64[Tensor, "frames rows cols"],
+    plan: Plan,
+    num_steps: int,
+    instruction: str | None,
+    visual_weight: float,
+) -> TokenSequence:
+    """A frame, and as answer the first steps of its plan with their keyframes.
+
+    Args:
+        sequence_format: The grammar.
+        codes: Of all frames that a plan may name.
+        plan: What was recorded from the frame on.
+        num_steps: How many steps to answer with, if the plan has so many.
+        instruction: Of the episode; None for a sequence without one.
+        visual_weight: Loss weight of visual tokens.
+    """
+    now, steps = codes[plan.frame], plan.steps[:num_steps]
+    if instruction is None:
+        prompt = sequence_format.unconditional_prompt(now)
+    else:
+        prompt = sequence_format.imagine_prompt(instruction, now)
+    answer = sequence_format.imagine_answer([(step.text, codes[step.keyframe]) for step in steps])
+    if not (plan.ends and len(steps) == len(plan.steps)):
+        answer = answer[:-2]  # more would follow: the end of the answer is not to be learned here
+    return sequence_format.training_sequence(prompt, answer, visual_weight=visual_weight)
+
+
+def simulate_sequence(
+    sequence_format: SequenceFormat,
+    codes: Int64[Tensor, "frames rows cols"],
+    bins: Int64[Tensor, "time action_dim"],
+    start: int,
+    visual_weight: float,
+) -> TokenSequence:
+    """A frame and the actions that were carried out from it on, and as answer the frame behind them."""
+    prompt = sequence_format.simulate_prompt(codes[start], bins)
+    answer = sequence_format.simulate_answer(codes[start + len(bins)])
+    return sequence_format.training_sequence(prompt, answer, visual_weight=visual_weight)
+
+
+def token_losses(
+    model: nn.Module, batch: TokenBatch, vocabulary: Vocabulary
+) -> tuple[Float[Tensor, " targets"], Tensor]:
+    """Cross-entropy of every token that has a loss, and which of them are visual."""
+    assert isinstance(model, WorldModel)
+    wanted = batch.loss_weight[:, 1:] > 0
+    hidden = model.hidden_states(batch.ids[:, :-1])[wanted]
+    targets = batch.ids[:, 1:][wanted]
+    return F.cross_entropy(model.logits(hidden), targets, reduction="none"), vocabulary.is_visual(targets)
+
+
+def weighted_mean(losses: Float[Tensor, " targets"], batch: TokenBatch) -> Float[Tensor, ""]:
+    """Mean of `token_losses` with the batch's weights."""
+    weight = batch.loss_weight[:, 1:][batch.loss_weight[:, 1:] > 0]
+    return (losses * weight).sum() / weight.sum()
+
+
+def loss_metrics(name: str, losses: Float[Tensor, " targets"], visual: Tensor) -> dict[str, float]:
+    """Mean losses by kind of token, for the log."""
+    metrics = {f"{name}_visual": losses[visual].mean().item()}
+    if name == "imagine":
+        metrics["text"] = losses[~visual].mean().item()
+    return metrics
