@@ -44,16 +44,17 @@ def render_report(summary: Mapping[str, Any], videos: Mapping[int, Path], config
         _section("Videos", _videos(summary["episodes"], videos)) if videos else "",
         _section("Episodes", _episode_table(summary["episodes"])),
         _section("Timing", _timing_table(summary["timing"])),
-        _section("Environment", _pairs_table(summary["fingerprint"])),
-        _section("Made with", _pairs_table(_made_with(summary))),
+        _section("Environment", pairs_table(summary["fingerprint"])),
+        _section("Made with", pairs_table(_made_with(summary))),
         _section("Config", f'<div class="tile"><pre>{escape(config)}</pre></div>'),
     ]
     return render_page(title, "\n".join(part for part in parts if part))
 
 
-def render_page(title: str, body: str) -> str:
-    """A whole page in the style of all reports, from the HTML of its body."""
-    return _PAGE.format(title=escape(title), style=_STYLE.read_text(encoding="utf-8"), body=body)
+def render_page(title: str, body: str, style: str = "") -> str:
+    """A whole page in the style of all reports, from the HTML of its body and what its style adds."""
+    common = _STYLE.read_text(encoding="utf-8")
+    return _PAGE.format(title=escape(title), style=common + style, body=body)
 
 
 def _subtitle(summary: Mapping[str, Any]) -> str:
@@ -145,10 +146,11 @@ def _timing_table(timing: Mapping[str, Any]) -> str:
         "simulation step": f"{_ms(timing['env_step_ms'])} without rendering",
         "rendering": f"{_ms(timing['render_ms'])} per control step",
     }
-    return _pairs_table(rows)
+    return pairs_table(rows)
 
 
-def _pairs_table(pairs: Mapping[str, Any]) -> str:
+def pairs_table(pairs: Mapping[str, Any]) -> str:
+    """Keys and values, one pair in a row."""
     rows = []
     for key, value in pairs.items():
         rows.append(f"<tr><th>{escape(str(key))}</th><td>{escape(_words(value))}</td></tr>")

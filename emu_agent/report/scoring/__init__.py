@@ -1,0 +1,1 @@
+"""What a person looks at after scoring: one page, and a recording for the Rerun viewer."""

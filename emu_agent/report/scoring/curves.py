@@ -1,0 +1,137 @@
+"""Metrics by horizon: the model, with and without re-anchoring, against persistence, controls and truth."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from html import escape
+
+from emu_agent.report.scoring import words
+from emu_agent.report.scoring.chart import Line, Mark, extent, line_chart, number, spread
+from emu_agent.scoring.scores import MODEL, TRUTH, Point, Scores
+
+SIZE = (360, 230)
+LARGE = (560, 300)
+FAR = 1.0
+"""The truth is left off a chart whose height it would more than double."""
+TOGETHER = (("simulate", "simulate_anchored"), ("imagine",))
+"""Modes that share a chart."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Curves:
+    """What is drawn of one metric."""
+
+    name: str
+    """Of the metric."""
+    unit: str
+    """Unit, or "1"."""
+    direction: str
+    """`higher` or `lower`: which is better."""
+    points: tuple[Point, ...]
+    """Of all candidates, modes and steps."""
+    applicable: bool = True
+    """Whether every control is ranked below the truth."""
+
+
+def render_curves(scores: Scores) -> str:
+    """All charts: the headline first, then the metrics, those that are not applicable marked."""
+    headline = Curves(name="headline", unit="1", direction="higher", points=scores.headline.curve)
+    metrics = [
+        Curves(
+            name=metric.name,
+            unit=metric.unit,
+            direction=metric.direction,
+            points=metric.curve,
+            applicable=metric.applicable,
+        )
+        for metric in scores.metrics
+    ]
+    parts = [_legend(scores)]
+    for modes in TOGETHER:
+        charts = [_figure(curves, modes, SIZE) for curves in metrics]
+        first = _figure(headline, modes, LARGE)
+        if not first and not any(charts):
+            continue
+        parts.append(f"<h3>{escape(words.mode(modes[0]).capitalize())}</h3>")
+        parts.append(f'<div class="charts first">{first}</div>' if first else "")
+        parts.append(f'<div class="charts">{"".join(charts)}</div>')
+    return "\n".join(part for part in parts if part)
+
+
+def _legend(scores: Scores) -> str:
+    found = {(p.candidate, p.mode) for metric in scores.metrics for p in metric.curve if p.step}
+    found |= {(p.candidate, p.mode) for p in scores.headline.curve if p.step}
+    order = [candidate.name for candidate in scores.candidates]
+    named: dict[str, str] = {}
+    for name, mode in sorted(found, key=lambda pair: (order.index(pair[0]), pair[1])):
+        if name == MODEL or mode != "simulate_anchored":
+            named[words.series(name, mode)] = words.style(name, mode)
+    keys = "".join(
+        f'<li><svg viewBox="0 0 26 10" aria-hidden="true"><path class="line {style}" d="M1 5H25"/></svg>'
+        f"{escape(name)}</li>"
+        for name, style in named.items()
+    )
+    about = "Bands and the notes at the points are 95 % intervals from drawing episodes anew."
+    return f'<ul class="legend">{keys}</ul><p class="note">{about}</p>'
+
+
+def _figure(curves: Curves, modes: Sequence[str], size: tuple[int, int]) -> str:
+    lines = _lines(curves.points, modes)
+    if not any(line.style == "model" or line.style == "anchored" for line in lines):
+        return ""
+    truth = [line for line in lines if line.style == "truth"]
+    others = [line for line in lines if line.style != "truth"]
+    shown, note = (lines, "") if _fits(truth, others) else (others, _off_the_chart(truth, curves.unit))
+    unit = "" if curves.unit == "1" else f" [{curves.unit}]"
+    chart = line_chart(shown, label=_in_words(curves, lines), axes=("frames ahead", ""), size=size)
+    mark = "" if curves.applicable else ' <span class="tag">not applicable here</span>'
+    caption = (
+        f"<b>{escape(curves.name)}</b>{escape(unit)} <small>{curves.direction} is better{note}</small>{mark}"
+    )
+    style = "chart" if curves.applicable else "chart out"
+    return f'<figure class="{style}"><figcaption>{caption}</figcaption>{chart}</figure>'
+
+
+def _lines(points: Sequence[Point], modes: Sequence[str]) -> list[Line]:
+    """One line per candidate, the model's last: it lies on top."""
+    found: dict[tuple[str, str], list[Mark]] = {}
+    for point in points:
+        shown = point.mode in modes and (point.candidate == MODEL or point.mode == modes[0])
+        if shown and point.step and point.value.mean is not None:
+            found.setdefault((point.candidate, point.mode), []).append(_mark(point))
+    order = sorted(found, key=lambda key: (key[0] == MODEL, key[0] == words.PERSISTENCE, key[0] == TRUTH))
+    return [
+        Line(
+            name=words.series(name, mode),
+            style=words.style(name, mode),
+            marks=tuple(sorted(found[name, mode], key=lambda mark: mark.x)),
+            band=name in (MODEL, words.PERSISTENCE),
+        )
+        for name, mode in order
+    ]
+
+
+def _mark(point: Point) -> Mark:
+    value = point.value
+    assert value.mean is not None
+    about = f"{words.series(point.candidate, point.mode)}, {number(point.frames)} frames ahead: "
+    note = f"{about}{spread(value.mean, value.low, value.high)}, {value.episodes} episodes"
+    return Mark(x=point.frames, y=value.mean, low=value.low, high=value.high, note=note)
+
+
+def _fits(truth: Sequence[Line], others: Sequence[Line]) -> bool:
+    there = extent(others)
+    both = [*there, *(mark.y for line in truth for mark in line.marks)]
+    return max(both) - min(both) <= (1 + FAR) * (max(there) - min(there))
+
+
+def _off_the_chart(truth: Sequence[Line], unit: str) -> str:
+    values = [mark.y for line in truth for mark in line.marks]
+    return f"; the truth has {number(sum(values) / len(values))}{'' if unit == '1' else escape(f' {unit}')}"
+
+
+def _in_words(curves: Curves, lines: Sequence[Line]) -> str:
+    told = [
+        f"{line.name} from {number(line.marks[0].y)} to {number(line.marks[-1].y)}"
+        for line in reversed(lines)
+    ]
+    return f"{curves.name} by frames ahead, {curves.direction} is better: {'; '.join(told)}"
