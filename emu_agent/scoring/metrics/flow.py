@@ -9,9 +9,9 @@ from dataclasses import dataclass
 from itertools import pairwise
 
 import numpy as np
-from jaxtyping import Float32, Float64, UInt8
+from jaxtyping import Float32, UInt8
 
-from emu_agent.scoring.metrics.tracks import PICTURE_SCALE, final_distance, hausdorff, ndtw
+from emu_agent.scoring.metrics.tracks import PICTURE_SCALE, PathScores, mean_path_scores, path_scores
 from emu_agent.scoring.pictures import changed_region
 
 
@@ -25,18 +25,6 @@ class FlowConfig:
     """Points that stay within this distance in both futures are left out [% of width]."""
 
 
-@dataclass(frozen=True)
-class PathScores:
-    """How well paths agree, one number per sample; NaN where nothing moves."""
-
-    ndtw: Float64[np.ndarray, " batch"]
-    """Normalised dynamic time warping, 1 for the same path."""
-    hausdorff: Float64[np.ndarray, " batch"]
-    """Widest gap between the paths."""
-    final: Float64[np.ndarray, " batch"]
-    """Distance of their ends."""
-
-
 def flow_scores(
     imagined: UInt8[np.ndarray, "batch time height width 3"],
     true: UInt8[np.ndarray, "batch time height width 3"],
@@ -45,7 +33,8 @@ def flow_scores(
 ) -> PathScores:
     """Follow everything that moves in either future and compare the paths, averaged over the moving points.
 
-    Distances are in % of the picture's width. Motion that is missing counts like motion that is too much.
+    Distances are in % of the picture's width. Motion that is missing counts like motion that is too much. NaN
+    where nothing moves.
     """
     config = config or FlowConfig()
     rows = []
@@ -53,24 +42,8 @@ def flow_scores(
         points = _points(made, recorded, now, config)
         ours, theirs = (follow(now, frames, points) for frames in (made, recorded))
         moving = np.maximum(_reach(ours), _reach(theirs)) > config.least_motion
-        rows.append(mean_path_scores(ours[moving], theirs[moving], PICTURE_SCALE))
-    columns = np.asarray(rows, dtype=np.float64).reshape(len(rows), 3).T
-    return PathScores(columns[0], columns[1], columns[2])
-
-
-def mean_path_scores(
-    imagined: Float32[np.ndarray, "tracks time dims"],
-    true: Float32[np.ndarray, "tracks time dims"],
-    scale: float,
-) -> tuple[float, float, float]:
-    """`ndtw`, `hausdorff` and `final_distance`, averaged over tracks; NaN without any."""
-    if not len(true):
-        return np.nan, np.nan, np.nan
-    return (
-        float(ndtw(imagined, true, scale).mean()),
-        float(hausdorff(imagined, true).mean()),
-        float(final_distance(imagined, true).mean()),
-    )
+        rows.append(path_scores(ours[moving], theirs[moving], PICTURE_SCALE))
+    return mean_path_scores(rows)
 
 
 def follow(

@@ -12,6 +12,7 @@ import torch
 import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
+from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from emu_agent.errors import CheckpointError
 
@@ -35,25 +36,35 @@ MEAN, SCALE = 127.0, 128.0
 
 
 class Convolution(nn.Module):
-    """Convolution, batch normalisation, ReLU6; padded at the right and lower side first, as in TensorFlow."""
+    """Convolution, batch normalisation, ReLU6."""
 
     def __init__(
         self, inputs: int, outputs: int, kernel: int, stride: int = 1, groups: int = 1, linear: bool = False
     ) -> None:
         super().__init__()
-        self.conv = nn.Conv2d(inputs, outputs, kernel, stride, groups=groups, bias=False)
-        self.norm = nn.BatchNorm2d(outputs, eps=1e-3)
+        padding = kernel // 2 if stride == 1 else 0
+        self.conv = nn.Conv2d(inputs, outputs, kernel, stride, padding, groups=groups, bias=False)
+        self.norm: nn.Module = nn.BatchNorm2d(outputs, eps=1e-3)
         self.linear = linear
 
     def forward(
         self, x: Float[Tensor, "batch channels height width"]
     ) -> Float[Tensor, "batch outputs rows cols"]:
         """Filter, normalise, clip."""
+        if self.conv.stride[0] > 1:
+            x = self._padded(x)
+        x = self.norm(self.conv(x))
+        return x if self.linear else F.relu6(x, inplace=True)
+
+    def fuse(self) -> None:
+        """Move the normalisation into the weights: the same numbers, sooner."""
+        self.conv, self.norm = fuse_conv_bn_eval(self.conv, self.norm), nn.Identity()
+
+    def _padded(self, x: Float[Tensor, "batch channels height width"]) -> Float[Tensor, "batch channels _ _"]:
+        """Padded as in TensorFlow, where the weights come from: an odd pixel goes to the right and below."""
         kernel, stride = self.conv.kernel_size[0], self.conv.stride[0]
         down, right = (max(0, (-(-size // stride) - 1) * stride + kernel - size) for size in x.shape[-2:])
-        x = F.pad(x, (right // 2, right - right // 2, down // 2, down - down // 2))
-        x = self.norm(self.conv(x))
-        return x if self.linear else F.relu6(x)
+        return F.pad(x, (right // 2, right - right // 2, down // 2, down - down // 2))
 
 
 class Block(nn.Module):
@@ -123,7 +134,11 @@ def load_lite0() -> Lite0:
         network.load_state_dict({_our_name(name): value for name, value in stored.items()})
     except (OSError, RuntimeError) as error:
         raise CheckpointError(f"{path} does not hold the weights of EfficientNet-Lite0: {error}") from error
-    return network.eval().requires_grad_(False)
+    network.eval().requires_grad_(False)
+    for module in [*network.modules()]:
+        if isinstance(module, Convolution):
+            module.fuse()
+    return network
 
 
 def _our_name(name: str) -> str:

@@ -10,8 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Bool, Float32, Float64, UInt8
 
-from emu_agent.scoring.metrics.flow import PathScores, mean_path_scores
-from emu_agent.scoring.metrics.tracks import PICTURE_SCALE
+from emu_agent.scoring.metrics.tracks import PICTURE_SCALE, PathScores, mean_path_scores, path_scores
 from emu_agent.scoring.pictures import changed_region
 
 COLOURS = 8
@@ -104,9 +103,8 @@ def object_scores(
             object_track(palette, np.concatenate([now[None], frames]))[None] for frames in (made, recorded)
         )
         seen = np.isfinite(theirs).all(axis=(1, 2)) & np.isfinite(ours).all(axis=(1, 2))
-        rows.append(mean_path_scores(ours[seen], theirs[seen], PICTURE_SCALE))
-    columns = np.asarray(rows, dtype=np.float64).reshape(len(rows), 3).T
-    return PathScores(columns[0], columns[1], columns[2])
+        rows.append(path_scores(ours[seen], theirs[seen], PICTURE_SCALE))
+    return mean_path_scores(rows)
 
 
 def object_permanence(

@@ -34,11 +34,11 @@ class ReaderConfig:
     """Frames between the two pictures of a pair."""
     side: int = 64
     """Size at which pictures are read [px]."""
-    width: int = 16
+    width: int = 12
     """Channels of the first layer; they double with each halving of the picture."""
-    steps: int = 1000
+    steps: int = 800
     """Updates."""
-    batch: int = 64
+    batch: int = 48
     """Pairs per update."""
     learning_rate: float = 2e-3
     """Highest rate of the one-cycle schedule."""
@@ -52,6 +52,13 @@ class ReaderConfig:
 
 class Reader(nn.Module):
     """One code per picture; states are read from a code, mean actions from the difference of two."""
+
+    state_mean: Tensor
+    state_scale: Tensor
+    action_scale: Tensor
+    state_explained: Tensor
+    """Share of the variance of each dimension that was explained in episodes kept back."""
+    action_explained: Tensor
 
     def __init__(self, state_dim: int, action_dim: int, config: ReaderConfig) -> None:
         super().__init__()
@@ -77,17 +84,17 @@ class Reader(nn.Module):
     @property
     def readable_actions(self) -> Bool[np.ndarray, " action_dim"]:
         """Dimensions of the action that show in the pictures."""
-        return (self.get_buffer("action_explained") >= self.config.readable).numpy()
+        return (self.action_explained >= self.config.readable).numpy()
 
     @property
     def readable_states(self) -> Bool[np.ndarray, " state_dim"]:
         """Dimensions of the state that show in the pictures."""
-        return (self.get_buffer("state_explained") >= self.config.readable).numpy()
+        return (self.state_explained >= self.config.readable).numpy()
 
     @property
     def action_scale_numbers(self) -> Float32[np.ndarray, " action_dim"]:
         """Standard deviation of the mean actions that it was trained on."""
-        return self.get_buffer("action_scale").numpy()
+        return self.action_scale.numpy()
 
     @torch.inference_mode()
     def read_states(

@@ -1,5 +1,7 @@
 """Paths of a hand, an object or pixels, imagined against true: how far apart, and whether one jumps."""
 
+from dataclasses import dataclass
+
 import numpy as np
 from jaxtyping import Float, Float64
 
@@ -7,6 +9,42 @@ POSITION_SCALE_M = 0.02
 """Distance in metres at which `ndtw` calls two paths different: about half of a small object."""
 PICTURE_SCALE = 3.0
 """The same for paths in pictures [% of width]."""
+
+
+@dataclass(frozen=True)
+class PathScores:
+    """How well paths agree up to each step; NaN where there is no path."""
+
+    ndtw: Float64[np.ndarray, "batch steps"]
+    """1 for the same path."""
+    hausdorff: Float64[np.ndarray, "batch steps"]
+    """Widest gap between the paths."""
+    final: Float64[np.ndarray, "batch steps"]
+    """Distance of their ends."""
+
+
+def path_scores(
+    imagined: Float[np.ndarray, "tracks points dims"],
+    true: Float[np.ndarray, "tracks points dims"],
+    scale: float,
+) -> PathScores:
+    """Compare paths that begin at the present frame, as far as the first step, the second and so on."""
+    parts = [(imagined[:, : end + 1], true[:, : end + 1]) for end in range(1, true.shape[1])]
+    return PathScores(
+        np.stack([ndtw(ours, theirs, scale) for ours, theirs in parts], axis=1),
+        np.stack([hausdorff(ours, theirs) for ours, theirs in parts], axis=1),
+        np.stack([final_distance(ours, theirs) for ours, theirs in parts], axis=1),
+    )
+
+
+def mean_path_scores(samples: list[PathScores]) -> PathScores:
+    """One row per sample, averaged over its tracks; NaN for a sample without any."""
+
+    def means(name: str) -> Float64[np.ndarray, "batch steps"]:
+        rows = [getattr(one, name) for one in samples]
+        return np.stack([row.mean(axis=0) if len(row) else np.full(row.shape[1], np.nan) for row in rows])
+
+    return PathScores(means("ndtw"), means("hausdorff"), means("final"))
 
 
 def ndtw(
@@ -50,12 +88,16 @@ def longest_step(tracks: Float[np.ndarray, "tracks time dims"]) -> float:
     return float(np.linalg.norm(np.diff(tracks.astype(np.float64), axis=1), axis=-1).max())
 
 
-def teleports(tracks: Float[np.ndarray, "tracks time dims"], limit: float) -> Float64[np.ndarray, " tracks"]:
-    """Share of steps that are longer than `limit`, which real motion at this interval never exceeds."""
+def teleports(
+    tracks: Float[np.ndarray, "tracks points dims"], limit: float
+) -> Float64[np.ndarray, "tracks steps"]:
+    """Share of the steps so far that are longer than `limit`, which real motion never exceeds."""
     steps = np.linalg.norm(np.diff(tracks.astype(np.float64), axis=1), axis=-1)
-    return (steps > limit).mean(axis=1)
+    return (steps > limit).cumsum(axis=1) / np.arange(1, steps.shape[1] + 1)
 
 
-def penetration(heights: Float[np.ndarray, "tracks time"], floor: float) -> Float64[np.ndarray, " tracks"]:
-    """How deep a track goes below `floor`, the lowest height of real motion; 0 if it stays above."""
-    return np.maximum(0.0, floor - heights.astype(np.float64)).max(axis=1)
+def penetration(
+    heights: Float[np.ndarray, "tracks steps"], floor: float
+) -> Float64[np.ndarray, "tracks steps"]:
+    """Depth that a track has reached below `floor`, the lowest real height; 0 if it stayed above."""
+    return np.maximum.accumulate(np.maximum(0.0, floor - heights.astype(np.float64)), axis=1)
