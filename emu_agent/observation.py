@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from jaxtyping import Float32, UInt8
 from torch import Tensor
 
@@ -76,6 +77,16 @@ class Observation:
         if not images:
             raise ConfigError(f"a LeRobot batch needs a picture, as in '{IMAGE_PREFIX}agentview'")
         return cls(images, *_proprio_and_instruction(batch["observation.state"], batch["task"]))
+
+
+def resized(
+    pictures: UInt8[Tensor, "batch _ _ 3"], size: tuple[int, int]
+) -> UInt8[Tensor, "batch height width 3"]:
+    """Pictures of another size: the whole picture is kept, its proportions are not."""
+    if tuple(pictures.shape[1:3]) == size:
+        return pictures
+    scaled = F.interpolate(pictures.movedim(-1, 1).float(), size, mode="bilinear", antialias=True)
+    return scaled.round().clamp(0, 255).to(torch.uint8).movedim(1, -1).contiguous()
 
 
 def _proprio_and_instruction(

@@ -13,12 +13,14 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from jaxtyping import Float32, Int64, UInt8
 from tqdm import tqdm
 
 from emu_agent.data.lerobot_writer import EXECUTED, read_side_file
 from emu_agent.data.segments import Segment, segments_of_gripper, segments_of_rows
 from emu_agent.errors import DatasetError
+from emu_agent.observation import resized
 from emu_agent.run_folder import replacing, write_json
 
 IMAGES = "observation.images."
@@ -69,8 +71,13 @@ class Frames:
         return range(kept), range(kept, self.num_episodes)
 
 
-def load_frames(root: Path, cameras: Sequence[str]) -> Frames:
+def load_frames(root: Path, cameras: Sequence[str], size: tuple[int, int] | None = None) -> Frames:
     """Open the dataset at `root`, decoding its pictures on first use.
+
+    Args:
+        root: the dataset's folder.
+        cameras: whose pictures are wanted.
+        size: height and width to which pictures are brought; None leaves them as they are.
 
     Raises:
         DatasetError: no dataset there, a camera is missing (the message names those present), or it is not
@@ -83,10 +90,10 @@ def load_frames(root: Path, cameras: Sequence[str]) -> Frames:
     present = sorted(key.removeprefix(IMAGES) for key in info["features"] if key.startswith(IMAGES))
     if missing := sorted(set(cameras) - set(present)):
         raise DatasetError(f"{root} has no camera {missing[0]!r}; its cameras are {present}")
-    key = hashlib.sha256(json.dumps([info, read_side_file(root), sorted(cameras)]).encode()).hexdigest()[:12]
-    cache = cache_of(root) / key
+    content = [info, read_side_file(root), sorted(cameras), *([size] if size else [])]
+    cache = cache_of(root) / hashlib.sha256(json.dumps(content).encode()).hexdigest()[:12]
     if not (cache / "frames.json").exists():
-        _fill(root, cache, tuple(cameras))
+        _fill(root, cache, tuple(cameras), size)
     return _open(cache, tuple(cameras))
 
 
@@ -103,13 +110,13 @@ def new_array(path: Path, dtype: type[np.generic], shape: tuple[int, ...]) -> np
     return array
 
 
-def _fill(root: Path, cache: Path, cameras: tuple[str, ...]) -> None:
+def _fill(root: Path, cache: Path, cameras: tuple[str, ...], size: tuple[int, int] | None) -> None:
     from lerobot.datasets.lerobot_dataset import LeRobotDataset
 
     dataset = LeRobotDataset(f"emu-agent/{root.name}", root=root)
     cache.mkdir(parents=True, exist_ok=True)
     for camera in cameras:
-        _fill_pictures(dataset, camera, cache)
+        _fill_pictures(dataset, camera, cache, size)
     table = dataset.hf_dataset.with_format("numpy")
     columns = {"proprio": "observation.state", "actions": "action"}
     columns["executed"] = EXECUTED if EXECUTED in table.column_names else "action"
@@ -135,10 +142,11 @@ def _fill(root: Path, cache: Path, cameras: tuple[str, ...]) -> None:
     )
 
 
-def _fill_pictures(dataset: Any, camera: str, cache: Path) -> None:
+def _fill_pictures(dataset: Any, camera: str, cache: Path, size: tuple[int, int] | None) -> None:
     height, width, channels = dataset.meta.features[IMAGES + camera]["shape"]
     total = len(dataset)
     with replacing(cache / f"{camera}.npy") as part:
+        height, width = size or (height, width)
         pictures = new_array(part, np.uint8, (total, height, width, channels))
         if dataset.meta.features[IMAGES + camera]["dtype"] == "image":
             column = dataset.hf_dataset.with_format(None).select_columns([IMAGES + camera])
@@ -148,7 +156,8 @@ def _fill_pictures(dataset: Any, camera: str, cache: Path) -> None:
                 (dataset[i][IMAGES + camera].numpy().transpose(1, 2, 0) * 255).round() for i in range(total)
             )
         for i, frame in enumerate(tqdm(frames, f"decoding {camera}", total, unit="frame")):
-            pictures[i] = frame
+            picture = torch.from_numpy(np.array(frame, np.uint8))[None]
+            pictures[i] = resized(picture, (height, width))[0].numpy()
         pictures.flush()
 
 

@@ -23,6 +23,8 @@ from emu_agent.world_model.transformer import WorldModel
 
 FORMAT = "emu-agent"
 FORMAT_VERSION = 1
+LEROBOT_TYPE = "emu_agent"
+"""Name of the plug-in's policy in LeRobot, whose folders are agent checkpoints too."""
 READABLE_MODELS = ("Emu3", "qwen3")
 """Values of `model_type` whose tensors this transformer can hold; they differ in training only."""
 
@@ -117,7 +119,7 @@ def read_config(folder: Path | str) -> dict[str, Any]:
         CheckpointError: there is none, or it is not ours or of another version.
     """
     path = existing_folder(folder) / CONFIG_FILE
-    config = read_json(path)
+    config = _own(read_json(path))
     if config.get("format") != FORMAT:
         raise CheckpointError(f"{path} has format={config.get('format')!r}; it must be {FORMAT!r}")
     if config.get("format_version") != FORMAT_VERSION:
@@ -177,9 +179,14 @@ def check_shapes(
             raise CheckpointError(f"{key} has shape {found[key]} in {where}; its config asks for {shape}")
 
 
+def _own(config: dict[str, Any]) -> dict[str, Any]:
+    """The config of an agent, also out of what LeRobot has saved of the plug-in's policy."""
+    return config["agent"] if config.get("type") == LEROBOT_TYPE and "agent" in config else config
+
+
 def _shape(folder: Path) -> tuple[TransformerConfig, str]:
     """Config of the world model in a folder, and what its keys begin with."""
-    config = read_json(folder / CONFIG_FILE)
+    config = _own(read_json(folder / CONFIG_FILE))
     if config.get("format") == FORMAT:
         return TransformerConfig.from_dict(_part_config(folder, "world_model")), "world_model."
     if config.get("model_type") in READABLE_MODELS:

@@ -1,7 +1,7 @@
 """Action head: features of the world model, wrist frame and proprioception in, a chunk of actions out."""
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 import torch.nn.functional as F
@@ -9,6 +9,7 @@ from jaxtyping import Bool, Float, UInt8
 from torch import Tensor, nn
 
 from emu_policies.chunk_decoder import ChunkDecoder, KeysValues
+from emu_policies.chunk_prefix import ChunkPrefix
 from emu_policies.context_encoder import ContextEncoder, ContextTokens
 from emu_policies.head_batch import HeadBatch
 from emu_policies.head_config import ActionHeadConfig
@@ -74,12 +75,27 @@ class ActionHead(nn.Module):
 
     @torch.no_grad()
     def sample(
-        self, context: HeadContext, generator: torch.Generator | None = None
+        self,
+        context: HeadContext,
+        generator: torch.Generator | None = None,
+        prefix: ChunkPrefix | None = None,
     ) -> Float[Tensor, "batch chunk action_dim"]:
-        """Draws one chunk per row, in the units of the dataset and within [-1, 1]."""
-        flow = self.config.kind == "flow"
-        chunk = self._integrate(context, generator) if flow else self._regress(context)
-        return self.action_normalizer.unnormalize(chunk[:, 0]).clamp(-1.0, 1.0)
+        """Draws one chunk per row, in the units of the dataset and within its limit.
+
+        With a prefix, the clean chunk that the network sees behind the noise is blended with it before every
+        step of the flow (as arXiv 2212.00490 does for images), so that the rest of the chunk fits it; the
+        guidance of real-time chunking has the same aim and needs a backward pass for each step.
+        """
+        if prefix is not None:
+            prefix = replace(prefix, actions=self.action_normalizer(prefix.actions))
+        if self.config.kind == "flow":
+            chunk = self._integrate(context, generator, prefix)
+        else:
+            chunk = self._regress(context)
+            chunk = chunk if prefix is None else prefix.impose(chunk)
+        actions = self.action_normalizer.unnormalize(chunk[:, 0])
+        limit = self.config.action_limit
+        return actions if limit is None else actions.clamp(-limit, limit)
 
     def forward(self, **tensors: Tensor) -> tuple[Float[Tensor, ""], dict[str, Float[Tensor, ""]]]:
         """The loss of a batch that is given by the names of the fields of `HeadBatch`."""
@@ -156,15 +172,17 @@ class ActionHead(nn.Module):
         return self.decoder(queries, context.keys_values, action_valid)
 
     def _integrate(
-        self, context: HeadContext, generator: torch.Generator | None
+        self, context: HeadContext, generator: torch.Generator | None, prefix: ChunkPrefix | None
     ) -> Float[Tensor, "batch 1 chunk action_dim"]:
         device, batch = context.tokens.proprio.device, len(context.tokens.proprio)
         shape = (batch, 1, self.config.chunk_size, self.config.action_dim)
         actions = torch.randn(shape, generator=generator, device=device)
         for steps_left in range(self.config.num_flow_steps, 0, -1):
             time = torch.full((batch, 1), 1.0 - steps_left / self.config.num_flow_steps, device=device)
+            clean = self._denoise(actions, time, context)
+            clean = clean if prefix is None else prefix.impose(clean)
             # An Euler step along (clean - noisy) / (1 - time); the last one ends at the clean chunk.
-            actions = actions + (self._denoise(actions, time, context) - actions) / steps_left
+            actions = actions + (clean - actions) / steps_left
         return actions
 
     def _regress(

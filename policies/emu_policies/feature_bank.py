@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from jaxtyping import Float16, Int64
+from jaxtyping import Float, Float16, Int64
 from torch import Tensor
 from tqdm import tqdm
 
@@ -58,15 +58,15 @@ def load_bank(
     folder = frames.cache / f"features-{key}"
     sources = np.arange(0, len(frames), stride)
     tokens = 1 + codes[0].numel()
-    every = np.arange(len(frames))
+    every, world = np.arange(len(frames)), (engine, frames, codes)
     frame = _filled(
-        folder / "frame.npy", every, tokens - 1, engine, lambda part: _frames(engine, frames, codes, part)
+        folder / "frame.npy", every, tokens - 1, engine, lambda part: frame_features(*world, part)
     )
     sampled = _filled(
-        folder / "sampled.npy", sources, tokens, engine, lambda part: _sampled(engine, frames, codes, part)
+        folder / "sampled.npy", sources, tokens, engine, lambda part: sampled_features(*world, part)
     )
     recorded = _filled(
-        folder / "recorded.npy", sources, tokens, engine, lambda part: _recorded(engine, frames, codes, part)
+        folder / "recorded.npy", sources, tokens, engine, lambda part: recorded_features(*world, part)
     )
     return FeatureBank(frame=frame, sources=sources, sampled=sampled, recorded=_or_sampled(recorded, sampled))
 
@@ -97,16 +97,33 @@ def _instructions(frames: Frames, part: np.ndarray) -> list[str]:
     return [frames.instructions[episode_of(frames, int(frame))] for frame in part]
 
 
-def _frames(engine: ImaginationEngine, frames: Frames, codes: Tensor, part: np.ndarray) -> Tensor:
+def frame_features(
+    engine: ImaginationEngine,
+    frames: Frames,
+    codes: Int64[Tensor, "frames rows cols"],
+    part: Int64[np.ndarray, " part"],
+) -> Float[Tensor, "part codes feature_dim"]:
+    """What the world model makes of some frames."""
     return engine.context(codes[part], _instructions(frames, part)).features
 
 
-def _sampled(engine: ImaginationEngine, frames: Frames, codes: Tensor, part: np.ndarray) -> Tensor:
+def sampled_features(
+    engine: ImaginationEngine,
+    frames: Frames,
+    codes: Int64[Tensor, "frames rows cols"],
+    part: Int64[np.ndarray, " part"],
+) -> Float[Tensor, "part tokens feature_dim"]:
+    """What the world model imagines from them."""
     return engine.imagine(engine.context(codes[part], _instructions(frames, part))).features[:, 0]
 
 
-def _recorded(engine: ImaginationEngine, frames: Frames, codes: Tensor, part: np.ndarray) -> Tensor:
-    """Features with the recorded step; NaN where it was broken off."""
+def recorded_features(
+    engine: ImaginationEngine,
+    frames: Frames,
+    codes: Int64[Tensor, "frames rows cols"],
+    part: Int64[np.ndarray, " part"],
+) -> Float[Tensor, "part tokens feature_dim"]:
+    """What it would be, had the recorded step and keyframe been imagined; NaN where it was broken off."""
     width, tokens = engine.world_model.config.hidden_size, 1 + codes[0].numel()
     features = torch.full((len(part), tokens, width), torch.nan)
     known = []
@@ -120,7 +137,8 @@ def _recorded(engine: ImaginationEngine, frames: Frames, codes: Tensor, part: np
         texts = [plan.steps[0].text for _, plan in known]
         keyframes = codes[[plan.steps[0].keyframe for _, plan in known]]
         instructions = [frames.instructions[plan.episode] for _, plan in known]
-        features[[row for row, _ in known]] = engine.features_of(now, instructions, texts, keyframes)
+        made = engine.features_of(now, instructions, texts, keyframes)
+        features[[row for row, _ in known]] = made.to(features)
     return features
 
 

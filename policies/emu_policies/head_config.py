@@ -1,5 +1,6 @@
 """Sizes and training choices of the action head."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 from emu_agent.errors import ConfigError
@@ -34,6 +35,8 @@ class ActionHeadConfig(Settings):
     """Number of entries of an action."""
     chunk_size: int = 8
     """Actions in a chunk."""
+    action_limit: float | None = 1.0
+    """Largest entry of an action; None where actions have a robot's own units, which its gate limits."""
     dim: int = 192
     """Width of the head's tokens."""
     depth: int = 3
@@ -71,6 +74,9 @@ class ActionHeadConfig(Settings):
             if getattr(self, name) < 1:
                 raise ConfigError(f"{name}={getattr(self, name)} must be at least 1")
 
+        if self.action_limit is not None and self.action_limit <= 0.0:
+            raise ConfigError(f"action_limit={self.action_limit} must be above 0, or null for none")
+
     @property
     def num_frame_tokens(self) -> int:
         """Visual tokens of one frame."""
@@ -80,3 +86,8 @@ class ActionHeadConfig(Settings):
     def num_wrist_tokens(self) -> int:
         """Tokens that the wrist encoder makes of one frame."""
         return (self.wrist_size // WRIST_DOWNSAMPLING) ** 2
+
+
+def action_limit(low: Iterable[float], high: Iterable[float]) -> float | None:
+    """1 for a dataset whose actions are scaled to [-1, 1]; None for one with actions in a robot's units."""
+    return 1.0 if min(low) >= -1.0 and max(high) <= 1.0 else None

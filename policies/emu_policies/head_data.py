@@ -29,6 +29,55 @@ class PursuitConfig:
     """Share of imaginations with the recorded step and keyframe instead of what the model sampled."""
 
 
+class Pursuits:
+    """Pairs frames with imaginations that might be pursued in them.
+
+    Args:
+        frames: the dataset.
+        sources: frames from which was imagined, ascending.
+        episodes: those from which stale imaginations may come.
+        config: which imaginations to pair with a frame.
+    """
+
+    def __init__(
+        self,
+        frames: Frames,
+        sources: Int64[np.ndarray, " sources"],
+        episodes: Sequence[int],
+        config: PursuitConfig,
+    ) -> None:
+        self.frames, self.sources, self.config = frames, sources, config
+        allowed = np.isin([episode_of(frames, int(s)) for s in sources], list(episodes))
+        self.foreign = np.flatnonzero(allowed)
+
+    def draw(self, frame: int, rng: np.random.Generator) -> tuple[int, StepState]:
+        """Place among the sources of an imagination for this frame, and its state there."""
+        if rng.random() < self.config.foreign:
+            source = int(rng.choice(self.foreign))
+            if episode_of(self.frames, int(self.sources[source])) != episode_of(self.frames, frame):
+                return source, StepState.STALE
+        episode = episode_of(self.frames, frame)
+        start = int(self.frames.starts[episode])
+        step_start = start + self._segment(episode, frame - start).start
+        reach_back = rng.random() < self.config.finished
+        oldest = max(start if reach_back else step_start, frame - self.config.max_age)
+        first, last = np.searchsorted(self.sources, [oldest, frame + 1])
+        if first == last:  # no imagination since then: the nearest earlier one of the episode, or the first
+            nearest = max(int(last) - 1, int(np.searchsorted(self.sources, start)))
+            return nearest, self._state(episode, nearest, frame, start)
+        source = int(rng.integers(first, last))
+        return source, self._state(episode, source, frame, start)
+
+    def _state(self, episode: int, source: int, frame: int, start: int) -> StepState:
+        segment = self._segment(episode, int(self.sources[source]) - start)
+        if frame - start < segment.keyframe(len(self.frames.span(episode))):
+            return StepState.PURSUING
+        return StepState.DONE if segment.completed else StepState.STALE
+
+    def _segment(self, episode: int, t: int) -> Segment:
+        return next(segment for segment in self.frames.segments[episode] if t < segment.end)
+
+
 class HeadData:
     """Draws `HeadBatch`es from episodes of a dataset.
 
@@ -53,8 +102,7 @@ class HeadData:
         self.frames, self.bank, self.chunk, self.config = frames, bank, chunk, config
         self.wrist = frames.images[wrist_camera]
         self.indices = np.concatenate([np.arange(s.start, s.stop) for s in map(frames.span, episodes)])
-        allowed = np.isin([episode_of(frames, int(s)) for s in bank.sources], list(episodes))
-        self.sources = np.flatnonzero(allowed)
+        self.pursuits = Pursuits(frames, bank.sources, episodes, config)
 
     def batch(self, rng: np.random.Generator, size: int) -> HeadBatch:
         """Draw `size` samples; everything random comes from `rng`."""
@@ -63,7 +111,7 @@ class HeadData:
     def at(self, chosen: Int64[np.ndarray, " batch"], rng: np.random.Generator) -> HeadBatch:
         """Samples of the given frames."""
         chosen = np.sort(chosen)
-        drawn = [self._source(int(frame), rng) for frame in chosen]
+        drawn = [self.pursuits.draw(int(frame), rng) for frame in chosen]
         sources = np.array([source for source, _ in drawn])
         recorded = rng.random(len(chosen)) < self.config.recorded
         imagined = np.where(recorded[:, None, None], self.bank.recorded[sources], self.bank.sampled[sources])
@@ -77,33 +125,6 @@ class HeadData:
             action_valid=valid,
             monitor_label=torch.tensor([int(state) for _, state in drawn]),
         )
-
-    def _source(self, frame: int, rng: np.random.Generator) -> tuple[int, StepState]:
-        """Place in the bank of an imagination for this frame, and its state there."""
-        if rng.random() < self.config.foreign:
-            source = int(rng.choice(self.sources))
-            if episode_of(self.frames, int(self.bank.sources[source])) != episode_of(self.frames, frame):
-                return source, StepState.STALE
-        episode = episode_of(self.frames, frame)
-        start = int(self.frames.starts[episode])
-        step_start = start + self._segment(episode, frame - start).start
-        reach_back = rng.random() < self.config.finished
-        oldest = max(start if reach_back else step_start, frame - self.config.max_age)
-        first, last = np.searchsorted(self.bank.sources, [oldest, frame + 1])
-        if first == last:  # no imagination since then: the nearest earlier one of the episode, or the first
-            nearest = max(int(last) - 1, int(np.searchsorted(self.bank.sources, start)))
-            return nearest, self._state(episode, nearest, frame, start)
-        source = int(rng.integers(first, last))
-        return source, self._state(episode, source, frame, start)
-
-    def _state(self, episode: int, source: int, frame: int, start: int) -> StepState:
-        segment = self._segment(episode, int(self.bank.sources[source]) - start)
-        if frame - start < segment.keyframe(len(self.frames.span(episode))):
-            return StepState.PURSUING
-        return StepState.DONE if segment.completed else StepState.STALE
-
-    def _segment(self, episode: int, t: int) -> Segment:
-        return next(segment for segment in self.frames.segments[episode] if t < segment.end)
 
     def _actions(self, chosen: np.ndarray) -> tuple[Tensor, Tensor]:
         """The expert's next actions, the last one repeated behind the end of an episode and marked there."""

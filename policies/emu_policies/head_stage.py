@@ -17,7 +17,7 @@ from emu_agent.world_model.checkpoint import WEIGHTS_FILE, read_config, read_par
 from emu_policies.action_head import ActionHead
 from emu_policies.feature_bank import load_bank
 from emu_policies.head_batch import HeadBatch
-from emu_policies.head_config import ActionHeadConfig
+from emu_policies.head_config import ActionHeadConfig, action_limit
 from emu_policies.head_data import HeadData, PursuitConfig
 from emu_policies.normalizer import Normalizer
 
@@ -78,6 +78,7 @@ class HeadStage:
             "grid_rows": codes.shape[1], "grid_cols": codes.shape[2],
             "wrist_size": self.frames.images[wrist_camera].shape[1],
             "proprio_dim": self.frames.proprio.shape[1], "action_dim": self.frames.actions.shape[1],
+            "action_limit": action_limit(*_range(self.frames.actions)),
         })  # fmt: skip
         training, held_out_episodes = self.frames.split(self.settings.held_out)
         self.pursuit = PursuitConfig(**(pursuit or {}))
@@ -137,6 +138,10 @@ class HeadStage:
         write_checkpoint(
             folder, config, tensors, {TEXT_FILE: (self.source / TEXT_FILE).read_bytes()}, dtype=HALF
         )
+
+
+def _range(values: np.ndarray) -> tuple[list[float], list[float]]:
+    return values.min(axis=0).tolist(), values.max(axis=0).tolist()
 
 
 def _statistics(values: np.ndarray) -> Normalizer:
