@@ -1,5 +1,9 @@
-"""The policy of emu-agent for LeRobot.
+"""The policy of emu-agent for LeRobot: `--policy.type=emu_agent`.
 
-LeRobot imports this package when its commands start, because of the name of the distribution. Nothing is
-registered yet: the policy configuration comes with the LeRobot integration.
+LeRobot imports this package when its commands start, because of the name of the distribution, and swallows
+errors: only the settings are imported here. It finds `EmuAgentPolicy` and the processors by their names.
 """
+
+from lerobot_policy_emu_agent.configuration_emu_agent import EmuAgentConfig
+
+__all__ = ["EmuAgentConfig"]

@@ -1,0 +1,156 @@
+"""Do a dataset, an environment or a robot have what an agent was trained with?"""
+
+from collections.abc import Mapping
+from difflib import get_close_matches
+from typing import TYPE_CHECKING, Any
+
+from lerobot.configs import FeatureType, PolicyFeature
+from lerobot.utils.constants import ACTION, OBS_STATE
+from lerobot.utils.feature_utils import dataset_to_policy_features
+
+from emu_agent.errors import ConfigError, FingerprintError
+
+if TYPE_CHECKING:
+    from lerobot_policy_emu_agent.configuration_emu_agent import EmuAgentConfig
+
+UNIT_RATIO = 10.0
+"""How much wider or narrower an entry of a dataset may be than what the head was trained with."""
+
+Shape = tuple[int, ...] | None
+"""Entries of a vector; None is a picture, which is brought to size."""
+
+
+def wanted_features(config: "EmuAgentConfig") -> dict[str, Shape]:
+    """What the policy reads and writes, by name; vectors of a new head may have any length."""
+    assert config.camera_key is not None
+    assert config.wrist_key is not None
+    wanted: dict[str, Shape] = {config.camera_key: None, config.wrist_key: None}
+    head = config.agent["parts"].get("head")
+    if head is not None and not config.new_head:
+        wanted |= {OBS_STATE: (head["proprio_dim"],), ACTION: (head["action_dim"],)}
+    return wanted
+
+
+def own_features(config: "EmuAgentConfig") -> dict[str, PolicyFeature]:
+    """The features of an agent with a head, for a policy that is used without dataset or environment."""
+    side = config.agent.get("image_size", [config.agent["parts"]["head"]["wrist_size"]] * 2)
+    return {
+        name: PolicyFeature(FeatureType.VISUAL, (3, *side))
+        if shape is None
+        else PolicyFeature(FeatureType.ACTION if name == ACTION else FeatureType.STATE, shape)
+        for name, shape in wanted_features(config).items()
+    }
+
+
+def use_features(config: "EmuAgentConfig", features: Mapping[str, Any]) -> None:
+    """Take over the features of a dataset that the policy reads and writes; all if one of them is missing."""
+    offered = dataset_to_policy_features(dict(features))
+    wanted = {**wanted_features(config), OBS_STATE: None, ACTION: None}
+    if set(wanted) <= set(offered):
+        offered = {name: feature for name, feature in offered.items() if name in wanted}
+    config.output_features = {name: f for name, f in offered.items() if name == ACTION}
+    config.input_features = {name: f for name, f in offered.items() if name not in config.output_features}
+
+
+def refuse_other_features(config: "EmuAgentConfig") -> None:
+    """Compare what there is with what the policy needs.
+
+    Raises:
+        ConfigError: Something is missing or has another length.
+    """
+    offered = {**(config.input_features or {}), **(config.output_features or {})}
+    wanted = wanted_features(config)
+    bad = [
+        name
+        for name, shape in wanted.items()
+        if name not in offered or (shape is not None and tuple(offered[name].shape) != shape)
+    ]
+    vectors = [name for name in (OBS_STATE, ACTION) if name not in offered]
+    if bad or vectors:
+        raise ConfigError(_side_by_side(wanted, offered))
+
+
+def _side_by_side(wanted: Mapping[str, Shape], offered: Mapping[str, PolicyFeature]) -> str:
+    wanted = {OBS_STATE: (), ACTION: (), **wanted}
+    lines = ["the features do not fit the checkpoint:", f"  {'the policy needs':<42} there is"]
+    for name, shape in sorted(wanted.items()):
+        need = f"{name} {'picture' if shape is None else list(shape) or 'of any length'}"
+        have = f"{name} {list(offered[name].shape)}" if name in offered else "-"
+        lines.append(f"  {need:<42} {have}")
+    spare = {name: feature for name, feature in offered.items() if name not in wanted}
+    lines += [f"  {'-':<42} {name} {list(feature.shape)}" for name, feature in sorted(spare.items())]
+    pictures = [name for name, feature in spare.items() if feature.type is FeatureType.VISUAL]
+    missing = [name for name, shape in wanted.items() if shape is None and name not in offered]
+    if mapping := _guess(missing, pictures):
+        renames = ", ".join(f'"{there}": "{here}"' for here, there in mapping.items())
+        lines.append(f"perhaps these are the same: --rename_map='{{{renames}}}'")
+    lines.append(
+        "in training, name the pictures by --policy.camera_key and --policy.wrist_key (both may be the "
+        "same); for vectors of other lengths begin with --policy.new_head=true"
+    )
+    return "\n".join(lines)
+
+
+def _guess(missing: list[str], pictures: list[str]) -> dict[str, str]:
+    """Which picture that there is might be meant by each that is missing."""
+    left, found = list(pictures), {}
+    for name in missing:
+        if nearest := get_close_matches(name, left, n=1, cutoff=0.85):
+            found[name] = nearest[0]
+            left.remove(nearest[0])
+    for name in missing:
+        if name not in found and left:
+            found[name] = left.pop(0)
+    return found
+
+
+def refuse_other_rate(agent: Mapping[str, Any], fps: float) -> None:
+    """Compare the rate of a dataset with that of the data that the head was trained with.
+
+    Raises:
+        FingerprintError: They differ.
+    """
+    rate = agent.get("fingerprint", {}).get("control_hz")
+    if rate is not None and fps != rate:
+        raise FingerprintError(
+            f"the dataset has {fps:g} frames per second, but the checkpoint's head was trained with "
+            f"{rate:g}: its chunks would be carried out at the wrong speed; record with that rate, or begin "
+            "with --policy.new_head=true"
+        )
+
+
+def refuse_other_units(
+    name: str, mean: list[float], std: list[float], statistics: Mapping[str, Any], names: list[str] | None
+) -> None:
+    """Compare the spread of a vector with the one that the head was trained with.
+
+    Entries that reach far beyond the head's are named; if most of them spread far less, all are.
+
+    Args:
+        name: The feature.
+        mean: Its mean in the head's training.
+        std: Its spread there.
+        statistics: The entry of the dataset's statistics.
+        names: Names of its entries, if the dataset has them.
+
+    Raises:
+        ConfigError: Entries that look as if they had another unit; the message names them.
+    """
+    low, high, spreads = ([float(x) for x in statistics[key]] for key in ("min", "max", "std"))
+    narrower = sorted(there / max(here, 1e-6) for there, here in zip(std, spreads, strict=True))
+    all_narrow = narrower[len(narrower) // 2] > UNIT_RATIO
+    lines = []
+    for i, (centre, spread) in enumerate(zip(mean, std, strict=True)):
+        reach = max(abs(low[i] - centre), abs(high[i] - centre))
+        if all_narrow or reach > UNIT_RATIO * max(3.0 * spread, 0.1):
+            label = names[i] if names and len(names) == len(mean) else f"{name}[{i}]"
+            lines.append(
+                f"  {label}: {low[i]:.3g} to {high[i]:.3g} here, about {centre - 3 * spread:.3g} to "
+                f"{centre + 3 * spread:.3g} in the checkpoint's data"
+            )
+    if lines:
+        raise ConfigError(
+            f"{name} seems to have other units than in the checkpoint's data (degrees and radians, percent "
+            "and fractions?):\n" + "\n".join(lines) + "\nconvert the dataset, or begin with "
+            "--policy.new_head=true"
+        )

@@ -1,0 +1,53 @@
+"""The policy plug-in on the smallest agent; everything here imports lerobot."""
+
+from collections.abc import Callable
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import pytest
+import torch
+
+FINGERPRINT = {"env": "four_cells", "control_hz": 20}
+
+
+@pytest.fixture(scope="session")
+def agent(tiny_agent: ModuleType, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A checkpoint of emu-agent, adapted to DiDA."""
+    from emu_agent.decoding.noise import DidaConfig
+
+    return tiny_agent.write_agent(
+        tmp_path_factory.mktemp("agent") / "checkpoint",
+        camera="front",
+        image_size=[32, 32],
+        fingerprint=FINGERPRINT,
+        dida=DidaConfig(passes=1).to_dict(),
+        policy={"n_action_steps": 2},
+    )
+
+
+@pytest.fixture(scope="session")
+def make_policy(agent: Path) -> Callable[..., Any]:
+    """Builds the policy as LeRobot does, in evaluation mode; the arguments are settings of its config."""
+    import lerobot_policy_emu_agent  # noqa: F401 - registers the policy
+    from lerobot.policies.factory import get_policy_class, make_policy_config
+
+    def make(**settings: Any) -> Any:
+        values = {"pretrained_agent": str(agent), "camera_key": "observation.images.front", "device": "cpu"}
+        config = make_policy_config("emu_agent", **{**values, **settings})
+        return get_policy_class("emu_agent")(config).eval()
+
+    return make
+
+
+@pytest.fixture
+def batch() -> dict[str, Any]:
+    """What LeRobot hands to the policy: two robots, pictures in [0, 1] that were bytes."""
+    generator = torch.Generator().manual_seed(0)
+    pictures = torch.randint(0, 256, (2, 2, 3, 32, 32), generator=generator) / 255.0
+    return {
+        "observation.images.front": pictures[0],
+        "observation.images.wrist": pictures[1],
+        "observation.state": torch.randn(2, 5, generator=generator),
+        "task": ["lift the cube", "lift it"],
+    }
