@@ -22,6 +22,10 @@ COMMANDS = {
     "train": ("emu_agent.commands.train:main", "train one stage: tokenizer, world model or action head"),
     "imagine": ("emu_agent.commands.imagine:main", "imagine what comes after one picture"),
     "score": ("emu_agent.commands.score:main", "score imagined trajectories against recorded ones"),
+    "score simulate": (
+        "emu_agent.commands.score_simulate:main",
+        "let policies act inside the world model, and compare with the simulator",
+    ),
     "benchmark": ("emu_agent.commands.benchmark:main", "measure success rates over many tasks"),
     "serve": ("emu_agent.commands.serve:main", "serve the policy to robots over the network"),
     "convert": ("emu_agent.commands.convert:main", "convert checkpoints and datasets"),
@@ -30,7 +34,7 @@ COMMANDS = {
         "say what is installed, what works, and how to mend the rest",
     ),
 }
-"""Entry point and one line of help of each command."""
+"""Entry point and one line of help of each command; two words share the module and the config `one_two`."""
 
 EXTRA_OF = {
     "accelerate": "official",
@@ -95,19 +99,21 @@ def _dispatch(args: list[str]) -> int:
     if args[0] == "--version":
         print(f"emu-agent {metadata.version('emu-agent')}")
         return 0
-    name, rest = args[0], args[1:]
-    entry, _ = lookup("command", name, available_commands())
+    commands = available_commands()
+    words = 2 if " ".join(args[:2]) in commands else 1
+    name, rest = " ".join(args[:words]), args[words:]
+    entry, _ = lookup("command", name, commands)
     overrides = [arg for arg in rest if arg not in ("-h", "--help")]
     if len(overrides) < len(rest):
         print(_command_help(name, overrides))
         return 0
-    cfg = load_config(name, overrides)
+    cfg = load_config(_config_of(name), overrides)
     module, function = entry.split(":")
     return getattr(import_module(module), function)(cfg)
 
 
 def _help() -> str:
-    rows = [f"  {name:<10} {about}" for name, (_, about) in available_commands().items()]
+    rows = [f"  {name:<15} {about}" for name, (_, about) in available_commands().items()]
     return "\n".join(
         [
             "Usage: emu-agent <command> [key=value ...]",
@@ -120,8 +126,9 @@ def _help() -> str:
 
 
 def _command_help(name: str, overrides: Sequence[str]) -> str:
-    settings = OmegaConf.to_yaml(load_config(name, overrides, allow_missing=True)).rstrip().splitlines()
-    made = groups_of(name, overrides)
+    cfg = load_config(_config_of(name), overrides, allow_missing=True)
+    settings = OmegaConf.to_yaml(cfg).rstrip().splitlines()
+    made = groups_of(_config_of(name), overrides)
     rows = [f"  {group}={'|'.join(choices_of(group))}   (now {choice})" for group, choice in made.items()]
     return "\n".join(
         [
@@ -132,6 +139,11 @@ def _command_help(name: str, overrides: Sequence[str]) -> str:
             *(f"  {line}" for line in settings),
         ]
     )
+
+
+def _config_of(name: str) -> str:
+    """Name of the config of a command, which may have two words."""
+    return name.replace(" ", "_")
 
 
 def _complain(message: str) -> int:

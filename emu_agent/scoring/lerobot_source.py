@@ -1,5 +1,6 @@
 """Recordings from a LeRobotDataset v3: lerobot says what is where, episodes are read one at a time."""
 
+import hashlib
 from io import BytesIO
 from pathlib import Path
 from typing import Any
@@ -57,7 +58,9 @@ class LeRobotSource:
             size=self._size(features[self._key]),
             episodes=tuple(range(self._meta.total_episodes)),
             holds=frozenset(names[column] for column in self._columns if column in names),
+            action_dim=int(features[ACTION]["shape"][0]) if ACTION in features else None,
             fingerprint=read_side_file(root).get("fingerprint", {}),
+            digest=_digest(root),
         )
 
     def read(self, episode: int) -> Recording:
@@ -167,3 +170,9 @@ class LeRobotSource:
             return tuple(named), True
         gripper = np.zeros(length, np.float32) if actions is None else actions[:, -1]
         return tuple(segments_of_gripper(gripper, instruction)), False
+
+
+def _digest(root: Path) -> str:
+    """Of the metadata, which hold means and extremes of every episode."""
+    files = sorted(path for path in (root / "meta").rglob("*") if path.is_file())
+    return hashlib.sha256(b"".join(path.read_bytes() for path in files)).hexdigest()[:16]

@@ -89,7 +89,7 @@ def score_pictures(
     rows: list[tuple[float, ...]] = []
     for picture, truth, now in zip(imagined, target, current, strict=True):
         region = changed_region(now, truth, config)
-        own, repeat = _compare(picture, truth, region), _compare(now, truth, region)
+        own, repeat = (compare_pictures(one, truth, region) for one in (picture, now))
         rows.append((*own, *repeat, float(region.mean())))
     columns = np.asarray(rows, dtype=np.float64).reshape(len(rows), 9).T
     return PictureScores(
@@ -105,7 +105,7 @@ def score_pictures(
     )
 
 
-def _compare(
+def compare_pictures(
     picture: UInt8[np.ndarray, "height width 3"],
     truth: UInt8[np.ndarray, "height width 3"],
     region: Bool[np.ndarray, "height width"],

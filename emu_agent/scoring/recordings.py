@@ -57,8 +57,12 @@ class Facts:
     """Numbers of the episodes."""
     holds: frozenset[str]
     """Of `states`, `actions` and `steps`, what is there."""
+    action_dim: int | None
+    """Numbers per action, where there are actions."""
     fingerprint: dict[str, Any]
     """Of the environment, where it was stored."""
+    digest: str
+    """Changes when the recordings do."""
 
 
 @runtime_checkable

@@ -28,7 +28,7 @@ class SampleConfig:
         wanted = tuple(chunk * (i + 1) for i in range(len(self.horizons)))
         if chunk < 1 or self.horizons != wanted:
             raise ConfigError(
-                f"horizons={list(self.horizons)} must be the first one, twice it, and so on, such as [8,16,24]"
+                f"horizons={list(self.horizons)} must be the first, twice it, and so on, such as [8,16,24]"
             )
         for name in ("starts", "steps"):
             if getattr(self, name) < 1:

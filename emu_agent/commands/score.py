@@ -1,0 +1,90 @@
+"""`emu-agent score`: how good a world model is on recorded episodes, as numbers, rows and pictures."""
+
+import time
+from dataclasses import replace
+from datetime import datetime
+from pathlib import Path
+
+import torch
+from omegaconf import DictConfig
+
+from emu_agent.commands.score_samples import save_samples
+from emu_agent.config import build, plain_config
+from emu_agent.errors import ConfigError
+from emu_agent.provenance import provenance
+from emu_agent.report.scoring.page import write_score_report
+from emu_agent.run_folder import RunFolder, default_folder, write_json
+from emu_agent.scoring.adapters.protocol import WorldModelAdapter
+from emu_agent.scoring.lerobot_source import LeRobotSource
+from emu_agent.scoring.pipeline import ScoreConfig, Scorer
+from emu_agent.scoring.samples import SampleConfig
+from emu_agent.scoring.scores import RUN_FILE, SAMPLES_FILE, SCORES_FILE, Estimate, Scores
+from emu_agent.scoring.tools import load_tools
+
+MANY_SKIPPED = 3
+"""Exit code if more than `TOLERATED` of the episodes were skipped."""
+TOLERATED = 0.05
+MAY_DIFFER = ("output", "threads", "shown")
+
+
+def main(cfg: DictConfig) -> int:
+    """Score a model on a dataset, and leave a folder of results."""
+    began = time.perf_counter()
+    torch.set_num_threads(cfg.threads)
+    config = _config(cfg)
+    folder = Path(cfg.output) if cfg.output else default_folder("score", Path(cfg.dataset).name)
+    run = RunFolder(folder)
+    run.check(plain_config(cfg), MAY_DIFFER)
+    source = LeRobotSource(Path(cfg.dataset), cfg.camera)
+    adapter = build(cfg.model)
+    if not isinstance(adapter, WorldModelAdapter):
+        raise ConfigError(f"{cfg.model._target_} gives no world model with name, abilities, encode, predict")
+    tools, missing = load_tools(source.facts, config, perceptual=cfg.perceptual, hand=tuple(cfg.hand))
+    scorer = Scorer(source, adapter, tools, config, missing, cfg.threads)
+    scorer.check()
+    RunFolder.open(folder, plain_config(cfg), MAY_DIFFER)
+    scores, table, reader = scorer.run(folder)
+    samples = save_samples(folder, table, reader, cfg.shown, config.samples.seed)
+    scores = replace(scores, samples=samples)
+    scores.write(folder)
+    date = datetime.now().astimezone().isoformat(timespec="seconds")
+    write_json(
+        folder / RUN_FILE, {"date": date, "seconds": round(time.perf_counter() - began, 1), **provenance()}
+    )
+    report = write_score_report(folder)
+    _print(scores, folder)
+    print(f"report     {report}")
+    asked = len(scores.scored) + len(scores.skipped)
+    return MANY_SKIPPED if len(scores.skipped) > TOLERATED * asked else 0
+
+
+def _config(cfg: DictConfig) -> ScoreConfig:
+    samples = SampleConfig(horizons=tuple(cfg.horizons), starts=cfg.starts, steps=cfg.steps, seed=cfg.seed)
+    return ScoreConfig(samples=samples, held_out=cfg.held_out, episodes=cfg.episodes)
+
+
+def _print(scores: Scores, folder: Path) -> None:
+    headline = scores.headline
+    print(f"{scores.model['name']} on {len(scores.scored)} episodes of {scores.dataset['path']}")
+    print(f"headline   {_shown(headline.value)}   ({headline.meaning})")
+    for name, part in headline.parts.items():
+        print(f"  {name:<10} {_shown(part)}")
+    failed = [check.control for check in headline.checks if check.against == "truth" and not check.below]
+    passed = not failed
+    print("controls   " + ("all ranked below the truth" if passed else f"not below the truth: {failed}"))
+    out = [metric.name for metric in scores.metrics if not metric.applicable]
+    print(
+        f"metrics    {len(scores.metrics) - len(out)} applicable, not applicable: {', '.join(out) or 'none'}"
+    )
+    for missing in scores.missing:
+        print(f"missing    {missing.reason}: {', '.join(missing.metrics) or 'no metric needs it'}")
+    for skipped in scores.skipped:
+        print(f"skipped    episode {skipped.episode}: {skipped.reason}")
+    print(f"skipped    {len(scores.skipped)} of {len(scores.skipped) + len(scores.scored)} episodes")
+    print(f"numbers    {folder / SCORES_FILE}\nrows       {folder / SAMPLES_FILE}")
+
+
+def _shown(value: Estimate) -> str:
+    if value.mean is None or value.low is None or value.high is None:
+        return "unknown"
+    return f"{value.mean:.3f} (95 % interval {value.low:.3f} to {value.high:.3f})"

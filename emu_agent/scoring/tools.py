@@ -1,0 +1,72 @@
+"""Loads what metrics need beyond the arrays, and says what cannot be had."""
+
+from pathlib import Path
+
+from emu_agent.data.frames import load_frames
+from emu_agent.errors import CheckpointError, DatasetError
+from emu_agent.scoring.judging import Tools
+from emu_agent.scoring.metrics.lite0 import Lite0, load_lite0
+from emu_agent.scoring.metrics.motion import Motion, learn_motion
+from emu_agent.scoring.metrics.reader import Reader, ReaderConfig, load_reader
+from emu_agent.scoring.metrics.table import METRICS
+from emu_agent.scoring.pipeline import ScoreConfig
+from emu_agent.scoring.recordings import Facts
+from emu_agent.scoring.scores import Missing
+
+PERCEPTUAL = tuple(name for name in METRICS if "lite0" in name)
+READ = tuple(name for name, metric in METRICS.items() if metric.group == "actions")
+HAND = tuple(
+    name for name, metric in METRICS.items() if metric.group == "motion" and "states" in metric.needs
+)
+
+
+def load_tools(
+    facts: Facts, config: ScoreConfig, *, perceptual: bool = True, hand: tuple[int, ...] = ()
+) -> tuple[Tools, tuple[Missing, ...]]:
+    """The trained parts of metrics, and the rows that are left out where one cannot be had.
+
+    Args:
+        facts: Of the recordings; actions, states and motion are learned from its training episodes, once.
+        config: What is scored.
+        perceptual: Whether pictures are looked at by a network.
+        hand: Numbers of the state that are the position of the hand.
+    """
+    missing = []
+    network, why = _network() if perceptual else (None, "perceptual=false")
+    if network is None:
+        missing.append(Missing(what="network", metrics=PERCEPTUAL, reason=why))
+    reader, motion, why = _learned(facts, config, hand)
+    if reader is None:
+        missing.append(Missing(what="reader", metrics=(*READ, *HAND), reason=why))
+    elif motion is not None and motion.reader is None:
+        why = "the position of the hand is not given (hand=[]), or cannot be read from pictures"
+        missing.append(Missing(what="hand", metrics=HAND, reason=why))
+    if motion is None or motion.palette is None:
+        why = why if motion is None else "nothing in the training episodes looks like one object"
+        objects = tuple(name for name in METRICS if name.startswith("object"))
+        missing.append(Missing(what="object", metrics=objects, reason=why))
+    return Tools(network=network, reader=reader, motion=motion), tuple(missing)
+
+
+def _network() -> tuple[Lite0 | None, str]:
+    try:
+        return load_lite0(), ""
+    except CheckpointError as error:
+        return None, str(error)
+
+
+def _learned(
+    facts: Facts, config: ScoreConfig, hand: tuple[int, ...]
+) -> tuple[Reader | None, Motion | None, str]:
+    """What is learned from the training episodes, and why it is not."""
+    if not {"states", "actions"} <= facts.holds:
+        return None, None, "it is learned from the states and actions of training episodes"
+    if config.held_out == 1:
+        return None, None, "held_out=1 leaves no training episodes to learn it from"
+    try:
+        frames = load_frames(Path(facts.path), [facts.camera])
+        training, _ = frames.split(config.held_out)
+        reader = load_reader(frames, facts.camera, training, ReaderConfig(gap=config.samples.chunk))
+    except DatasetError as error:
+        return None, None, str(error)
+    return reader, learn_motion(frames, facts.camera, training, reader, hand), ""
