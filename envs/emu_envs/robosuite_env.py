@@ -96,7 +96,7 @@ class RobosuiteEnv(gymnasium.Env[dict[str, Any], np.ndarray]):
         self.task = task
         self.instruction = lookup("task", task, TASKS).instruction
         self.camera_names = tuple(camera_names)
-        self._mujoco_cameras = [lookup("camera", name, CAMERAS) for name in self.camera_names]
+        self.mujoco_cameras = [lookup("camera", name, CAMERAS) for name in self.camera_names]
         self.image_size = image_size
         self.preset = render_preset(preset)
         self.render_mode = render_mode
@@ -112,6 +112,17 @@ class RobosuiteEnv(gymnasium.Env[dict[str, Any], np.ndarray]):
             }
         )
         self.action_space = spaces.Box(-1.0, 1.0, (self._robosuite.action_dim,), np.float32)
+
+    @property
+    def simulation(self) -> tuple[Any, Any]:
+        """MuJoCo's model and state, for those who disturb them."""
+        simulation = self._robosuite.sim
+        return simulation.model._model, simulation.data._data
+
+    @property
+    def object_joint(self) -> str:
+        """Name of the free joint of the task's object."""
+        return self._robosuite.cube.joints[0]
 
     @property
     def task_description(self) -> str:
@@ -183,10 +194,10 @@ class RobosuiteEnv(gymnasium.Env[dict[str, Any], np.ndarray]):
 
     def _pictures(self) -> dict[str, np.ndarray]:
         started = time.perf_counter()
-        simulation = self._robosuite.sim
+        model, data = self.simulation
         if self._renderer is None:  # made late: an environment that is only described needs no OpenGL
-            self._renderer = Renderer(simulation.model._model, self.image_size, self.preset)
-        pictures = self._renderer.render(simulation.data._data, self._mujoco_cameras)
+            self._renderer = Renderer(model, self.image_size, self.preset)
+        pictures = self._renderer.render(data, self.mujoco_cameras)
         self.render_seconds += time.perf_counter() - started
         return dict(zip(self.camera_names, pictures, strict=True))
 

@@ -9,6 +9,7 @@ from emu_policies.imagination_policy import ImaginationPolicy, ImaginationPolicy
 from emu_policies.interventions import Intervention, InterventionKind, InterventionLog
 from emu_policies.limits import ActionLimits, Workspace
 from emu_policies.monitor import StepMonitor, StepState
+from emu_policies.noisy_policy import NoisyPolicy
 from emu_policies.normalizer import Normalizer
 from emu_policies.random_policy import RandomPolicy
 from emu_policies.replan import ImaginationReason
@@ -27,6 +28,7 @@ __all__ = [
     "Intervention",
     "InterventionKind",
     "InterventionLog",
+    "NoisyPolicy",
     "Normalizer",
     "RandomPolicy",
     "StepMonitor",

@@ -15,9 +15,13 @@ from emu_agent.observation import Observation
 from emu_agent.world_model.checkpoint import load_state, read_config, read_part
 from emu_policies.action_head import ActionHead, HeadContext
 from emu_policies.action_queue import ActionQueue
+from emu_policies.background import BackgroundImagination
+from emu_policies.chunk_prefix import ChunkPrefix
 from emu_policies.engine import Engine, Imagined, Scene
 from emu_policies.head_config import ActionHeadConfig
 from emu_policies.replan import ImaginationReason, Pursuit, ReplanConfig, replan_rule
+from emu_policies.trust import TrustScore, load_trust
+from emu_policies.trust_meter import TrustMeter
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -28,6 +32,9 @@ class ImaginationPolicyConfig(ReplanConfig):
     """`never`, `always` (with every chunk) or `adaptive` (when there is a reason)."""
     n_action_steps: int = 4
     """Actions of a chunk that are carried out before the next one is made."""
+    background: bool = False
+    """Imagine in a thread of its own: a chunk never waits, and knows what was finished before it was asked
+    for. How often is imagined then depends on the machine, and so do the actions."""
 
 
 class ImaginationPolicy:
@@ -49,11 +56,28 @@ class ImaginationPolicy:
         head: ActionHead,
         config: ImaginationPolicyConfig,
         fingerprint: Mapping[str, Any] | None = None,
+        trust: TrustScore | None = None,
     ) -> None:
-        """Combines trained parts; `fingerprint` describes the environment that they were trained for."""
+        """Combines trained parts.
+
+        Args:
+            engine: Looks and imagines.
+            head: Acts.
+            config: When to imagine.
+            fingerprint: Describes the environment that the parts were trained for.
+            trust: Says how likely an imagination is to come true; needs an engine that tells its codes.
+
+        Raises:
+            ConfigError: If settings do not go together.
+        """
         if config.n_action_steps > head.config.chunk_size:
             raise ConfigError(
                 f"n_action_steps={config.n_action_steps} must not exceed chunk_size={head.config.chunk_size}"
+            )
+        if config.trust_threshold is not None and trust is None:
+            raise ConfigError(
+                f"trust_threshold={config.trust_threshold} needs a checkpoint with a trust score; "
+                "`emu-agent train stage=trust` fits one"
             )
         self.config = config
         self.fingerprint = fingerprint
@@ -62,6 +86,8 @@ class ImaginationPolicy:
         self._device = head.action_normalizer.mean.device
         self._rule = replan_rule(config.imagine, config)
         self._queue = ActionQueue(config.n_action_steps)
+        self._background = BackgroundImagination(engine, self._device) if config.background else None
+        self._meter = None if trust is None else TrustMeter(trust.to(self._device), engine)
         self.reset(0)
 
     @classmethod
@@ -101,12 +127,22 @@ class ImaginationPolicy:
         replan_rule(config.imagine, config)
         imagining = ImaginationConfig(decoder=decoder, passes=passes, force=force, compile=compile)
         engine = ImaginationEngine.from_pretrained(folder, imagining)
-        return cls(engine, load_head(folder), config, values.get("fingerprint"))
+        return cls(engine, load_head(folder), config, values.get("fingerprint"), load_trust(folder))
 
     @property
     def image_tokenizer(self) -> Any:
         """Turns imagined codes into pixels."""
         return self._engine.image_tokenizer
+
+    @property
+    def trust(self) -> Float[Tensor, " batch"] | None:
+        """Probability that the imagination will come true; None without a trust score or an imagination."""
+        return None if self._meter is None else self._meter.probability
+
+    @property
+    def trust_signals(self) -> Float[Tensor, "batch signals"] | None:
+        """What `trust` was made from, with every new chunk."""
+        return None if self._meter is None else self._meter.signals
 
     def reset(self, seed: int) -> None:
         """Forgets the past episode; the same seed gives the same actions for the same observations."""
@@ -114,6 +150,10 @@ class ImaginationPolicy:
         self._action_generator = torch.Generator(self._device).manual_seed(2 * seed)
         self._imagination_generator = torch.Generator(self._device).manual_seed(2 * seed + 1)
         self._queue.clear()
+        if self._background is not None:
+            self._background.forget()
+        if self._meter is not None:
+            self._meter.reset(seed)
         self._age = 0
         self.imagination = None
         self.imagination_reason = None
@@ -127,8 +167,14 @@ class ImaginationPolicy:
         return self._queue.pop()
 
     @torch.no_grad()
-    def predict_action_chunk(self, observation: Observation) -> Float[Tensor, "batch chunk action_dim"]:
+    def predict_action_chunk(
+        self, observation: Observation, prefix: ChunkPrefix | None = None
+    ) -> Float[Tensor, "batch chunk action_dim"]:
         """Looks, imagines if there is a reason to, and makes a chunk.
+
+        Args:
+            observation: What is seen now.
+            prefix: What is left of the chunk that is being carried out meanwhile.
 
         Raises:
             UnknownNameError: If a camera that the head needs is missing.
@@ -137,26 +183,51 @@ class ImaginationPolicy:
         self._check(observation)
         start = self._milliseconds()
         observation = observation.to(self._device)
+        self.last_timing = {}
         scene = self._engine.observe(observation, camera=self._head.config.camera)
+        self._take_finished()
         context = self._encode(scene, observation)
-        reason = self._rule.reason(self._pursuit(context))
-        imagine_ms = 0.0
-        if reason is not None:
-            imagine_ms = self._imagine(scene, reason)
+        reason = self._rule.reason(self._pursuit(scene, context))
+        if reason is not None and self._imagine(scene, reason):
             context = self._encode(scene, observation)
-        chunk = self._head.sample(context, self._action_generator)
-        self._age += self.config.n_action_steps
-        self.last_timing = {"imagine_ms": imagine_ms} if reason is not None else {}
-        self.last_timing["chunk_ms"] = self._milliseconds() - start - imagine_ms
+            self._pursuit(scene, context)
+        chunk = self._head.sample(context, self._action_generator, prefix)
+        if self._meter is not None and self.imagination is not None:
+            self._meter.acted(scene, chunk[:, : self.config.n_action_steps])
+        self._age += self.config.n_action_steps if prefix is None else max(1, prefix.delay)
+        self.last_timing["chunk_ms"] = self._milliseconds() - start - self.last_timing.get("imagine_ms", 0.0)
         return chunk
 
-    def _imagine(self, scene: Scene, reason: ImaginationReason) -> float:
+    def close(self) -> None:
+        """Ends the thread that imagines, if there is one."""
+        if self._background is not None:
+            self._background.close()
+
+    def _imagine(self, scene: Scene, reason: ImaginationReason) -> bool:
+        """Imagines, or has it begun in the background; tells whether there is a new imagination."""
+        if self._background is not None:
+            if not self._background.busy:
+                self._background.start(scene, self._imagination_generator)
+                self._asked = scene, reason
+            return False
         start = self._milliseconds()
-        self.imagination = self._engine.imagine(
+        imagination = self._engine.imagine(
             scene, steps=1, candidates=1, generator=self._imagination_generator
         )
-        self.imagination_reason, self._age = reason, 0
-        return self._milliseconds() - start
+        self._pursue(imagination, scene, reason)
+        self.last_timing["imagine_ms"] = self._milliseconds() - start
+        return True
+
+    def _take_finished(self) -> None:
+        finished = self._background.take() if self._background is not None else None
+        if finished is not None:
+            self._pursue(finished, *self._asked)
+
+    def _pursue(self, imagination: Imagined, scene: Scene, reason: ImaginationReason) -> None:
+        self.imagination, self.imagination_reason, self._age = imagination, reason, 0
+        if self._meter is not None:
+            # In the background there are no further candidates: a chunk would wait for them.
+            self._meter.begin(scene, imagination, compare=self._background is None)
 
     def _encode(self, scene: Scene, observation: Observation) -> HeadContext:
         return self._head.encode_context(
@@ -166,14 +237,13 @@ class ImaginationPolicy:
             None if self.imagination is None else self.imagination.features[:, 0],
         )
 
-    def _pursuit(self, context: HeadContext) -> Pursuit | None:
+    def _pursuit(self, scene: Scene, context: HeadContext) -> Pursuit | None:
+        """How things stand with the imagination in this scene; the trust in it is measured here."""
         if self.imagination is None:
             return None
-        return Pursuit(
-            age=self._age,
-            trust=self.imagination.image_log_prob[:, 0, 0],
-            step_probabilities=self._head.step_probabilities(context),
-        )
+        states = self._head.step_probabilities(context)
+        trust = None if self._meter is None else self._meter.measure(scene, states, self._age)
+        return Pursuit(age=self._age, trust=trust, step_probabilities=states)
 
     def _check(self, observation: Observation) -> None:
         config = self._head.config

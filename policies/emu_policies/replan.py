@@ -25,7 +25,7 @@ class ImaginationReason(StrEnum):
     STALE = "stale"
     """The monitor says that the imagination does not fit the situation."""
     LOW_TRUST = "low_trust"
-    """The world model itself found the keyframe that it imagined unlikely."""
+    """The imagination will probably not come true."""
     TIMEOUT = "timeout"
     """The imagination has been pursued for too long."""
 
@@ -36,8 +36,8 @@ class Pursuit:
 
     age: int
     """Control steps since it was made."""
-    trust: Float[Tensor, " batch"]
-    """Mean log-probability of the tokens of its keyframe."""
+    trust: Float[Tensor, " batch"] | None
+    """Probability that it will come true; None where the checkpoint has no trust score."""
     step_probabilities: Float[Tensor, "batch states"]
     """What the monitor says of it now, over `StepState`."""
 
@@ -51,7 +51,7 @@ class ReplanConfig(Settings):
     stale_threshold: float = 0.5
     """Imagine again when the imagination is stale with at least this probability."""
     trust_threshold: float | None = None
-    """Imagine again when the mean log-probability of the keyframe's tokens is below; None: never for this."""
+    """Imagine again when it will come true with less than this probability; None: never for this."""
     max_age: int = 40
     """Imagine again after this many control steps."""
 
@@ -59,6 +59,10 @@ class ReplanConfig(Settings):
         for name in ("done_threshold", "stale_threshold"):
             if not 0.0 < getattr(self, name) <= 1.0:
                 raise ConfigError(f"{name}={getattr(self, name)} must be above 0 and at most 1")
+        if self.trust_threshold is not None and not 0.0 < self.trust_threshold < 1.0:
+            raise ConfigError(
+                f"trust_threshold={self.trust_threshold} must be a probability between 0 and 1, or null"
+            )
         if self.max_age < 1:
             raise ConfigError(f"max_age={self.max_age} must be at least 1")
 
@@ -102,7 +106,8 @@ class AdaptiveImagine:
         if pursuit is None:
             return ImaginationReason.FIRST
         config, probabilities = self.config, pursuit.step_probabilities.amax(dim=0)
-        untrusted = config.trust_threshold is not None and bool(pursuit.trust.min() < config.trust_threshold)
+        trust, threshold = pursuit.trust, config.trust_threshold
+        untrusted = trust is not None and threshold is not None and bool(trust.min() < threshold)
         checks = {
             ImaginationReason.DONE: bool(probabilities[StepState.DONE] >= config.done_threshold),
             ImaginationReason.STALE: bool(probabilities[StepState.STALE] >= config.stale_threshold),

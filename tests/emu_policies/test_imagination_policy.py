@@ -65,7 +65,6 @@ def test_always_imagines_with_every_chunk(make_policy: MakePolicy) -> None:
         ({}, ["first", None, None, None]),
         ({"monitor": StepState.DONE}, ["first", "done", "done", "done"]),
         ({"monitor": StepState.STALE}, ["first", "stale", "stale", "stale"]),
-        ({"log_prob": -9.0, "trust_threshold": -3.0}, ["first", "low_trust", "low_trust", "low_trust"]),
         ({"max_age": 4}, ["first", None, "timeout", None]),
     ],
 )

@@ -4,14 +4,14 @@ from emu_policies.replan import ImaginationReason, Pursuit, ReplanConfig, replan
 
 from emu_agent.errors import ConfigError, UnknownNameError
 
-CONFIG = ReplanConfig(done_threshold=0.6, stale_threshold=0.7, trust_threshold=-3.0, max_age=20)
+CONFIG = ReplanConfig(done_threshold=0.6, stale_threshold=0.7, trust_threshold=0.4, max_age=20)
 CALM = (0.8, 0.1, 0.1)
 
 
 def pursuit(
     *rows: tuple[float, float, float], age: int = 4, trust: tuple[float, ...] | None = None
 ) -> Pursuit:
-    trust = trust or (-1.0,) * len(rows)
+    trust = trust or (0.9,) * len(rows)
     return Pursuit(age=age, trust=torch.tensor(trust), step_probabilities=torch.tensor(rows))
 
 
@@ -23,12 +23,12 @@ def pursuit(
         (pursuit((0.3, 0.65, 0.05)), ImaginationReason.DONE),
         (pursuit((0.3, 0.05, 0.65)), None),
         (pursuit((0.2, 0.05, 0.75)), ImaginationReason.STALE),
-        (pursuit(CALM, trust=(-3.5,)), ImaginationReason.LOW_TRUST),
+        (pursuit(CALM, trust=(0.3,)), ImaginationReason.LOW_TRUST),
         (pursuit(CALM, age=19), None),
         (pursuit(CALM, age=20), ImaginationReason.TIMEOUT),
-        (pursuit((0.3, 0.65, 0.05), trust=(-3.5,), age=20), ImaginationReason.DONE),
+        (pursuit((0.3, 0.65, 0.05), trust=(0.3,), age=20), ImaginationReason.DONE),
         (pursuit(CALM, (0.3, 0.65, 0.05)), ImaginationReason.DONE),
-        (pursuit(CALM, CALM, trust=(-1.0, -3.5)), ImaginationReason.LOW_TRUST),
+        (pursuit(CALM, CALM, trust=(0.9, 0.3)), ImaginationReason.LOW_TRUST),
     ],
 )
 def test_adaptive_imagines_for_a_reason(situation: Pursuit | None, reason: ImaginationReason | None) -> None:
@@ -36,7 +36,12 @@ def test_adaptive_imagines_for_a_reason(situation: Pursuit | None, reason: Imagi
 
 
 def test_trust_can_be_left_out() -> None:
-    assert replan_rule("adaptive", ReplanConfig()).reason(pursuit(CALM, trust=(-99.0,))) is None
+    assert replan_rule("adaptive", ReplanConfig()).reason(pursuit(CALM, trust=(0.01,))) is None
+
+
+def test_a_checkpoint_without_trust_is_not_doubted() -> None:
+    unknown = Pursuit(age=4, trust=None, step_probabilities=torch.tensor([CALM]))
+    assert replan_rule("adaptive", CONFIG).reason(unknown) is None
 
 
 def test_never_and_always() -> None:
@@ -50,7 +55,9 @@ def test_unknown_mode_is_refused_with_the_choices() -> None:
         replan_rule("sometimes", CONFIG)
 
 
-@pytest.mark.parametrize("settings", [{"done_threshold": 0.0}, {"stale_threshold": 2.0}, {"max_age": 0}])
+@pytest.mark.parametrize(
+    "settings", [{"done_threshold": 0.0}, {"stale_threshold": 2.0}, {"trust_threshold": -3.0}, {"max_age": 0}]
+)
 def test_thresholds_that_cannot_work_are_refused(settings: dict[str, float]) -> None:
     with pytest.raises(ConfigError, match=next(iter(settings))):
         ReplanConfig(**settings)

@@ -1,0 +1,143 @@
+"""Do policies rank inside the world model as they do in the simulator?
+
+Run `python benchmarks/policy_ranking.py`. The policies are the checkpoints that training a head has kept, the
+last of them with noise on its actions, and random actions; both sides begin from the same resets. What was
+played in the simulator is kept in `runs/policy_ranking`, so that a stopped benchmark goes on where it was.
+"""
+
+import argparse
+import json
+from pathlib import Path
+from typing import Any
+
+import gymnasium
+import numpy as np
+import torch
+from emu_policies.inside import open_world
+from tqdm import tqdm
+
+from emu_agent.config import build, load_config
+from emu_agent.provenance import provenance
+from emu_agent.rollout import Policy, run_episode
+from emu_agent.run_folder import write_json
+from emu_agent.scoring.inside import ImaginedEpisodes, compare_policies, run_inside
+from emu_agent.scoring.wilson import wilson_interval
+
+RESULT = Path("benchmarks/results/policy_ranking.json")
+PLAYED = Path("runs/policy_ranking")
+NOISE = (0.3, 0.6, 1.0, 1.5)
+"""Standard deviations of the noise on the actions of the last checkpoint."""
+
+
+def settings_of(run: Path) -> dict[str, list[str]]:
+    """Settings of `emu-agent run` for every policy, by its name."""
+    kept = sorted(int(path.name) for path in (run / "checkpoints").iterdir() if path.name.isdigit())
+    heads = {f"head_{n}": ["imagine=never", f"checkpoint={run / 'checkpoints' / str(n)}"] for n in kept}
+    best = heads[f"head_{kept[-1]}"]
+    noisy = {f"noise_{sigma}": [*best, "policy=noisy", f"policy.sigma={sigma}"] for sigma in NOISE}
+    return {**heads, **noisy, "random": ["policy=random"]}
+
+
+def build_policy(settings: list[str]) -> Policy:
+    """The policy that `emu-agent run` would build."""
+    return build(load_config("run", settings).policy)
+
+
+def simulate(
+    env: gymnasium.Env, name: str, settings: list[str], args: argparse.Namespace
+) -> list[dict[str, Any]]:
+    """Episodes of a policy in the simulator."""
+    folder = PLAYED / f"{args.name}-{args.max_steps}" / name
+    files = [folder / f"{seed}.json" for seed in seeds_of(args)]
+    policy = None
+    for seed, file in zip(tqdm(seeds_of(args), name, unit="episode"), files, strict=True):
+        if not file.exists():
+            policy = policy or build_policy(settings)
+            write_json(file, run_episode(env, policy, seed, max_steps=args.max_steps).to_dict())
+    return [json.loads(file.read_text(encoding="utf-8")) for file in files]
+
+
+def imagine(
+    env: gymnasium.Env, settings: dict[str, list[str]], args: argparse.Namespace
+) -> dict[str, ImaginedEpisodes]:
+    """Outcomes of the same episodes inside the world model."""
+    world = open_world(
+        args.dataset, args.world, env=env, seeds=seeds_of(args), max_steps=args.max_steps
+    )  # fmt: skip
+    inside = {}
+    for name, overrides in settings.items():
+        inside[name] = run_inside(world, build_policy(overrides), args.seed)
+        solved, probability = inside[name].solved.mean(), inside[name].probability.mean()
+        print(f"{name:>12}  imagined {solved:6.1%}  (probability {probability:.2f})", flush=True)
+    return inside
+
+
+def seeds_of(args: argparse.Namespace) -> range:
+    """Of the episodes."""
+    return range(args.seed, args.seed + args.episodes)
+
+
+def arguments() -> argparse.Namespace:
+    """The command line."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser.add_argument("--run", type=Path, default=Path("runs/lift_nano/head"), help="training of the heads")
+    parser.add_argument("--name", default="lift_nano", help="under which their episodes are kept")
+    parser.add_argument("--world", type=Path, help="checkpoint of the world model; default the bundled one")
+    parser.add_argument("--dataset", type=Path, default=Path("data/robosuite_lift"))
+    parser.add_argument("--episodes", type=int, default=20)
+    parser.add_argument("--seed", type=int, default=100_000)
+    parser.add_argument("--max-steps", type=int, default=100)
+    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--only", choices=("simulator", "inside"), help="one side, and nothing is stored")
+    parser.add_argument("--policies", nargs="+", help="some of them; default all")
+    return parser.parse_args()
+
+
+def main() -> None:
+    """Play what is missing on both sides, compare, and store the figures."""
+    args = arguments()
+    torch.set_num_threads(args.threads)
+    settings = settings_of(args.run)
+    settings = {name: settings[name] for name in args.policies or settings}
+    env = build(load_config("run", []).env.make)
+    inside = {} if args.only == "simulator" else imagine(env, settings, args)
+    played = {} if args.only == "inside" else {
+        name: simulate(env, name, overrides, args) for name, overrides in settings.items()
+    }  # fmt: skip
+    env.close()
+    if args.only is None:
+        store(inside, played, args)
+
+
+def store(
+    inside: dict[str, ImaginedEpisodes], played: dict[str, list[dict[str, Any]]], args: argparse.Namespace
+) -> None:
+    """Compare both sides, and write and print what comes out."""
+    outside = {name: [bool(one["success"]) for one in episodes] for name, episodes in played.items()}
+    ranking = compare_policies({name: one.solved.tolist() for name, one in inside.items()}, outside)
+    rows = {
+        name: {
+            "imagined": one.to_dict(),
+            "simulated": {
+                "success_rate": float(np.mean(outside[name])),
+                "wilson95": list(wilson_interval(sum(outside[name]), len(outside[name]))),
+                "solved": outside[name],
+                "steps": [episode["steps"] for episode in played[name]],
+            },
+        }
+        for name, one in inside.items()
+    }
+    about = {"run": str(args.run), "world": str(args.world or "bundled"), "seed": args.seed}
+    write_json(
+        RESULT,
+        {"ranking": ranking, "policies": rows, **about, "max_steps": args.max_steps, **provenance()},
+    )
+    for name, row in rows.items():
+        imagined, simulated = (row[side]["success_rate"] for side in ("imagined", "simulated"))
+        print(f"{name:>12}  imagined {imagined:6.1%}  simulated {simulated:6.1%}")
+    for name in ("pearson", "spearman", "mmrv"):
+        print(f"{name:>12}  {ranking[name]}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,39 @@
+"""A policy made worse on purpose: for comparing policies of known order."""
+
+from typing import Any
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from emu_agent.errors import ConfigError
+from emu_agent.observation import Observation
+from emu_agent.rollout import Policy
+
+
+class NoisyPolicy:
+    """Adds normal noise to every action of another policy; what else that offers is offered here as well."""
+
+    def __init__(self, policy: Policy, sigma: float) -> None:
+        """Take a policy, and the standard deviation of the noise in units of the action."""
+        if sigma < 0:
+            raise ConfigError(f"sigma={sigma} must be 0 or more")
+        self._policy, self._sigma = policy, sigma
+        self.reset(0)
+
+    def __getattr__(self, name: str) -> Any:
+        """What the noise does not concern."""
+        if name.startswith("_"):
+            raise AttributeError(name)
+        return getattr(self._policy, name)
+
+    def reset(self, seed: int) -> None:
+        """Start an episode; the same seed gives the same noise."""
+        self._policy.reset(seed)
+        self._generator = torch.Generator().manual_seed(seed)
+
+    def select_action(self, observation: Observation) -> Float[Tensor, "batch action_dim"]:
+        """The policy's action with noise, within [-1, 1]."""
+        action = self._policy.select_action(observation)
+        noise = self._sigma * torch.randn(action.shape, generator=self._generator).to(action)
+        return (action + noise).clamp(-1.0, 1.0)
