@@ -12,14 +12,17 @@ from emu_agent.commands.score_samples import save_samples
 from emu_agent.config import build, plain_config
 from emu_agent.errors import ConfigError
 from emu_agent.provenance import provenance
+from emu_agent.report.panel import CAMERA
 from emu_agent.report.scoring.page import write_score_report
 from emu_agent.run_folder import RunFolder, default_folder, write_json
 from emu_agent.scoring.adapters.protocol import WorldModelAdapter
 from emu_agent.scoring.lerobot_source import LeRobotSource
 from emu_agent.scoring.pipeline import ScoreConfig, Scorer
+from emu_agent.scoring.recordings import Source
+from emu_agent.scoring.run_source import FilmLayout, RunSource
 from emu_agent.scoring.samples import SampleConfig
 from emu_agent.scoring.scores import RUN_FILE, SAMPLES_FILE, SCORES_FILE, Estimate, Scores
-from emu_agent.scoring.tools import load_tools
+from emu_agent.scoring.tools import ToolsConfig, load_tools
 
 MANY_SKIPPED = 3
 """Exit code if more than `TOLERATED` of the episodes were skipped."""
@@ -35,11 +38,12 @@ def main(cfg: DictConfig) -> int:
     folder = Path(cfg.output) if cfg.output else default_folder("score", Path(cfg.dataset).name)
     run = RunFolder(folder)
     run.check(plain_config(cfg), MAY_DIFFER)
-    source = LeRobotSource(Path(cfg.dataset), cfg.camera)
+    source = _source(cfg)
     adapter = build(cfg.model)
     if not isinstance(adapter, WorldModelAdapter):
         raise ConfigError(f"{cfg.model._target_} gives no world model with name, abilities, encode, predict")
-    tools, missing = load_tools(source.facts, config, perceptual=cfg.perceptual, hand=tuple(cfg.hand))
+    wanted = ToolsConfig(perceptual=cfg.perceptual, reader=cfg.reader, hand=tuple(cfg.hand))
+    tools, missing = load_tools(source.facts, config, wanted)
     scorer = Scorer(source, adapter, tools, config, missing, cfg.threads)
     scorer.check()
     RunFolder.open(folder, plain_config(cfg), MAY_DIFFER)
@@ -56,6 +60,17 @@ def main(cfg: DictConfig) -> int:
     print(f"report     {report}")
     asked = len(scores.scored) + len(scores.skipped)
     return MANY_SKIPPED if len(scores.skipped) > TOLERATED * asked else 0
+
+
+def _source(cfg: DictConfig) -> Source:
+    """A dataset, or the folder of a run."""
+    root = Path(cfg.dataset)
+    if not RunFolder(root).config_file.exists():
+        return LeRobotSource(root, cfg.camera)
+    if not cfg.instruction:
+        raise ConfigError(f"{root} is a run, whose films do not tell the task: give instruction=...")
+    layout = FilmLayout(x=CAMERA.x, y=CAMERA.y, width=CAMERA.width, height=CAMERA.height)
+    return RunSource(root, cfg.instruction, layout)
 
 
 def _config(cfg: DictConfig) -> ScoreConfig:

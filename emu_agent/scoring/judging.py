@@ -77,8 +77,11 @@ class Judge:
         flat = zip(_flat(answer.pictures), _flat(self._case.truth), _flat(self._case.changed), strict=True)
         scores = np.array([compare_pictures(*one) for one in flat]).T.reshape(4, *self._shape)
         columns = dict(zip(("psnr", "ssim", "region_psnr", "region_ssim"), scores, strict=True))
-        nothing = np.vectorize(psnr_from_mse)(self._nothing)
-        return {**columns, "region_gain_db": columns["region_psnr"] - nothing}
+        gain = [
+            region - psnr_from_mse(nothing) if np.isfinite(nothing) else np.nan
+            for region, nothing in zip(columns["region_psnr"].flat, self._nothing.flat, strict=True)
+        ]
+        return {**columns, "region_gain_db": np.reshape(gain, self._shape)}
 
     def _perceptual(self, seen: Sight) -> Columns:
         regions = _flat(self._case.changed)

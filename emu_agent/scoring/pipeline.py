@@ -44,8 +44,9 @@ class ScoreConfig:
             raise ConfigError(f"episodes={self.episodes} must be at least 1, or null for all")
 
     def choose(self, facts: Facts) -> list[int]:
-        """The episodes that are asked for."""
-        count = max(1, round(len(facts.episodes) * self.held_out))
+        """The episodes that are asked for; of a run, which nothing was trained on, all are held out."""
+        share = 1 if facts.kind == "run" else self.held_out
+        count = max(1, round(len(facts.episodes) * share))
         last = facts.episodes[-count:]
         if self.episodes is None or self.episodes >= len(last):
             return list(last)

@@ -1,6 +1,9 @@
 """Loads what metrics need beyond the arrays, and says what cannot be had."""
 
+from dataclasses import dataclass
 from pathlib import Path
+
+import numpy as np
 
 from emu_agent.data.frames import load_frames
 from emu_agent.errors import CheckpointError, DatasetError
@@ -20,29 +23,32 @@ HAND = tuple(
 )
 
 
-def load_tools(
-    facts: Facts, config: ScoreConfig, *, perceptual: bool = True, hand: tuple[int, ...] = ()
-) -> tuple[Tools, tuple[Missing, ...]]:
-    """The trained parts of metrics, and the rows that are left out where one cannot be had.
+@dataclass(frozen=True, kw_only=True)
+class ToolsConfig:
+    """Which trained parts are used."""
 
-    Args:
-        facts: Of the recordings; actions, states and motion are learned from its training episodes, once.
-        config: What is scored.
-        perceptual: Whether pictures are looked at by a network.
-        hand: Numbers of the state that are the position of the hand.
-    """
+    perceptual: bool = True
+    """Whether pictures are looked at by a network."""
+    reader: bool = True
+    """Whether actions and states are read from pictures; that is learned once per dataset."""
+    hand: tuple[int, ...] = ()
+    """Numbers of the state that are the position of the hand."""
+
+
+def load_tools(facts: Facts, config: ScoreConfig, wanted: ToolsConfig) -> tuple[Tools, tuple[Missing, ...]]:
+    """The trained parts of metrics, and the rows that are left out where one cannot be had."""
     missing = []
-    network, why = _network() if perceptual else (None, "perceptual=false")
+    network, why = _network() if wanted.perceptual else (None, "perceptual=false")
     if network is None:
         missing.append(Missing(what="network", metrics=PERCEPTUAL, reason=why))
-    reader, motion, why = _learned(facts, config, hand)
+    reader, motion, why = _learned(facts, config, wanted)
     if reader is None:
         missing.append(Missing(what="reader", metrics=(*READ, *HAND), reason=why))
-    elif motion is not None and motion.reader is None:
-        why = "the position of the hand is not given (hand=[]), or cannot be read from pictures"
-        missing.append(Missing(what="hand", metrics=HAND, reason=why))
-    if motion is None or motion.palette is None:
-        why = why if motion is None else "nothing in the training episodes looks like one object"
+    elif motion.reader is None:
+        reason = "the position of the hand is not given (hand=[]), or cannot be read from pictures"
+        missing.append(Missing(what="hand", metrics=HAND, reason=reason))
+    if motion.palette is None:
+        why = why or "nothing in the training episodes looks like one object"
         objects = tuple(name for name in METRICS if name.startswith("object"))
         missing.append(Missing(what="object", metrics=objects, reason=why))
     return Tools(network=network, reader=reader, motion=motion), tuple(missing)
@@ -55,18 +61,21 @@ def _network() -> tuple[Lite0 | None, str]:
         return None, str(error)
 
 
-def _learned(
-    facts: Facts, config: ScoreConfig, hand: tuple[int, ...]
-) -> tuple[Reader | None, Motion | None, str]:
+def _learned(facts: Facts, config: ScoreConfig, wanted: ToolsConfig) -> tuple[Reader | None, Motion, str]:
     """What is learned from the training episodes, and why it is not."""
     if not {"states", "actions"} <= facts.holds:
-        return None, None, "it is learned from the states and actions of training episodes"
+        return None, _UNKNOWN, "it is learned from the states and actions of training episodes"
     if config.held_out == 1:
-        return None, None, "held_out=1 leaves no training episodes to learn it from"
+        return None, _UNKNOWN, "held_out=1 leaves no training episodes to learn it from"
     try:
         frames = load_frames(Path(facts.path), [facts.camera])
         training, _ = frames.split(config.held_out)
+        if not wanted.reader:
+            return None, learn_motion(frames, facts.camera, training), "reader=false"
         reader = load_reader(frames, facts.camera, training, ReaderConfig(gap=config.samples.chunk))
     except DatasetError as error:
-        return None, None, str(error)
-    return reader, learn_motion(frames, facts.camera, training, reader, hand), ""
+        return None, _UNKNOWN, str(error)
+    return reader, learn_motion(frames, facts.camera, training, reader, wanted.hand), ""
+
+
+_UNKNOWN = Motion(palette=None, reader=None, hand=(), longest_step=np.inf, floor=-np.inf)
