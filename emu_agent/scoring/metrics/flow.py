@@ -54,6 +54,8 @@ def follow(
     """Where points of the start frame (x, y in px) go; their path in % of width, beginning at the start."""
     import cv2
 
+    if not len(points):
+        return np.empty((0, len(frames) + 1, 2), np.float32)
     flow = cv2.DISOpticalFlow.create(cv2.DISOPTICAL_FLOW_PRESET_MEDIUM)
     grey = [cv2.cvtColor(np.ascontiguousarray(frame), cv2.COLOR_RGB2GRAY) for frame in (start, *frames)]
     path = [points]

@@ -66,13 +66,15 @@ def find_object(
     changed = [changed_region(a, b) for a, b in zip(before, after, strict=True)]
     pairs = zip(before, after, changed, strict=True)
     pixels = np.concatenate([picture[where] for a, b, where in pairs for picture in (a, b)])
-    if len(pixels) < COLOURS:
+    count = min(COLOURS, len(np.unique(pixels, axis=0)))
+    if not count:
         return None
     generator = np.random.default_rng(0)
     chosen = pixels[generator.choice(len(pixels), min(PIXELS, len(pixels)), replace=False)]
-    colours, _ = kmeans2(_lab(chosen[None])[0], COLOURS, minit="++", rng=generator)
+    colours, _ = kmeans2(_lab(chosen[None])[0], count, minit="++", rng=generator)
     frames = np.concatenate([before, after])
-    of_object = _object_colours(np.stack([_nearest(colours, frame) for frame in frames]), config)
+    nearest = np.stack([_nearest(colours, frame) for frame in frames])
+    of_object = np.array([_is_object(nearest == colour, config) for colour in range(count)])
     return Palette(colours, of_object, config.least_area) if of_object.any() else None
 
 
@@ -124,21 +126,18 @@ def object_permanence(
     return np.asarray(ratios, dtype=np.float64)
 
 
-def _object_colours(nearest: np.ndarray, config: ObjectConfig) -> Bool[np.ndarray, " colours"]:
-    """Colours that are small, in one piece and at changing places, in frames given as the nearest colours."""
+def _is_object(frames: Bool[np.ndarray, "frames height width"], config: ObjectConfig) -> bool:
+    """Whether the pixels of a colour are few, in one piece and at changing places."""
     from scipy.ndimage import label
 
-    found = np.zeros(COLOURS, dtype=bool)
-    size, width = nearest[0].size, nearest.shape[2]
-    for colour in range(COLOURS):
-        masks = [mask for mask in nearest == colour if mask.sum() >= config.least_area * size / 2]
-        if len(masks) < config.seen * len(nearest) or np.mean(masks) > config.most_area:
-            continue
-        pieces = [np.bincount(label(mask)[0].ravel())[1:].max() / mask.sum() for mask in masks]
-        places = np.array([[index.mean() for index in np.nonzero(mask)] for mask in masks])
-        spread = float(places.std(axis=0).max()) * 100 / width
-        found[colour] = np.mean(pieces) >= config.in_one_piece and spread >= config.wanders
-    return found
+    size, width = frames[0].size, frames.shape[2]
+    masks = [mask for mask in frames if mask.sum() >= config.least_area * size / 2]
+    if len(masks) < config.seen * len(frames) or np.mean(masks) > config.most_area:
+        return False
+    pieces = [np.bincount(label(mask)[0].ravel())[1:].max() / mask.sum() for mask in masks]
+    places = np.array([[index.mean() for index in np.nonzero(mask)] for mask in masks])
+    spread = float(places.std(axis=0).max()) * 100 / width
+    return bool(np.mean(pieces) >= config.in_one_piece and spread >= config.wanders)
 
 
 def _nearest(colours: np.ndarray, picture: np.ndarray) -> np.ndarray:

@@ -74,7 +74,7 @@ def lite0_distance(
 
 def crowd(
     sight: Sight, regions: Bool[np.ndarray, "batch height width"] | None = None
-) -> Float64[np.ndarray, "batch channels"]:
+) -> Float64[np.ndarray, "pictures channels"]:
     """One vector per picture for `lite0_frechet`: deep features averaged over the picture or a region of it.
 
     Pictures with an empty region are left out.

@@ -149,9 +149,8 @@ def shrink(
     small = np.empty((len(pictures), 3, side, side), np.uint8)
     for start in range(0, len(pictures), SHRUNK_AT_ONCE):
         levels = torch.from_numpy(np.array(pictures[start : start + SHRUNK_AT_ONCE])).permute(0, 3, 1, 2)
-        small[start : start + SHRUNK_AT_ONCE] = F.interpolate(
-            levels.float(), (side, side), mode="area"
-        ).byte()
+        part = F.interpolate(levels.float(), (side, side), mode="area")
+        small[start : start + SHRUNK_AT_ONCE] = part.round().byte().numpy()
     return small
 
 

@@ -1,8 +1,6 @@
 """Can imagination be trusted to choose: rankings against success, and calibration of the trust score."""
 
-from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from jaxtyping import Bool, Float
@@ -12,21 +10,19 @@ def kendall(scores: Float[np.ndarray, " items"], success: Float[np.ndarray, " it
     """Kendall's tau-b: 1 for the same order, -1 for the opposite one, NaN if one side is constant."""
     from scipy.stats import kendalltau
 
-    return _correlation(kendalltau, scores, success)
+    return float(kendalltau(scores, success).statistic) if _both_vary(scores, success) else np.nan
 
 
 def spearman(scores: Float[np.ndarray, " items"], success: Float[np.ndarray, " items"]) -> float:
     """Correlation of ranks; NaN if one side is constant."""
-    from scipy.stats import spearmanr
+    from scipy.stats import rankdata
 
-    return _correlation(spearmanr, scores, success)
+    return pearson(rankdata(scores), rankdata(success))
 
 
 def pearson(imagined: Float[np.ndarray, " policies"], simulated: Float[np.ndarray, " policies"]) -> float:
     """Linear correlation between imagined and simulated success rates; NaN if one side is constant."""
-    from scipy.stats import pearsonr
-
-    return _correlation(pearsonr, imagined, simulated)
+    return float(np.corrcoef(imagined, simulated)[0, 1]) if _both_vary(imagined, simulated) else np.nan
 
 
 def mmrv(imagined: Float[np.ndarray, " policies"], simulated: Float[np.ndarray, " policies"]) -> float:
@@ -99,8 +95,6 @@ def calibration_error(
     return float(gaps / len(trust)) if len(trust) else np.nan
 
 
-def _correlation(function: Callable[..., Any], scores: np.ndarray, success: np.ndarray) -> float:
-    """The correlation, or NaN where it is not defined."""
-    if len(scores) < 2 or np.ptp(scores) == 0 or np.ptp(success) == 0:
-        return np.nan
-    return float(function(scores, success).statistic)
+def _both_vary(one: Float[np.ndarray, " items"], other: Float[np.ndarray, " items"]) -> bool:
+    """Whether a correlation is defined."""
+    return len(one) > 1 and bool(np.ptp(one) > 0) and bool(np.ptp(other) > 0)

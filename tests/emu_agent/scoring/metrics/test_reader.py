@@ -71,11 +71,13 @@ def pairs(frames: Frames) -> np.ndarray:
     return np.concatenate([np.arange(frames.span(e).start, frames.span(e).stop - 2) for e in range(20, 24)])
 
 
+@pytest.mark.slow
 def test_reads_what_moves_the_ball_and_knows_what_does_not(reader: Reader) -> None:
     assert reader.readable_actions.tolist() == [True, True, False]
     assert reader.readable_states.all()
 
 
+@pytest.mark.slow
 def test_actions_are_read_in_units_of_the_dataset(frames: Frames, reader: Reader, pairs: np.ndarray) -> None:
     pictures = frames.images["front"]
     read = reader.read_actions(pictures[pairs], pictures[pairs + 2])[:, :2]
@@ -85,16 +87,19 @@ def test_actions_are_read_in_units_of_the_dataset(frames: Frames, reader: Reader
     assert backwards == pytest.approx(-read, abs=1e-5)
 
 
+@pytest.mark.slow
 def test_equal_frames_read_as_no_action(frames: Frames, reader: Reader) -> None:
     some = frames.images["front"][:5]
     assert np.abs(reader.read_actions(some, some)).max() == 0
 
 
+@pytest.mark.slow
 def test_states_are_read_in_units_of_the_dataset(frames: Frames, reader: Reader, pairs: np.ndarray) -> None:
     error = reader.read_states(frames.images["front"][pairs]) - frames.proprio[pairs]
     assert np.abs(error).mean() < 0.1
 
 
+@pytest.mark.slow
 def test_another_action_gives_another_future(frames: Frames, reader: Reader, pairs: np.ndarray) -> None:
     pictures = frames.images["front"]
     read = reader.read_actions(pictures[pairs], pictures[pairs + 2])
@@ -104,6 +109,7 @@ def test_another_action_gives_another_future(frames: Frames, reader: Reader, pai
     assert np.nanmean(direction) > 0.8
 
 
+@pytest.mark.slow
 def test_the_second_time_it_is_read_from_disk(frames: Frames, reader: Reader) -> None:
     (path,) = frames.cache.glob("reader-front-*.safetensors")
     before = path.stat().st_mtime_ns
@@ -133,6 +139,7 @@ def test_pictures_are_shrunk_by_averaging() -> None:
     assert shrink(picture, 2)[0, 0].tolist() == [[100, 0], [0, 0]]
 
 
+@pytest.mark.slow
 def test_motion_is_best_for_the_truth_and_knows_the_limits(frames: Frames, reader: Reader) -> None:
     motion = learn_motion(frames, "front", range(20), reader, hand=(0, 1, 2))
     assert motion.palette is not None
@@ -155,6 +162,7 @@ def test_motion_is_best_for_the_truth_and_knows_the_limits(frames: Frames, reade
     assert (jumping["teleports"][:, -1] > own["teleports"][:, -1]).all()
 
 
+@pytest.mark.slow
 def test_motion_without_states_is_that_of_pixels(frames: Frames, reader: Reader) -> None:
     motion = learn_motion(frames, "front", range(20))
     pictures = frames.images["front"]

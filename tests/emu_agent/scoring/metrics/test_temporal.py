@@ -24,8 +24,8 @@ def test_a_constant_tint_costs_once_and_flicker_in_every_frame() -> None:
     tinted, flickering = truth + np.uint8(10), truth.copy()
     flickering[:, ::2] += np.uint8(10)
     whole, _ = temporal_psnr(np.concatenate([tinted, flickering]), np.concatenate([truth] * 2), START[[0, 0]])
-    assert whole[0] == pytest.approx(psnr_from_mse(10**2 / 3))  # one change of three
-    assert whole[1] == pytest.approx(psnr_from_mse(10**2))
+    assert whole[0] == pytest.approx(psnr_from_mse(100 / 3))  # one change of three
+    assert whole[1] == pytest.approx(psnr_from_mse(100.0))
 
 
 def test_a_frozen_future_misses_what_moves() -> None:

@@ -24,7 +24,7 @@ def test_a_path_beside_another_is_as_far_as_it_is_moved() -> None:
     beside = LINE + np.array([0, 2])
     assert hausdorff(beside, LINE) == pytest.approx([2])
     assert final_distance(beside, LINE) == pytest.approx([2])
-    assert ndtw(beside, LINE, scale=2) == pytest.approx([np.exp(-1)])
+    assert ndtw(beside, LINE, scale=2.0) == pytest.approx([np.exp(-1)])
 
 
 def test_one_stray_point_decides_about_hausdorff_alone() -> None:
@@ -32,13 +32,13 @@ def test_one_stray_point_decides_about_hausdorff_alone() -> None:
     stray[0, 2, 1] = 3
     assert hausdorff(stray, LINE) == pytest.approx([3])
     assert final_distance(stray, LINE) == 0
-    assert ndtw(stray, LINE, scale=1) == pytest.approx([np.exp(-3 / 5)])
+    assert ndtw(stray, LINE, scale=1.0) == pytest.approx([np.exp(-3 / 5)])
 
 
 def test_time_warping_forgives_pace_but_not_direction() -> None:
     slow = np.repeat(LINE, 2, axis=1)
-    assert ndtw(slow, LINE, scale=1) == pytest.approx([1])
-    assert ndtw(LINE[:, ::-1], LINE, scale=1) < 0.2
+    assert ndtw(slow, LINE, scale=1.0) == pytest.approx([1])
+    assert ndtw(LINE[:, ::-1], LINE, scale=1.0) < 0.2
 
 
 @LAWS
