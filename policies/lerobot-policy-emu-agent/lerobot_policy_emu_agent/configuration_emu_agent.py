@@ -41,7 +41,8 @@ class EmuAgentConfig(PreTrainedConfig):
     agent: dict[str, Any] = field(default_factory=dict)
     """What that checkpoint says of its parts, and its text tokenizer; kept with the weights from then on."""
     new_head: bool = False
-    """Begin with an untrained action head for the dataset's features, in place of the checkpoint's."""
+    """Begin with an untrained action head for the dataset's features, in place of the checkpoint's; always
+    so if that has none."""
     camera_key: str | None = None
     """Feature with the picture that is imagined; null is the name of the checkpoint's camera."""
     wrist_key: str | None = None
@@ -61,7 +62,8 @@ class EmuAgentConfig(PreTrainedConfig):
     """Seed of the first episode; later ones count on. With the `--seed` of lerobot-eval, which is 1000 if
     nothing is said, an episode is the one that `emu-agent run` plays with its seed."""
     background_imagination: bool = False
-    """Imagine in a thread of its own while chunks are made with what was imagined before."""
+    """Imagine in a thread of its own while chunks are made with what was imagined before; with real-time
+    chunking always so."""
     save_predicted_video: bool = False
     """Let lerobot-eval write what the first robot of each batch imagined, frame by frame beside its video."""
 
@@ -101,8 +103,9 @@ class EmuAgentConfig(PreTrainedConfig):
         lookup("phase", self.phase, PHASES)
         lookup("imagine mode", self.imagine, dict.fromkeys(("never", "always", "adaptive")))
         self._check_normalization()
-        head = {} if self.new_head else self.agent["parts"].get("head", {})
-        made = head.get("chunk_size")
+        head = self.agent["parts"].get("head", {})
+        self.new_head = self.new_head or not head
+        made = None if self.new_head else head["chunk_size"]
         self.chunk_size = self.chunk_size or made or 8
         if made not in (None, self.chunk_size):
             raise ConfigError(
@@ -115,7 +118,6 @@ class EmuAgentConfig(PreTrainedConfig):
             raise ConfigError(
                 f"n_action_steps={self.n_action_steps} must be from 1 to chunk_size={self.chunk_size}"
             )
-        head = self.agent["parts"].get("head", {})
         self.camera_key = self.camera_key or IMAGE_PREFIX + self.agent.get("camera", "agentview")
         self.wrist_key = self.wrist_key or IMAGE_PREFIX + head.get("wrist_camera", "wrist")
 

@@ -2,12 +2,14 @@
 
 from collections.abc import Mapping
 from difflib import get_close_matches
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from lerobot.configs import FeatureType, PolicyFeature
 from lerobot.utils.constants import ACTION, OBS_STATE
 from lerobot.utils.feature_utils import dataset_to_policy_features
 
+from emu_agent.data.lerobot_writer import read_side_file
 from emu_agent.errors import ConfigError, FingerprintError
 
 if TYPE_CHECKING:
@@ -25,8 +27,8 @@ def wanted_features(config: "EmuAgentConfig") -> dict[str, Shape]:
     assert config.camera_key is not None
     assert config.wrist_key is not None
     wanted: dict[str, Shape] = {config.camera_key: None, config.wrist_key: None}
-    head = config.agent["parts"].get("head")
-    if head is not None and not config.new_head:
+    if not config.new_head:
+        head = config.agent["parts"]["head"]
         wanted |= {OBS_STATE: (head["proprio_dim"],), ACTION: (head["action_dim"],)}
     return wanted
 
@@ -104,13 +106,19 @@ def _guess(missing: list[str], pictures: list[str]) -> dict[str, str]:
     return found
 
 
+def origin_of(meta: Any) -> dict[str, Any]:
+    """What an agent keeps of the dataset that its head is trained on: the environment and the rate."""
+    side = read_side_file(Path(meta.root))
+    return {"fingerprint": side.get("fingerprint"), "control_hz": float(meta.fps)}
+
+
 def refuse_other_rate(agent: Mapping[str, Any], fps: float) -> None:
     """Compare the rate of a dataset with that of the data that the head was trained with.
 
     Raises:
         FingerprintError: They differ.
     """
-    rate = agent.get("fingerprint", {}).get("control_hz")
+    rate = agent.get("control_hz", (agent.get("fingerprint") or {}).get("control_hz"))
     if rate is not None and fps != rate:
         raise FingerprintError(
             f"the dataset has {fps:g} frames per second, but the checkpoint's head was trained with "

@@ -16,7 +16,7 @@ from emu_agent.observation import Observation
 from emu_agent.rollout import fingerprint_differences, refuse_differences
 from emu_agent.tokens.text import TEXT_FILE
 from lerobot_policy_emu_agent.configuration_emu_agent import PHASES, TEXT_TOKENIZER, EmuAgentConfig
-from lerobot_policy_emu_agent.features import own_features, refuse_other_rate, use_features
+from lerobot_policy_emu_agent.features import origin_of, own_features, refuse_other_rate, use_features
 from lerobot_policy_emu_agent.lessons import Lessons
 from lerobot_policy_emu_agent.observing import image_size, observation_of, rows_of
 from lerobot_policy_emu_agent.parts import build_engine, build_parts
@@ -50,17 +50,22 @@ class EmuAgentPolicy(PreTrainedPolicy):
         self.lessons = Lessons(config, dataset_meta)
         if dataset_meta is not None:
             use_features(config, dataset_meta.features)
-        elif not config.input_features and "head" in config.agent["parts"]:
+        elif not config.input_features and not config.new_head:
             features = own_features(config)
             config.output_features = {"action": features.pop("action")}
             config.input_features = features
         config.validate_features()
-        if "head" in config.agent["parts"] and not config.new_head and dataset_meta is not None:
-            refuse_other_rate(config.agent, dataset_meta.fps)
+        if dataset_meta is not None:
+            if config.new_head:
+                config.agent = {**config.agent, **origin_of(dataset_meta)}
+            else:
+                refuse_other_rate(config.agent, dataset_meta.fps)
         parts = build_parts(config, dataset_stats)
         for name, part in parts.items():
             self.add_module(name, part)
         self.engine = build_engine(config, parts)
+        if config.phase == "dida":  # what the agent is adapted to from now on
+            config.agent = {**config.agent, "dida": self.engine.dida.to_dict()}
         self._episodes = 0
         self._robots: list[ImaginationPolicy] = []
         self.last_predicted_latents: Tensor | None = None
@@ -148,7 +153,12 @@ class EmuAgentPolicy(PreTrainedPolicy):
         return True
 
     def init_rtc_processor(self) -> None:
-        """Imagine and make a chunk once, from nothing: LeRobot never forgets a slow first call."""
+        """Get ready for real-time chunking.
+
+        From now on imaginations are made in a thread of their own, or every one would delay a chunk. One of
+        each is made from nothing: LeRobot never forgets a slow first call.
+        """
+        self.config.background_imagination = True
         head = self.action_head.config
         picture = torch.zeros(1, 3, *image_size(self.config, head))
         batch = {self.config.camera_key: picture, self.config.wrist_key: picture}
@@ -168,12 +178,11 @@ class EmuAgentPolicy(PreTrainedPolicy):
     def _rows(self, batch: Mapping[str, Any]) -> list[Observation]:
         """One observation for each robot, and a policy for each, made when the first observation is there."""
         config = self.config
-        if "info" in batch and "fingerprint" in (batch["info"] or {}):
-            refuse_differences(
-                fingerprint_differences(batch["info"]["fingerprint"], config.agent.get("fingerprint"))
-            )
         rows = rows_of(observation_of(batch, config, self.action_head.config))
         if not self._robots:
+            here = (batch.get("info") or {}).get("fingerprint")  # our environments put it there
+            if here is not None:
+                refuse_differences(fingerprint_differences(here, config.agent.get("fingerprint")))
             self._robots = [self._robot(self._episodes + i) for i in range(len(rows))]
         if len(rows) != len(self._robots):
             raise ConfigError(

@@ -40,18 +40,16 @@ def build_parts(config: "EmuAgentConfig", statistics: Statistics | None) -> dict
         "image_tokenizer": ImageTokenizer(ImageTokenizerConfig.from_dict(parts["image_tokenizer"])),
         "world_model": WorldModel(TransformerConfig.from_dict(parts["world_model"])),
     }
-    new_head = config.new_head or "head" not in parts
-    if PART in parts:
-        built[PART] = TrustScore(TrustConfig.from_dict(parts[PART]))
-    if new_head:
-        built["head"] = _new_head(config, statistics or {})
-    else:
+    if not config.new_head:
         built["head"] = ActionHead(ActionHeadConfig.from_dict(parts["head"]))
-    wanted = [name for name in built if not (name == "head" and new_head)]
-    for name, tensors in _stored(config, wanted).items():
+        if PART in parts:
+            built[PART] = TrustScore(TrustConfig.from_dict(parts[PART]))
+    for name, tensors in _stored(config, list(built)).items():
         load_state(built[name], tensors, str(config.pretrained_agent))
-    if new_head:
-        config.agent = {**config.agent, "parts": {**parts, "head": built["head"].config.to_dict()}}
+    if config.new_head:  # what was said of the old one, such as how far to trust it, does not hold for it
+        head = built["head"] = _new_head(config, statistics or {})
+        kept = {name: parts[name] for name in ("image_tokenizer", "world_model")}
+        config.agent = {**config.agent, "parts": {**kept, "head": head.config.to_dict()}}
         config.new_head = False
     return built
 

@@ -83,12 +83,15 @@ class Recording:
         """Training sequences from the frames of a batch, all of one kind, and what kind it is.
 
         The kinds are drawn as in emu-agent's own training. Frames whose step was broken off, or whose episode
-        ends before the last action, have no sequence.
+        ends before the last action, have no sequence; nothing is simulated if the world model has no tokens
+        for the dataset's actions.
         """
         shares = [*settings.step_counts, 1.0 - sum(settings.step_counts)]
         num_steps = int(rng.choice(len(shares), p=shares)) + 1
         if num_steps == len(shares):
-            return "simulate", self._simulated(engine, numbers, settings)
+            if made := self._simulated(engine, numbers, settings):
+                return "simulate", made
+            num_steps = 1
         made = []
         for plan in filter(None, (self._plan(number, num_steps) for number in numbers.tolist())):
             instruction = self.frames.instructions[plan.episode]
@@ -104,7 +107,6 @@ class Recording:
     def _simulated(
         self, engine: ImaginationEngine, numbers: Int64[np.ndarray, " batch"], settings: WorldModelStageConfig
     ) -> list[TokenSequence]:
-        """Sequences that simulate; none if the world model has no words for the dataset's actions."""
         bins, executed, made = engine.action_bins, self.frames.executed, []
         if bins is None or len(bins.low) != executed.shape[1]:
             return []

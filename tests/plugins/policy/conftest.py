@@ -27,15 +27,25 @@ def agent(tiny_agent: ModuleType, tmp_path_factory: pytest.TempPathFactory) -> P
 
 
 @pytest.fixture(scope="session")
-def make_policy(agent: Path) -> Callable[..., Any]:
-    """Builds the policy as LeRobot does, in evaluation mode; the arguments are settings of its config."""
+def make_config(agent: Path) -> Callable[..., Any]:
+    """A config with these settings, for the agent above."""
     import lerobot_policy_emu_agent  # noqa: F401 - registers the policy
-    from lerobot.policies.factory import get_policy_class, make_policy_config
+    from lerobot.policies.factory import make_policy_config
 
     def make(**settings: Any) -> Any:
         values = {"pretrained_agent": str(agent), "camera_key": "observation.images.front", "device": "cpu"}
-        config = make_policy_config("emu_agent", **{**values, **settings})
-        return get_policy_class("emu_agent")(config).eval()
+        return make_policy_config("emu_agent", **{**values, **settings})
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def make_policy(make_config: Callable[..., Any]) -> Callable[..., Any]:
+    """The policy with these settings as LeRobot builds it, in evaluation mode."""
+    from lerobot.policies.factory import get_policy_class
+
+    def make(**settings: Any) -> Any:
+        return get_policy_class("emu_agent")(make_config(**settings)).eval()
 
     return make
 

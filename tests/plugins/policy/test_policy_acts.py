@@ -137,8 +137,9 @@ def test_chunks_continue_the_running_one(make_policy: MakePolicy, batch: dict[st
 
 
 def test_warming_up_changes_no_episode(make_policy: MakePolicy, batch: dict[str, Any]) -> None:
-    cold, warm = make_policy(), make_policy()
+    cold, warm = (make_policy(imagine="never") for _ in range(2))
     warm.init_rtc_processor()
+    assert warm.config.background_imagination
     assert torch.equal(cold.select_action(batch), warm.select_action(batch))
 
 

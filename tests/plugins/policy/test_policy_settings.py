@@ -9,7 +9,7 @@ import pytest
 from emu_agent.errors import ConfigError, EmuAgentError, FingerprintError, UnknownNameError
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
-MakePolicy = Callable[..., Any]
+Make = Callable[..., Any]
 
 
 def dataset(fps: float = 20, state: int = 5, front: str = "front") -> SimpleNamespace:
@@ -21,12 +21,14 @@ def dataset(fps: float = 20, state: int = 5, front: str = "front") -> SimpleName
         "observation.state": {"dtype": "float32", "shape": (state,), "names": None},
         "action": {"dtype": "float32", "shape": (3,), "names": None},
     }
-    return SimpleNamespace(fps=fps, features=features, stats={})
+    return SimpleNamespace(fps=fps, features=features, stats={}, root="nowhere")
 
 
-def built(make_policy: MakePolicy, meta: SimpleNamespace, **settings: Any) -> Any:
-    policy = make_policy(**settings)
-    return type(policy)(policy.config, dataset_meta=meta, dataset_stats=meta.stats)
+def built(config: Any, meta: SimpleNamespace) -> Any:
+    """The policy, built for a dataset."""
+    from lerobot.policies.factory import get_policy_class
+
+    return get_policy_class("emu_agent")(config, dataset_meta=meta, dataset_stats=meta.stats)
 
 
 @pytest.mark.parametrize(
@@ -41,22 +43,22 @@ def built(make_policy: MakePolicy, meta: SimpleNamespace, **settings: Any) -> An
     ],
 )
 def test_settings_that_cannot_work(
-    make_policy: MakePolicy, settings: dict[str, Any], error: type[Exception], message: str
+    make_policy: Make, settings: dict[str, Any], error: type[Exception], message: str
 ) -> None:
     with pytest.raises(error, match=message):
         make_policy(**settings)
 
 
-def test_normalizers_of_lerobot_must_do_nothing(make_policy: MakePolicy) -> None:
+def test_normalizers_of_lerobot_must_do_nothing(make_policy: Make) -> None:
     from lerobot.configs import NormalizationMode
 
     with pytest.raises(ConfigError, match=r"'ACTION': 'MEAN_STD'.*statistics of its own"):
         make_policy(normalization_mapping={"ACTION": NormalizationMode.MEAN_STD})
 
 
-def test_a_dataset_with_other_features_is_listed_side_by_side(make_policy: MakePolicy) -> None:
+def test_a_dataset_with_other_features_is_listed_side_by_side(make_config: Make) -> None:
     with pytest.raises(ConfigError) as caught:
-        built(make_policy, dataset(state=6, front="top"))
+        built(make_config(), dataset(state=6, front="top"))
     text = str(caught.value)
     assert "observation.state [5]" in text
     assert "observation.state [6]" in text
@@ -64,10 +66,13 @@ def test_a_dataset_with_other_features_is_listed_side_by_side(make_policy: MakeP
     assert "--policy.new_head=true" in text
 
 
-def test_a_dataset_of_another_rate_is_refused_unless_the_head_is_new(make_policy: MakePolicy) -> None:
+def test_a_dataset_of_another_rate_is_refused_unless_the_head_is_new(make_config: Make) -> None:
     with pytest.raises(FingerprintError, match=r"30 frames per second.*trained with 20"):
-        built(make_policy, dataset(fps=30))
-    make_policy(new_head=True)
+        built(make_config(), dataset(fps=30))
+    tuned = built(make_config(new_head=True), dataset(fps=30)).config
+    assert built(tuned, dataset(fps=30)).config.agent["control_hz"] == 30
+    with pytest.raises(FingerprintError, match=r"20 frames per second.*trained with 30"):
+        built(tuned, dataset(fps=20))
 
 
 def test_units_that_differ_are_named() -> None:
@@ -82,20 +87,14 @@ def test_units_that_differ_are_named() -> None:
         check(-90.0, 90.0, 30.0)
 
 
-def test_a_new_head_takes_the_datasets_sizes_and_statistics(make_policy: MakePolicy) -> None:
+def test_a_new_head_takes_the_datasets_sizes_and_statistics(make_config: Make) -> None:
     from lerobot.configs import FeatureType, PolicyFeature
-    from lerobot.policies.factory import get_policy_class, make_policy_config
 
     meta = dataset(state=6)
     values = {"min": [-90.0] * 3, "max": [90.0] * 3, "mean": [10.0] * 3, "std": [30.0] * 3}
     meta.stats = {"action": values, "observation.state": {"mean": [1.0] * 6, "std": [2.0] * 6}}
-    agent = make_policy().config.pretrained_agent
-    config = make_policy_config(
-        "emu_agent", pretrained_agent=agent, camera_key="observation.images.front", device="cpu",
-        new_head=True, chunk_size=6,
-    )  # fmt: skip
-    policy = get_policy_class("emu_agent")(config, dataset_stats=meta.stats, dataset_meta=meta)
-    head = policy.action_head
+    config = make_config(new_head=True, chunk_size=6)
+    head = built(config, meta).action_head
     assert (head.config.proprio_dim, head.config.chunk_size, head.config.action_limit) == (6, 6, None)
     assert head.action_normalizer.mean.tolist() == [10.0] * 3
     assert head.context_encoder.proprio_normalizer.std.tolist() == [2.0] * 6

@@ -13,7 +13,7 @@ import pytest
 import torch
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
-MakePolicy = Callable[..., Any]
+MakeConfig = Callable[..., Any]
 PARTS = {
     "world": {"world_model"},
     "dida": {"world_model"},
@@ -41,16 +41,11 @@ def loaded(dataset: Path) -> Any:
     return LeRobotDataset("local/cells", root=dataset, delta_timestamps=times)
 
 
-def learner(make_policy: MakePolicy, loaded: Any, **settings: Any) -> Any:
+def learner(make_config: MakeConfig, loaded: Any, **settings: Any) -> Any:
     """A policy in training, with a head for the dataset."""
-    from lerobot.policies.factory import make_policy as make
+    from lerobot.policies.factory import make_policy
 
-    config = make_policy(new_head=False).config
-    config = type(config)(
-        pretrained_agent=config.pretrained_agent, camera_key=config.camera_key, device="cpu", new_head=True,
-        **settings,
-    )  # fmt: skip
-    return make(config, ds_meta=loaded.meta).train()
+    return make_policy(make_config(new_head=True, **settings), ds_meta=loaded.meta).train()
 
 
 def one_batch(loaded: Any, size: int = 8) -> dict[str, Any]:
@@ -64,8 +59,8 @@ def one_batch(loaded: Any, size: int = 8) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize("phase", sorted(PARTS))
-def test_a_phase_trains_its_parts_by_its_losses(make_policy: MakePolicy, loaded: Any, phase: str) -> None:
-    policy, batch = learner(make_policy, loaded, phase=phase), one_batch(loaded)
+def test_a_phase_trains_its_parts_by_its_losses(make_config: MakeConfig, loaded: Any, phase: str) -> None:
+    policy, batch = learner(make_config, loaded, phase=phase), one_batch(loaded)
     trained = {name.split(".")[0] for name, p in policy.named_parameters() if p.requires_grad}
     assert trained == PARTS[phase]
     assert {name for name, part in policy.named_children() if part.training} == PARTS[phase]
@@ -78,9 +73,9 @@ def test_a_phase_trains_its_parts_by_its_losses(make_policy: MakePolicy, loaded:
     assert touched == PARTS[phase]
 
 
-def test_the_terms_are_weighed_as_the_config_says(make_policy: MakePolicy, loaded: Any) -> None:
+def test_the_terms_are_weighed_as_the_config_says(make_config: MakeConfig, loaded: Any) -> None:
     def loss(**weights: float) -> float:
-        policy = learner(make_policy, loaded, phase="joint", **weights).eval()
+        policy = learner(make_config, loaded, phase="joint", **weights).eval()
         torch.manual_seed(3)
         return policy.forward(one_batch(loaded))[0].item()
 
@@ -93,9 +88,9 @@ def test_the_terms_are_weighed_as_the_config_says(make_policy: MakePolicy, loade
     assert both == pytest.approx(2.0 * alone[0] + 3.0 * alone[1], rel=1e-4)
 
 
-def test_steps_are_looked_up_by_episode_and_time(make_policy: MakePolicy, loaded: Any) -> None:
+def test_steps_are_looked_up_by_episode_and_time(make_config: MakeConfig, loaded: Any) -> None:
     """LeRobot's collation drops the language rows: what is learned must still be the step of each frame."""
-    policy, batch = learner(make_policy, loaded, phase="world"), one_batch(loaded, 12)
+    policy, batch = learner(make_config, loaded, phase="world"), one_batch(loaded, 12)
     assert not any("language" in key for key in batch)
     policy.forward(batch)
     recording = policy.lessons._recording
@@ -111,8 +106,8 @@ def test_steps_are_looked_up_by_episode_and_time(make_policy: MakePolicy, loaded
         assert plan.steps[0].text == texts[-1]
 
 
-def test_losses_fall(make_policy: MakePolicy, loaded: Any) -> None:
-    policy, batch = learner(make_policy, loaded, phase="joint"), one_batch(loaded)
+def test_losses_fall(make_config: MakeConfig, loaded: Any) -> None:
+    policy, batch = learner(make_config, loaded, phase="joint"), one_batch(loaded)
     optimizer = torch.optim.Adam(policy.get_optim_params(), lr=5e-3)
     history = []
     for update in range(12):
