@@ -16,12 +16,13 @@ from emu_agent.report.panel import CAMERA
 from emu_agent.report.scoring.page import write_score_report
 from emu_agent.run_folder import RunFolder, default_folder, write_json
 from emu_agent.scoring.adapters.protocol import WorldModelAdapter
+from emu_agent.scoring.fit import refuse_misfit
 from emu_agent.scoring.lerobot_source import LeRobotSource
 from emu_agent.scoring.pipeline import ScoreConfig, Scorer
 from emu_agent.scoring.recordings import Source
 from emu_agent.scoring.run_source import FilmLayout, RunSource
 from emu_agent.scoring.samples import SampleConfig
-from emu_agent.scoring.scores import RUN_FILE, SAMPLES_FILE, SCORES_FILE, Estimate, Scores
+from emu_agent.scoring.scores import RUN_FILE, SAMPLES_FILE, SCORES_FILE, TRUTH, Estimate, Scores
 from emu_agent.scoring.tools import ToolsConfig, load_tools
 
 MANY_SKIPPED = 3
@@ -36,16 +37,15 @@ def main(cfg: DictConfig) -> int:
     torch.set_num_threads(cfg.threads)
     config = _config(cfg)
     folder = Path(cfg.output) if cfg.output else default_folder("score", Path(cfg.dataset).name)
-    run = RunFolder(folder)
-    run.check(plain_config(cfg), MAY_DIFFER)
+    RunFolder(folder).check(plain_config(cfg), MAY_DIFFER)
     source = _source(cfg)
     adapter = build(cfg.model)
     if not isinstance(adapter, WorldModelAdapter):
         raise ConfigError(f"{cfg.model._target_} gives no world model with name, abilities, encode, predict")
+    refuse_misfit(source.facts, adapter, config.samples.chunk)
     wanted = ToolsConfig(perceptual=cfg.perceptual, reader=cfg.reader, hand=tuple(cfg.hand))
     tools, missing = load_tools(source.facts, config, wanted)
     scorer = Scorer(source, adapter, tools, config, missing, cfg.threads)
-    scorer.check()
     RunFolder.open(folder, plain_config(cfg), MAY_DIFFER)
     scores, table, reader = scorer.run(folder)
     samples = save_samples(folder, table, reader, cfg.shown, config.samples.seed)
@@ -84,13 +84,11 @@ def _print(scores: Scores, folder: Path) -> None:
     print(f"headline   {_shown(headline.value)}   ({headline.meaning})")
     for name, part in headline.parts.items():
         print(f"  {name:<10} {_shown(part)}")
-    failed = [check.control for check in headline.checks if check.against == "truth" and not check.below]
-    passed = not failed
-    print("controls   " + ("all ranked below the truth" if passed else f"not below the truth: {failed}"))
-    out = [metric.name for metric in scores.metrics if not metric.applicable]
-    print(
-        f"metrics    {len(scores.metrics) - len(out)} applicable, not applicable: {', '.join(out) or 'none'}"
-    )
+    failed = [check.control for check in headline.checks if check.against == TRUTH and not check.below]
+    print(f"controls   {'not all' if failed else 'all'} ranked below the truth {', '.join(failed)}".rstrip())
+    for metric in scores.metrics:
+        if not metric.applicable:
+            print(f"no use of  {metric.name}: {metric.why_not}")
     for missing in scores.missing:
         print(f"missing    {missing.reason}: {', '.join(missing.metrics) or 'no metric needs it'}")
     for skipped in scores.skipped:

@@ -88,10 +88,21 @@ def _imagine(adapter: WorldModelAdapter, case: Case, other_task: str) -> list[An
                 pictures=future.pictures,
                 begins=begins_of(case, future.pictures),
                 texts=future.texts,
+                watched=_watch(adapter, case, instruction),
                 log_prob=future.log_prob,
             )
         )
     return answers
+
+
+def _watch(adapter: WorldModelAdapter, case: Case, instruction: str) -> tuple[str, ...] | None:
+    """The step that the model sees under way at every moment of the episode."""
+    if case.watch is None or not adapter.abilities.texts:
+        return None
+    pictures = case.watch.pictures
+    start = Start(pictures=pictures, instructions=[instruction] * len(pictures))
+    texts = adapter.predict(adapter.encode(start), 1).texts
+    return None if texts is None else tuple(row[0] for row in texts)
 
 
 def _actions(case: Case) -> list[np.ndarray]:

@@ -37,6 +37,18 @@ class Elsewhere:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Watch:
+    """An episode looked at every few frames: which step is under way, and when does it change?"""
+
+    pictures: UInt8[np.ndarray, "moments height width 3"]
+    """Frames, from the first on."""
+    texts: tuple[str, ...]
+    """Recorded step instruction at each."""
+    elsewhere: tuple[str, ...] | None
+    """Those of another episode, as far through it."""
+
+
+@dataclass(frozen=True, kw_only=True)
 class Case:
     """What a model is asked, and what happened."""
 
@@ -66,6 +78,8 @@ class Case:
     """Step instructions that were recorded."""
     elsewhere: tuple[Elsewhere, Elsewhere] | None
     """Two other futures for each moment; None if there is no other episode."""
+    watch: Watch | None = None
+    """The whole episode, where its step instructions were recorded."""
 
     @property
     def steps(self) -> int:
@@ -147,7 +161,24 @@ def _imagined(
         proprio=None if proprio is None else proprio[keyframes],
         texts=_texts(plans, config.steps) if recording.has_steps else None,
         elsewhere=None if partner is None else _plans_elsewhere(recording, partner, len(starts), config),
+        watch=_watched(recording, partner, config) if recording.has_steps else None,
     )
+
+
+def _watched(recording: Recording, partner: Recording | None, config: SampleConfig) -> Watch:
+    """Looks twice per chunk."""
+    moments = np.arange(0, len(recording), max(1, config.chunk // 2))
+    elsewhere = None
+    if partner is not None and partner.has_steps:
+        elsewhere = _steps_at(partner, moments * len(partner) // len(recording))
+    return Watch(
+        pictures=recording.pictures[moments], texts=_steps_at(recording, moments), elsewhere=elsewhere
+    )
+
+
+def _steps_at(recording: Recording, moments: Int64[np.ndarray, " moments"]) -> tuple[str, ...]:
+    ends = np.array([segment.end for segment in recording.segments])
+    return tuple(recording.segments[i].text for i in np.searchsorted(ends, moments, side="right"))
 
 
 def _plans_elsewhere(

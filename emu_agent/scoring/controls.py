@@ -72,6 +72,8 @@ class Answer:
     """Where that begins; None if at the present too."""
     texts: Texts | None = None
     """Step instructions."""
+    watched: tuple[str, ...] | None = None
+    """Step instruction at every moment of the watched episode."""
     log_prob: Float[np.ndarray, "samples steps"] | None = None
     """How sure the model is."""
 
@@ -121,6 +123,7 @@ def _answer(case: Case, name: str, made: list[np.ndarray]) -> Answer:
         under_others=made[1] if case.actions is not None and len(made) > 1 else None,
         others_begin=case.elsewhere[0].before if case.elsewhere and moved else None,
         texts=_texts(case, name),
+        watched=_watched(case, name),
     )
 
 
@@ -143,3 +146,16 @@ def _texts(case: Case, name: str) -> Texts | None:
     if name == "other_future":
         return None if case.elsewhere is None else case.elsewhere[0].texts
     return case.texts
+
+
+def _watched(case: Case, name: str) -> tuple[str, ...] | None:
+    """What a control says of a whole episode."""
+    if case.watch is None:
+        return None
+    texts = case.watch.texts
+    spoilt = {
+        "frozen_frame": texts[:1] * len(texts),
+        "time_reversal": texts[::-1],
+        "other_future": case.watch.elsewhere,
+    }
+    return spoilt.get(name, texts)

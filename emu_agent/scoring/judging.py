@@ -10,7 +10,7 @@ from emu_agent.scoring.cases import Case
 from emu_agent.scoring.controls import Answer
 from emu_agent.scoring.headline import measure_headline, region_errors
 from emu_agent.scoring.metrics.actions import action_direction, action_following, inverse_dynamics_error
-from emu_agent.scoring.metrics.language import step_order
+from emu_agent.scoring.metrics.language import boundaries, boundary_f1, step_order
 from emu_agent.scoring.metrics.lite0 import Lite0
 from emu_agent.scoring.metrics.motion import Motion, motion_scores
 from emu_agent.scoring.metrics.perceptual import Sight, crowd, lite0_distance, look
@@ -22,6 +22,8 @@ type Columns = dict[str, Float[np.ndarray, "samples steps"]]
 
 CROWDS = ("lite0_crowd", "region_lite0_crowd")
 """Vectors that metrics over sets of pictures read."""
+BOUNDARY_TOLERANCE = 1
+"""Looks by which a step may be seen to change too early or too late: half a chunk."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -123,12 +125,18 @@ class Judge:
         return np.concatenate([before[:, None], after], axis=1)
 
     def _language(self, answer: Answer) -> Columns:
+        """Of every step; of the whole episode, once, in its first row."""
         if self._case.texts is None or answer.texts is None:
             return {}
         rows = list(zip(answer.texts, self._case.texts, strict=True))
         accuracy = [[float(a == b) for a, b in zip(*row, strict=True)] for row in rows]
         order = [[step_order(a[: k + 1], b[: k + 1]) for k in range(self._case.steps)] for a, b in rows]
-        return {"step_accuracy": np.array(accuracy), "step_order": np.array(order)}
+        columns = {"step_accuracy": np.array(accuracy), "step_order": np.array(order)}
+        if self._case.watch is not None and answer.watched is not None:
+            said, true = boundaries(answer.watched), boundaries(self._case.watch.texts)
+            columns["boundary_f1"] = np.full(self._shape, np.nan)
+            columns["boundary_f1"][0, 0] = boundary_f1(said, true, BOUNDARY_TOLERANCE)
+        return columns
 
     def _actions(self, answer: Answer, reader: Reader) -> Columns:
         """What can be read between the frames at both ends of each step."""

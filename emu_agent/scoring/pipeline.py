@@ -58,30 +58,26 @@ class Scorer:
     """One model on one source of recordings."""
 
     source: Source
+    """Where recordings come from."""
     adapter: WorldModelAdapter
+    """The model."""
     tools: Tools
+    """Trained parts of metrics."""
     config: ScoreConfig
+    """What is scored."""
     missing: tuple[Missing, ...] = ()
     """What the tools lack, and why."""
     workers: int = 1
     """Threads that judge answers."""
 
-    def check(self) -> None:
-        """Refuse what cannot work before any work.
-
-        Raises:
-            ConfigError: The model does not take the pictures, actions or horizons.
-            DatasetError: There is no episode.
-        """
-        refuse_misfit(self.source.facts, self.adapter, self.config.samples.chunk)
-
     def run(self, folder: Path) -> tuple[Scores, pa.Table, Reader]:
         """Score what is not yet finished, write samples.parquet, and sum up.
 
         Raises:
+            ConfigError: The model does not take the pictures, actions or horizons.
             DatasetError: No episode could be scored.
         """
-        self.check()
+        refuse_misfit(self.source.facts, self.adapter, self.config.samples.chunk)
         chosen = self.config.choose(self.source.facts)
         reader = Reader(self.source, self.config.samples.chunk + 1)
         parts = Parts(folder, self._key())

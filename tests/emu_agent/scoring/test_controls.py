@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from emu_agent.scoring.cases import Case, cases_of
 from emu_agent.scoring.controls import CONTROLS, Answer, truth_and_controls
 from emu_agent.scoring.headline import measure_headline
+from emu_agent.scoring.judging import Judge, Tools
 from emu_agent.scoring.samples import SampleConfig, choose_starts
 
 CONFIG = SampleConfig(horizons=(2, 4), starts=3, steps=2)
@@ -78,6 +79,17 @@ def test_texts_are_spoilt_with_the_pictures(cases: dict[str, Case]) -> None:
     assert made["time_reversal"].texts[0] == ("go down", "go right")
     assert made["blur"].texts == made["truth"].texts
     assert "texts" not in CONTROLS["blur"].spoils
+
+
+def test_when_steps_change_is_judged_over_the_whole_episode(cases: dict[str, Case]) -> None:
+    case = cases["imagine"]
+    assert case.watch is not None
+    assert set(case.watch.texts) == {"go right", "go down"}
+    judge = Judge(case, Tools())
+    scores = {name: judge.judge(answer)[0]["boundary_f1"] for name, answer in answers(case).items()}
+    assert scores["truth"][0, 0] == scores["blur"][0, 0] == 1
+    assert scores["frozen_frame"][0, 0] == 0
+    assert np.isfinite(scores["truth"]).sum() == 1, "one number per episode"
 
 
 def test_the_headline_is_one_for_the_truth_and_zero_for_the_frozen_frame(cases: dict[str, Case]) -> None:
