@@ -17,7 +17,7 @@ from emu_agent.scoring.inside import run_inside
 from emu_agent.scoring.wilson import wilson_interval
 
 MAY_DIFFER = ("output", "threads")
-SHARED = ("episodes", "seed", "max_steps", "env", "policy")
+SHARED = ("episodes", "seed", "max_steps", "camera", "env", "policy")
 """Settings that hold in the simulator as well."""
 
 

@@ -11,7 +11,7 @@ from jaxtyping import Float32
 from emu_agent.data.frames import Frames, load_frames
 from emu_agent.errors import ConfigError, lookup
 from emu_agent.imagination import ImaginationEngine, bundled_checkpoint
-from emu_agent.world_model.checkpoint import WEIGHTS_FILE, read_config
+from emu_agent.world_model.checkpoint import read_config
 from emu_policies.observer_training import ObserverTraining, load_observer
 from emu_policies.world_env import Starts, WorldEnvConfig, WorldModelEnv, WristBank
 
@@ -51,9 +51,7 @@ def open_world(
     engine = ImaginationEngine.from_pretrained(folder)
     frames = load_frames(Path(dataset), [config.camera, config.wrist_camera])
     known, unseen = frames.split(held_out)
-    watcher = load_observer(
-        engine, frames, folder / WEIGHTS_FILE, config.camera, config.wrist_camera, known, training
-    )
+    watcher = load_observer(engine, frames, config.camera, config.wrist_camera, known, training)
     if env is None:
         starts = recorded_starts(frames, config, unseen, episodes)
     else:

@@ -3,7 +3,6 @@
 import hashlib
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from pathlib import Path
 
 import numpy as np
 import torch
@@ -34,7 +33,7 @@ class ObserverTraining:
     """Actions that the world model simulates at once."""
     hold: int = 5
     """Frames at the end of each episode that show the task solved."""
-    simulated: float = 0.5
+    simulated: float = 0.25
     """Share of the training episodes whose frames are simulated too."""
     updates: int = 900
     """Optimiser updates."""
@@ -65,7 +64,6 @@ class ObserverData:
 def load_observer(
     engine: ImaginationEngine,
     frames: Frames,
-    weights: Path,
     camera: str,
     wrist_camera: str,
     episodes: Sequence[int],
@@ -76,16 +74,14 @@ def load_observer(
     Args:
         engine: with the world model.
         frames: the dataset; its episodes end solved.
-        weights: the world model's file; its content is part of the cache's key.
         camera: that is imagined.
         wrist_camera: that is not.
         episodes: those to train on.
         training: how.
     """
     training = training or ObserverTraining()
-    settings = f"{asdict(training)} {wrist_camera} {list(episodes)} {engine.decoder}"
-    key = hashlib.sha256(weights.read_bytes() + settings.encode()).hexdigest()[:12]
-    path = frames.cache / f"observer-{key}.safetensors"
+    settings = f"{asdict(training)} {camera} {wrist_camera} {list(episodes)} {engine.decoder}"
+    path = frames.cache / f"observer-{_digest(engine, settings)}.safetensors"
     codebook = engine.image_tokenizer.quantize.embedding.weight.detach()
     config = ObserverConfig(
         stride=training.stride,
@@ -133,6 +129,16 @@ def train_observer(data: ObserverData, config: ObserverConfig, training: Observe
             optimizer.step()
             schedule.step()
     return observer.eval()
+
+
+def _digest(engine: ImaginationEngine, settings: str) -> str:
+    """Of the world model and the settings; the same for all heads on a world model, and in half precision."""
+    digest = hashlib.sha256(settings.encode())
+    for part in (engine.image_tokenizer, engine.world_model):
+        assert isinstance(part, torch.nn.Module)
+        for name, tensor in sorted(part.state_dict().items()):
+            digest.update(name.encode() + tensor.half().cpu().numpy().tobytes())
+    return digest.hexdigest()[:12]
 
 
 def _untrained(data: ObserverData, config: ObserverConfig, own: np.ndarray, starts: np.ndarray) -> Observer:
