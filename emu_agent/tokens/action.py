@@ -32,6 +32,15 @@ class ActionBins:
         if self.num_bins < 1:
             raise ConfigError(f"num_bins={self.num_bins} must be at least 1")
 
+    @classmethod
+    def over(cls, actions: Float[Tensor, "frames action_dim"], num_bins: int = 64) -> "ActionBins":
+        """Bins for recorded actions: from -1 to 1 for components that stay within, else over their range."""
+        low, high = actions.amin(dim=0), actions.amax(dim=0)
+        normalized = (low >= -1.0) & (high <= 1.0)
+        low = low.masked_fill(normalized, -1.0)
+        high = torch.maximum(high, low + 1e-3).masked_fill(normalized, 1.0)
+        return cls(tuple(low.tolist()), tuple(high.tolist()), num_bins)
+
     def to_dict(self) -> dict[str, Any]:
         """Return plain values, ready for JSON."""
         return asdict(self)

@@ -102,8 +102,8 @@ class WorldModelStage:
         self.validation = [held_out_plans[i] for i in chosen]
         self.chunk_starts = self._chunk_starts(training)
         self.validation_starts = self._chunk_starts(held_out)
-        dim = self.frames.executed.shape[1]
-        self.bins = ActionBins((-1.0,) * dim, (1.0,) * dim, self.config.num_action_bins)
+        executed = torch.from_numpy(self.frames.executed)
+        self.bins = ActionBins.over(executed, self.config.num_action_bins)
         self.format = self._sequence_format()
         self.vocabulary = self.format.vocabulary
         self.model_config = TransformerConfig.from_dict({**model, "vocab_size": self.vocabulary.size})

@@ -53,6 +53,14 @@ def test_values_outside_get_the_nearest_bin() -> None:
     assert action_bins.decode(torch.tensor([0, 3])).tolist() == [-0.75, 3.5]
 
 
+def test_bins_over_recorded_actions() -> None:
+    actions = torch.tensor([[0.5, -40.0, 0.0, 30.0], [-0.2, 95.0, 0.0, 30.0]])
+    bins = ActionBins.over(actions, num_bins=8)
+    assert bins.low == (-1.0, -40.0, -1.0, 30.0)
+    assert bins.high == pytest.approx((1.0, 95.0, 1.0, 30.001))
+    assert bins.num_bins == 8
+
+
 def test_bins_survive_json() -> None:
     action_bins = ActionBins((-1.0, 0.0), (1.0, 4.0), 4)
     assert ActionBins.from_dict(json.loads(json.dumps(action_bins.to_dict()))) == action_bins
