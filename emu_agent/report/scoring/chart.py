@@ -109,7 +109,7 @@ def line_chart(lines: Sequence[Line], *, label: str, axes: tuple[str, str], size
     width, height = size
     places = tuple(sorted({mark.x for line in lines for mark in line.marks}))
     x = Scale(*_ends(places), LEFT + 10, width - RIGHT - 8, places)
-    y = Scale.over(extent(lines), height - BOTTOM, TOP)
+    y = Scale.over(extent(lines), height - BOTTOM, TOP, count=height // 45)
     drawn = [_band(line, x, y) for line in lines if line.band]
     drawn += [_line(line, x, y) for line in lines]
     return _svg([*_axes(x, y, axes, size), *drawn], label, size)
@@ -119,11 +119,11 @@ def scatter(marks: Sequence[Mark], *, label: str, axes: tuple[str, str], names: 
     """Points of a square from 0 to 1, with the diagonal on which both axes agree."""
     size = (420, 360)
     ticks = (0.0, 0.25, 0.5, 0.75, 1.0)
-    x = Scale(0, 1, LEFT + 6, size[0] - RIGHT, ticks)
-    y = Scale(0, 1, size[1] - BOTTOM, TOP, ticks)
-    drawn = [f'<path class="diagonal" d="M{x(0):.1f} {y(0):.1f}L{x(1):.1f} {y(1):.1f}"/>']
+    x = Scale(0.0, 1.0, LEFT + 6, size[0] - RIGHT, ticks)
+    y = Scale(0.0, 1.0, size[1] - BOTTOM, TOP, ticks)
+    drawn = [f'<path class="diagonal" d="M{x(0.0):.1f} {y(0.0):.1f}L{x(1.0):.1f} {y(1.0):.1f}"/>']
     for mark, name in zip(marks, names, strict=True):
-        drawn += [_whisker(x(mark.x), mark, y), _dot(mark, x, y, "model", 5)]
+        drawn += [_whisker(x(mark.x), mark, y), _dot(mark, x, y, "model", 5.0)]
         anchor = "end" if x(mark.x) > size[0] - 110 else "start"
         shift = -8 if anchor == "end" else 8
         at = f'x="{x(mark.x) + shift:.1f}" y="{y(mark.y) - 6:.1f}"'
@@ -133,28 +133,28 @@ def scatter(marks: Sequence[Mark], *, label: str, axes: tuple[str, str], names: 
 
 def interval_rows(rows: Sequence[Row], *, label: str, landmarks: Sequence[tuple[float, str]]) -> str:
     """One row per number, with its interval, over a common axis that has named places."""
-    width, step, left, top = 900, 27, 310, 30
-    size = (width, top + step * len(rows) + 26)
+    left, right, top, step = 310.0, 830.0, 30.0, 27.0
+    size = (900, round(top + step * len(rows)) + 26)
     ends = [end for row in rows for end in (row.low, row.high, row.value) if end is not None]
-    x = Scale.over([*ends, *(at for at, _ in landmarks)], left, width - 70, count=6)
+    x = Scale.over([*ends, *(at for at, _ in landmarks)], left, right, count=6)
     bottom = size[1] - 24
     drawn = [
         f'<text class="tick" x="{x(t):.1f}" y="{bottom + 16}" text-anchor="middle">{number(t)}</text>'
         for t in x.ticks
     ]
     for at, name in landmarks:
-        drawn.append(f'<path class="landmark" d="M{x(at):.1f} {top - 8}V{bottom}"/>')
+        drawn.append(f'<path class="landmark" d="M{x(at):.1f} {top - 8:.0f}V{bottom}"/>')
         drawn.append(f'<text class="tick" x="{x(at):.1f}" y="16" text-anchor="middle">{escape(name)}</text>')
     for i, row in enumerate(rows):
         y = top + step * i + step / 2
-        mark = Mark(x=0, y=0, note=f"{row.name}: {spread(row.value, row.low, row.high)}")
+        note = f"{row.name}: {spread(row.value, row.low, row.high)}"
         if row.low is not None and row.high is not None:
             drawn.append(f'<path class="reach {row.style}" d="M{x(row.low):.1f} {y}H{x(row.high):.1f}"/>')
-        drawn.append(_circle(x(row.value), y, row.style, 5, mark.note))
+        drawn.append(_circle(x(row.value), y, row.style, 5.0, note))
         drawn.append(
             f'<text class="row" x="{left - 16}" y="{y + 4}" text-anchor="end">{escape(row.name)}</text>'
         )
-        drawn.append(f'<text class="row" x="{width - 58}" y="{y + 4}">{number(row.value)}</text>')
+        drawn.append(f'<text class="row" x="{right + 12}" y="{y + 4}">{number(row.value)}</text>')
     return _svg(drawn, label, size)
 
 

@@ -10,8 +10,10 @@ from emu_agent.scoring.scores import MODEL, TRUTH, Point, Scores
 
 SIZE = (360, 230)
 LARGE = (560, 300)
-FAR = 1.0
-"""The truth is left off a chart whose height it would more than double."""
+FAR = 3.0
+"""A line is left off where it is farther from model and persistence than this times the height they take."""
+FLAT = 0.1
+"""That height is at least this share of their values."""
 TOGETHER = (("simulate", "simulate_anchored"), ("imagine",))
 """Modes that share a chart."""
 
@@ -30,11 +32,13 @@ class Curves:
     """Of all candidates, modes and steps."""
     applicable: bool = True
     """Whether every control is ranked below the truth."""
+    whole: bool = False
+    """Whether every line is shown, however far it is from the others."""
 
 
 def render_curves(scores: Scores) -> str:
     """All charts: the headline first, then the metrics, those that are not applicable marked."""
-    headline = Curves(name="headline", unit="1", direction="higher", points=scores.headline.curve)
+    headline = Curves(name="headline", unit="1", direction="higher", points=scores.headline.curve, whole=True)
     metrics = [
         Curves(
             name=metric.name,
@@ -78,17 +82,16 @@ def _figure(curves: Curves, modes: Sequence[str], size: tuple[int, int]) -> str:
     lines = _lines(curves.points, modes)
     if not any(line.style == "model" or line.style == "anchored" for line in lines):
         return ""
-    truth = [line for line in lines if line.style == "truth"]
-    others = [line for line in lines if line.style != "truth"]
-    shown, note = (lines, "") if _fits(truth, others) else (others, _off_the_chart(truth, curves.unit))
+    low, high = _room(lines)
+    shown = [line for line in lines if curves.whole or all(low <= mark.y <= high for mark in line.marks)]
     unit = "" if curves.unit == "1" else f" [{curves.unit}]"
+    left_off = ", ".join(_mean(line) for line in lines if line not in shown)
+    note = f'<p class="note">Off the chart: {escape(left_off)}</p>' if left_off else ""
     chart = line_chart(shown, label=_in_words(curves, lines), axes=("frames ahead", ""), size=size)
     mark = "" if curves.applicable else ' <span class="tag">not applicable here</span>'
-    caption = (
-        f"<b>{escape(curves.name)}</b>{escape(unit)} <small>{curves.direction} is better{note}</small>{mark}"
-    )
+    caption = f"<b>{escape(curves.name)}</b>{escape(unit)} <small>{curves.direction} is better</small>{mark}"
     style = "chart" if curves.applicable else "chart out"
-    return f'<figure class="{style}"><figcaption>{caption}</figcaption>{chart}</figure>'
+    return f'<figure class="{style}"><figcaption>{caption}</figcaption>{chart}{note}</figure>'
 
 
 def _lines(points: Sequence[Point], modes: Sequence[str]) -> list[Line]:
@@ -118,15 +121,16 @@ def _mark(point: Point) -> Mark:
     return Mark(x=point.frames, y=value.mean, low=value.low, high=value.high, note=note)
 
 
-def _fits(truth: Sequence[Line], others: Sequence[Line]) -> bool:
-    there = extent(others)
-    both = [*there, *(mark.y for line in truth for mark in line.marks)]
-    return max(both) - min(both) <= (1 + FAR) * (max(there) - min(there))
+def _room(lines: Sequence[Line]) -> tuple[float, float]:
+    """What a chart has room for, so that one far line does not flatten those that matter."""
+    ends = extent([line for line in lines if line.band])
+    low, high = min(ends), max(ends)
+    height = max(high - low, FLAT * max(abs(low), abs(high), 1e-9))
+    return low - FAR * height, high + FAR * height
 
 
-def _off_the_chart(truth: Sequence[Line], unit: str) -> str:
-    values = [mark.y for line in truth for mark in line.marks]
-    return f"; the truth has {number(sum(values) / len(values))}{'' if unit == '1' else escape(f' {unit}')}"
+def _mean(line: Line) -> str:
+    return f"{line.name} {number(sum(mark.y for mark in line.marks) / len(line.marks))}"
 
 
 def _in_words(curves: Curves, lines: Sequence[Line]) -> str:

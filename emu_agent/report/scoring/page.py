@@ -60,7 +60,7 @@ def render_scores(folder: Path, scores: Scores, run: Mapping[str, Any], results:
         f'<p class="sub">{escape(_subtitle(scores, run))}</p>',
         render_gaps(scores),
         _tiles(scores),
-        _section("Headline score", f'<div class="tile plot scroll">{_headline(scores)}</div>'),
+        _section("Headline score", _headline(scores)),
         _section("Samples", _WITHOUT_SCRIPT + render_samples(folder, scores.samples)),
         _section("By horizon", render_curves(scores)),
         _section("Controls", render_controls(scores)),
@@ -101,8 +101,8 @@ def _tiles(scores: Scores) -> str:
     below = [name for name in names if all(c.below for c in checks if c.control == name)]
     usable = sum(metric.applicable for metric in scores.metrics)
     tiles = [
-        _estimate_tile("headline", headline.value, headline.meaning),
-        *(_estimate_tile(name, part, "part of the headline") for name, part in headline.parts.items()),
+        _estimate_tile("headline", headline.value),
+        *(_estimate_tile(name, part) for name, part in headline.parts.items()),
         (f"{len(below)} of {len(names)}", "controls that the headline ranks below the truth"),
         (f"{usable} of {len(scores.metrics)}", "metrics that are applicable on this dataset"),
     ]
@@ -110,11 +110,11 @@ def _tiles(scores: Scores) -> str:
     return f'<div class="tiles">{"".join(shown)}</div>'
 
 
-def _estimate_tile(name: str, value: Estimate, about: str) -> tuple[str, str]:
-    if value.low is None or value.high is None:
-        return number(value.mean), f"{escape(name)}: {escape(about)}"
-    interval = f"95 % interval {number(value.low)} to {number(value.high)}"
-    return number(value.mean), f"<strong>{escape(name)}</strong>, {interval}. {escape(about.capitalize())}"
+def _estimate_tile(name: str, value: Estimate) -> tuple[str, str]:
+    interval = "no interval"
+    if value.low is not None:
+        interval = f"95 % interval {number(value.low)} to {number(value.high)}"
+    return number(value.mean), f"<strong>{escape(name)}</strong>, {interval}"
 
 
 def _headline(scores: Scores) -> str:
@@ -125,7 +125,9 @@ def _headline(scores: Scores) -> str:
     rows = [row for point in points if (row := _row(point)) is not None]
     told = "; ".join(f"{row.name} {number(row.value)}" for row in rows)
     landmarks = ((0.0, "repeating the frame"), (1.0, "the truth"))
-    return interval_rows(rows, label=f"Headline score: {told}", landmarks=landmarks)
+    chart = interval_rows(rows, label=f"Headline score: {told}", landmarks=landmarks)
+    about = f'<p class="note">{escape(scores.headline.meaning)}.</p>'
+    return f'{about}<div class="tile plot scroll">{chart}</div>'
 
 
 def _row(point: Point) -> Row | None:

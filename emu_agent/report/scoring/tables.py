@@ -22,7 +22,7 @@ def render_controls(scores: Scores) -> str:
     headline = _table(head, rows, "controls")
     matrix = _table(
         ("metric", *map(words.candidate, names), "on this dataset"),
-        [_matrix_row(metric, names) for metric in scores.metrics],
+        [_matrix_row(metric, names) for metric in scores.metrics if metric.checks],
         "matrix",
     )
     return (
@@ -30,7 +30,7 @@ def render_controls(scores: Scores) -> str:
         "reading, ranks it below the truth with the whole 95 % interval of the difference, paired by sample."
         f'</p><div class="scroll">{headline}</div>'
         '<p class="note">✓ ranked below the truth, ✗ not ranked below it, · not judged by it.</p>'
-        f'<div class="scroll">{matrix}</div>'
+        f'<div class="scroll">{matrix}</div>{_unchecked(scores)}'
     )
 
 
@@ -75,9 +75,9 @@ def _headline_row(name: str, meaning: str, scores: Scores) -> list[str]:
     return [
         f"<b>{escape(words.candidate(name))}</b>",
         escape(meaning),
-        "<br>".join(map(_difference, against[TRUTH])) or "–",
+        "".join(map(_difference, against[TRUTH])) or "–",
         _verdict(against[TRUTH]),
-        "<br>".join(map(_difference, against[MODEL])) or "–",
+        "".join(map(_difference, against[MODEL])) or "–",
     ]
 
 
@@ -85,6 +85,16 @@ def _matrix_row(metric: MetricScores, names: Sequence[str]) -> list[str]:
     cells = [_mark(metric, name) for name in names]
     verdict = "applicable" if metric.applicable else f"<b>not applicable</b>: {escape(in_words(metric))}"
     return [f"<b>{escape(metric.name)}</b>", *cells, verdict]
+
+
+def _unchecked(scores: Scores) -> str:
+    """Metrics that the matrix leaves out."""
+    why: dict[str, list[str]] = {}
+    for metric in scores.metrics:
+        if not metric.checks:
+            why.setdefault(in_words(metric), []).append(metric.name)
+    told = "; ".join(f"{reason}: {', '.join(names)}" for reason, names in why.items())
+    return f'<p class="note">Not applicable, because {escape(told)}.</p>' if told else ""
 
 
 def in_words(metric: MetricScores) -> str:
@@ -116,10 +126,9 @@ def _metric_row(metric: MetricScores, modes: Sequence[str]) -> list[str]:
     if not metric.applicable:
         meaning += f'<small class="bad">not applicable here: {escape(in_words(metric))}</small>'
     arrow = {"higher": "↑ higher", "lower": "↓ lower"}.get(metric.direction, metric.direction)
-    values = ["<br>".join(_value(_of(metric.curve, MODEL, mode))) for mode in modes]
-    repeating = [_of(metric.curve, words.PERSISTENCE, mode) for mode in modes]
-    named = [(mode, point) for mode, point in zip(modes, repeating, strict=True) if point is not None]
-    told = [f"{number(point.value.mean)} <small>{words.SHORT_MODES[mode]}</small>" for mode, point in named]
+    values = [_value(_of(metric.curve, MODEL, mode)) for mode in modes]
+    repeating = {mode: _of(metric.curve, words.PERSISTENCE, mode) for mode in modes}
+    told = [_value(point, words.SHORT_MODES[mode]) for mode, point in repeating.items() if point is not None]
     return [meaning, escape(arrow), *values, "".join(told) or "–", escape(metric.source)]
 
 
@@ -129,17 +138,18 @@ def _of(curve: Iterable[Point], candidate: str, mode: str) -> Point | None:
     return next((p for p in curve if (p.candidate, p.mode, p.step) == wanted), None)
 
 
-def _value(point: Point | None) -> list[str]:
+def _value(point: Point | None, mode: str = "") -> str:
     if point is None:
-        return ["–"]
+        return "–"
     value = point.value
-    interval = "" if value.low is None else f"<small>{number(value.low)} to {number(value.high)}</small>"
-    return [f"{number(value.mean)}{interval}"]
+    interval = "" if value.low is None else f"{number(value.low)} to {number(value.high)}"
+    about = ", ".join(part for part in (mode, interval) if part)
+    return f"{number(value.mean)}<small>{escape(about)}</small>"
 
 
 def _difference(check: ControlCheck) -> str:
     mode = words.SHORT_MODES.get(check.mode, check.mode)
-    return f"{_spread(check.difference)} <small>{escape(mode)}</small>"
+    return f"<div>{_spread(check.difference)} <small>{escape(mode)}</small></div>"
 
 
 def _verdict(checks: Sequence[ControlCheck]) -> str:

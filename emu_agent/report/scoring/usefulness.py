@@ -50,13 +50,15 @@ def _trust(content: Mapping[str, Any]) -> str:
         axes=("trust in the imagination", "share that came true"),
         names=[f"{one['count']}" for one in filled],
     )
-    auroc = content["auroc"]
+    test = content["test"]
     rows = {
-        "AUROC": _of(auroc),
-        "Brier score": _of(content.get("brier")),
-        "calibration error": _of(content.get("ece")),
+        "AUROC": _of(test["auroc"]),
+        "Brier score": _of(test["brier"]),
+        "calibration error": _of(test["calibration_error"]),
+        **{f"AUROC, {kind}": _of(one["auroc"]) for kind, one in content.get("by_kind", {}).items()},
+        "moments": str(test["moments"]),
     }
-    return _figure("Trust score", chart, rows, _reached("AUROC", auroc), content)
+    return _figure("Trust score", chart, rows, _reached("AUROC", test["auroc"]), content)
 
 
 def _ranking(content: Mapping[str, Any]) -> str:
@@ -110,16 +112,13 @@ def _figure(title: str, chart: str, rows: Mapping[str, str], reached: str, conte
     )
 
 
-def _reached(name: str, value: Any) -> str:
-    found = value["value"] if isinstance(value, Mapping) else value
+def _reached(name: str, interval: Mapping[str, float | None]) -> str:
+    found = interval["value"]
     if found is None:
         return f"The {name} is not defined here."
     verdict = "is reached" if found >= WANTED else "is not reached"
     return f"The wanted {name} of {WANTED} {verdict}: {number(found)}."
 
 
-def _of(value: Any) -> str:
-    """A number, or one with its interval, or a dash."""
-    if isinstance(value, Mapping):
-        return spread(value["value"], value["low"], value["high"])
-    return number(value)
+def _of(interval: Mapping[str, float | None]) -> str:
+    return spread(interval["value"], interval["low"], interval["high"])

@@ -8,9 +8,8 @@ function show(sample, stops, i) {
     const view = sample.querySelector(`.view.${name}`), picture = view.querySelector("img"), tile = rest[k];
     if (!picture) return;
     const columns = Number(view.dataset.columns), of = name === "truth" ? frame : meant;
-    picture.style.setProperty("--column", Math.max(tile, 0) % columns);
-    picture.style.setProperty("--row", Math.floor(Math.max(tile, 0) / columns));
-    picture.style.visibility = tile < 0 ? "hidden" : "visible";
+    picture.style.setProperty("--column", tile % columns);
+    picture.style.setProperty("--row", Math.floor(tile / columns));
     picture.alt = `${view.dataset.name}, ${of} frames after the start`;
     view.querySelector("span").textContent = `frame ${of}`;
     view.classList.toggle("stale", name !== "truth" && frame !== meant);
@@ -19,14 +18,16 @@ function show(sample, stops, i) {
   slider.value = i;
   slider.setAttribute("aria-valuetext", `frame ${frame}; imagined for frame ${meant}`);
   sample.querySelector("output").textContent = frame;
-  sample.querySelector(".said").textContent = rest[3];
+  const words = sample.querySelector(".said");
+  if (words) words.textContent = rest[3];
 }
 
 for (const sample of document.querySelectorAll(".sample[data-stops]")) {
   const stops = JSON.parse(sample.dataset.stops);
   const slider = sample.querySelector("input"), button = sample.querySelector("button");
   let timer = 0;
-  const pause = () => { clearInterval(timer); timer = 0; button.textContent = "▶"; };
+  const mark = playing => { button.textContent = playing ? "❚❚" : "▶"; button.setAttribute("aria-pressed", playing); };
+  const pause = () => { clearInterval(timer); timer = 0; mark(false); };
   const step = () => {
     show(sample, stops, Number(slider.value) + 1);
     if (Number(slider.value) === stops.length - 1) pause();
@@ -35,7 +36,7 @@ for (const sample of document.querySelectorAll(".sample[data-stops]")) {
   button.addEventListener("click", () => {
     if (timer) return pause();
     if (Number(slider.value) === stops.length - 1) show(sample, stops, 0);
-    button.textContent = "❚❚";
+    mark(true);
     timer = setInterval(step, PLAY_MS);
   });
   show(sample, stops, Number(slider.value));

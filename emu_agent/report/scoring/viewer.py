@@ -19,7 +19,7 @@ WHY = {"random": "Drawn by chance", "best": "Best", "worst": "Worst"}
 VIEWS = {
     "truth": "what happened",
     "imagined": "what was imagined",
-    "difference": f"difference, {AMPLIFIED} times as bright",
+    "difference": f"difference × {AMPLIFIED}",
 }
 
 
@@ -27,7 +27,7 @@ VIEWS = {
 class Room:
     """What is left of the page's size."""
 
-    left: int = PICTURE_BYTES
+    left: int
     """Bytes."""
 
     def take(self, sheets: Mapping[str, Sheet]) -> bool:
@@ -40,7 +40,7 @@ class Room:
 
 def render_samples(folder: Path, samples: Sequence[SavedSample]) -> str:
     """All saved samples by mode and kind; what does not fit any more is named with its folder."""
-    room, parts = Room(), []
+    room, parts = Room(PICTURE_BYTES), []
     for mode in dict.fromkeys([*MODES, *(sample.mode for sample in samples)]):
         of_mode = [sample for sample in samples if sample.mode == mode]
         if not of_mode:
@@ -77,7 +77,7 @@ def render_sample(folder: Path, sample: SavedSample, room: Room) -> str:
     return (
         f'<figure class="sample" data-stops="{escape(json.dumps(stops, separators=(",", ":")))}">'
         f'<figcaption>{title}</figcaption><div class="views">{views}</div>{_slider(sample, moments)}'
-        f'<p class="said" aria-live="off">{escape(said(moments[last]))}</p></figure>'
+        f"{_said(moments)}</figure>"
     )
 
 
@@ -87,28 +87,28 @@ def said(moment: Moment) -> str:
     return " · ".join(f"{who}: {text}" for who, text in told if text is not None)
 
 
+def _said(moments: Sequence[Moment]) -> str:
+    """The line of words, where anything is said at all."""
+    return f'<p class="said">{escape(said(moments[-1]))}</p>' if any(map(said, moments)) else ""
+
+
 def _tiles(moments: Sequence[Moment], view: str) -> tuple[list[Picture], list[int]]:
     """The pictures of a view, each once, and which of them every moment shows (-1 for none)."""
     pictures: list[Picture] = []
     index: list[int] = []
-    for i, moment in enumerate(moments):
+    for moment in moments:
         picture: Picture | None = getattr(moment, view)
-        if picture is None:
-            index.append(-1)
-            continue
-        # An imagined frame stays until the next one; the difference is shown where it means something.
-        stays = view != "truth" and i > 0 and not moment.compared and index[-1] >= 0
-        if not stays:
+        # An imagined frame, and its difference from the truth, stay until the next one.
+        if picture is not None and (view == "truth" or moment.compared):
             pictures.append(picture)
-        index.append(len(pictures) - 1)
+        index.append(-1 if picture is None else len(pictures) - 1)
     return pictures, index
 
 
 def _view(view: str, sheet: Sheet | None, index: Sequence[int], last: Moment) -> str:
-    if sheet is None:
+    if sheet is None or index[-1] < 0:
         return f'<div class="view {view}"><p>{VIEWS[view]}: this model gives no pictures</p></div>'
-    tile = max(index[-1], 0)
-    row, column = divmod(tile, sheet.columns)
+    row, column = divmod(index[-1], sheet.columns)
     place = f"--columns:{sheet.columns};--rows:{sheet.rows};--column:{column};--row:{row}"
     height, width = last.truth.shape[:2]
     shown = last.frame if view == "truth" else last.meant
