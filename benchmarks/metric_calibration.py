@@ -237,9 +237,9 @@ def main() -> None:
     training, held_out = frames.split(args.held_out)
     pictures = frames.images[args.camera]
     starts = starts_of(frames, held_out, args.per_episode, max(*DELAYS, CHUNK * STEPS))
+    found: dict[str, Any] = {"pictures": growth(pictures, starts), "real": real_frames(pictures, starts)}
     reader = load_reader(frames, args.camera, training, ReaderConfig(gap=CHUNK))
     motion = learn_motion(frames, args.camera, training, reader, tuple(args.hand))
-    found: dict[str, Any] = {"pictures": growth(pictures, starts), "real": real_frames(pictures, starts)}
     found["motion"] = paths(motion, pictures, frames.proprio, starts)
     found["reading"] = reading(reader, frames, args.camera, starts, args.hand)
     if motion.palette is not None:

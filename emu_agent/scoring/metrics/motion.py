@@ -68,21 +68,11 @@ def learn_motion(
     some = spans[:: max(1, len(spans) // EPISODES)]
     pictures = frames.images[camera]
     first, last = (pictures[[at(span) for span in some]] for at in (lambda s: s.start, lambda s: s.stop - 1))
-    knows_hand = reader is not None and bool(hand) and bool(reader.readable_states[list(hand)].all())
-    if not knows_hand or reader is None:
-        return Motion(
-            palette=find_object(first, last), reader=None, hand=(), longest_step=np.inf, floor=-np.inf
-        )
-    paths = [frames.proprio[span.start : span.stop][:, list(hand)] for span in spans]
-    gap = reader.config.gap
-    pairs = [np.stack([path[:-gap], path[gap:]], axis=1) for path in paths if len(path) > gap]
-    return Motion(
-        palette=find_object(first, last),
-        reader=reader,
-        hand=hand,
-        longest_step=longest_step(np.concatenate(pairs)),
-        floor=float(min(path[:, 2].min() for path in paths)),
-    )
+    palette = find_object(first, last)
+    if reader is None or not hand or not reader.readable_states[list(hand)].all():
+        return Motion(palette=palette, reader=None, hand=(), longest_step=np.inf, floor=-np.inf)
+    limit, floor = _limits([frames.proprio[span.start : span.stop][:, list(hand)] for span in spans], reader)
+    return Motion(palette=palette, reader=reader, hand=hand, longest_step=limit, floor=floor)
 
 
 def motion_scores(
@@ -109,6 +99,13 @@ def motion_scores(
     if motion.reader is not None and states is not None:
         columns |= _hand(motion, motion.reader, imagined, states[:, :, list(motion.hand)])
     return columns
+
+
+def _limits(paths: list[Float[np.ndarray, "time 3"]], reader: Reader) -> tuple[float, float]:
+    """Longest way of the hand within a chunk, and its lowest height."""
+    gap = reader.config.gap
+    pairs = [np.stack([path[:-gap], path[gap:]], axis=1) for path in paths if len(path) > gap]
+    return longest_step(np.concatenate(pairs)), float(min(path[:, 2].min() for path in paths))
 
 
 def _hand(

@@ -120,6 +120,7 @@ def test_the_second_time_it_is_read_from_disk(frames: Frames, reader: Reader) ->
     assert (again.read_states(some) == reader.read_states(some)).all()
 
 
+@pytest.mark.slow
 def test_same_seed_same_reader(frames: Frames) -> None:
     brief = replace(CONFIG, steps=3)
     state = torch.random.get_rng_state()
