@@ -1,6 +1,7 @@
 """`emu-agent score`: how good a world model is on recorded episodes, as numbers, rows and pictures."""
 
 import time
+from collections.abc import Callable
 from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
@@ -28,14 +29,14 @@ from emu_agent.scoring.tools import ToolsConfig, load_tools
 MANY_SKIPPED = 3
 """Exit code if more than `TOLERATED` of the episodes were skipped."""
 TOLERATED = 0.05
-MAY_DIFFER = ("output", "threads", "shown")
+MAY_DIFFER = ("output", "threads", "shown", "results", "rerun")
 
 
 def main(cfg: DictConfig) -> int:
     """Score a model on a dataset, and leave a folder of results."""
     began = time.perf_counter()
     torch.set_num_threads(cfg.threads)
-    config = _config(cfg)
+    config, record = _config(cfg), _recorder(cfg)
     folder = Path(cfg.output) if cfg.output else default_folder("score", Path(cfg.dataset).name)
     RunFolder(folder).check(plain_config(cfg), MAY_DIFFER)
     source = _source(cfg)
@@ -55,11 +56,22 @@ def main(cfg: DictConfig) -> int:
     write_json(
         folder / RUN_FILE, {"date": date, "seconds": round(time.perf_counter() - began, 1), **provenance()}
     )
-    report = write_score_report(folder)
+    report = write_score_report(folder, Path(cfg.results) if cfg.results else None)
     _print(scores, folder)
     print(f"report     {report}")
+    if record is not None:
+        print(f"recording  {record(folder)}")
     asked = len(scores.scored) + len(scores.skipped)
     return MANY_SKIPPED if len(scores.skipped) > TOLERATED * asked else 0
+
+
+def _recorder(cfg: DictConfig) -> Callable[[Path], Path] | None:
+    """Writes a recording for Rerun, if one is wanted; a missing package is noticed before any work."""
+    if not cfg.rerun:
+        return None
+    from emu_agent.report.scoring.recording import write_score_recording
+
+    return write_score_recording
 
 
 def _source(cfg: DictConfig) -> Source:
@@ -75,7 +87,7 @@ def _source(cfg: DictConfig) -> Source:
 
 def _config(cfg: DictConfig) -> ScoreConfig:
     samples = SampleConfig(horizons=tuple(cfg.horizons), starts=cfg.starts, steps=cfg.steps, seed=cfg.seed)
-    return ScoreConfig(samples=samples, held_out=cfg.held_out, episodes=cfg.episodes)
+    return ScoreConfig(samples=samples, held_out=float(cfg.held_out), episodes=cfg.episodes)
 
 
 def _print(scores: Scores, folder: Path) -> None:

@@ -33,6 +33,15 @@ def test_an_engine_without_actions_conforms(tiny_agent: ModuleType, start: Start
     check_adapter(adapter, start, ACTIONS)
 
 
+@pytest.mark.slow  # a vocabulary of the published size
+def test_the_published_format_conforms(official_folder: Path) -> None:
+    adapter = EngineAdapter.from_official(str(official_folder), area=1536)
+    pictures = np.random.default_rng(1).integers(0, 256, (2, 24, 40, 3)).astype(np.uint8)
+    check_adapter(adapter, Start(pictures=pictures, instructions=["lift the cube"] * 2), ACTIONS)
+    future = adapter.predict(adapter.encode(Start(pictures=pictures, instructions=["lift it"] * 2)), 1)
+    assert future.texts == (("Reach for the cube.",),) * 2
+
+
 def test_the_digest_of_an_engine_follows_its_weights(tiny_agent: ModuleType) -> None:
     one, same, other = (EngineAdapter(tiny_agent.build_engine(seed=seed)).digest() for seed in (0, 0, 1))
     assert one == same != other

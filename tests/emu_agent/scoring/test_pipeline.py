@@ -37,8 +37,18 @@ def score(folder: Path, *args: object) -> Scores:
     return scores
 
 
-def test_persistence_scores_zero_and_controls_rank_below_the_truth(source: Source, tmp_path: Path) -> None:
-    scores = score(tmp_path, source)
+@pytest.fixture(scope="module")
+def persistence(
+    tiny_data: ModuleType, scored_world: ModuleType, tmp_path_factory: pytest.TempPathFactory
+) -> Path:
+    """A folder in which persistence was scored."""
+    folder = tmp_path_factory.mktemp("persistence")
+    score(folder, scored_world.MemorySource(scored_world.recordings(tiny_data)))
+    return folder
+
+
+def test_persistence_scores_zero_and_controls_rank_below_the_truth(persistence: Path) -> None:
+    scores = Scores.read(persistence)
     assert scores.scored == (3, 4, 5)
     assert scores.headline.value.mean == 0
     against_truth = [check for check in scores.headline.checks if check.against == "truth"]
@@ -53,13 +63,14 @@ def test_persistence_scores_zero_and_controls_rank_below_the_truth(source: Sourc
     assert truth.value.mean == 1
 
 
-def test_a_metric_that_a_control_beats_is_marked(source: Source, tmp_path: Path) -> None:
-    metrics = {metric.name: metric for metric in score(tmp_path, source).metrics}
+def test_a_metric_that_could_not_be_measured_is_marked(persistence: Path) -> None:
+    metrics = {metric.name: metric for metric in Scores.read(persistence).metrics}
     assert metrics["region_psnr"].applicable
     assert not metrics["lite0_distance"].applicable
     assert metrics["lite0_distance"].why_not == "nothing could be measured"
 
 
+@pytest.mark.slow
 def test_a_model_that_listens_to_actions_is_told_from_one_that_does_not(
     source: Source, scored_world: ModuleType, tmp_path: Path
 ) -> None:
@@ -70,13 +81,14 @@ def test_a_model_that_listens_to_actions_is_told_from_one_that_does_not(
     assert check.difference.mean != 0
 
 
-def test_the_same_command_gives_the_same_bytes(source: Source, tmp_path: Path) -> None:
-    for name in ("one", "two"):
-        score(tmp_path / name, source)
+@pytest.mark.slow
+def test_the_same_command_gives_the_same_bytes(persistence: Path, source: Source, tmp_path: Path) -> None:
+    score(tmp_path, source)
     for file in (SCORES_FILE, SAMPLES_FILE):
-        assert (tmp_path / "one" / file).read_bytes() == (tmp_path / "two" / file).read_bytes()
+        assert (tmp_path / file).read_bytes() == (persistence / file).read_bytes()
 
 
+@pytest.mark.slow
 def test_a_killed_run_goes_on_and_ends_with_the_same_bytes(
     source: Source, scored_world: ModuleType, tmp_path: Path
 ) -> None:
@@ -101,6 +113,7 @@ def test_a_killed_run_goes_on_and_ends_with_the_same_bytes(
         assert (tmp_path / "killed" / file).read_bytes() == (tmp_path / "whole" / file).read_bytes()
 
 
+@pytest.mark.slow
 def test_parts_of_other_settings_are_not_used(
     source: Source, scored_world: ModuleType, tmp_path: Path
 ) -> None:
@@ -111,9 +124,8 @@ def test_parts_of_other_settings_are_not_used(
     assert {point.step for point in scores.headline.curve} == {0, 1}
 
 
-def test_rows_are_one_per_sample_step_and_candidate(source: Source, tmp_path: Path) -> None:
-    score(tmp_path, source)
-    table = pq.read_table(tmp_path / SAMPLES_FILE)
+def test_rows_are_one_per_sample_step_and_candidate(persistence: Path) -> None:
+    table = pq.read_table(persistence / SAMPLES_FILE)
     assert set(KEY_COLUMNS) < set(table.column_names)
     names = ("episode", "start", "mode", "step", "candidate")
     keys = list(zip(*(table[name].to_pylist() for name in names), strict=True))
@@ -122,6 +134,7 @@ def test_rows_are_one_per_sample_step_and_candidate(source: Source, tmp_path: Pa
     assert (table["psnr"].to_numpy()[truth] == 100).all()
 
 
+@pytest.mark.slow
 def test_bad_episodes_are_named_and_the_others_scored(
     tiny_data: ModuleType, scored_world: ModuleType, tmp_path: Path
 ) -> None:
@@ -139,6 +152,7 @@ def test_no_good_episode_is_an_error_that_says_why(
         score(tmp_path, source)
 
 
+@pytest.mark.slow
 def test_what_a_dataset_lacks_is_named_with_its_rows(
     tiny_data: ModuleType, scored_world: ModuleType, tmp_path: Path
 ) -> None:
@@ -182,5 +196,5 @@ def test_nonsense_is_refused(settings: dict[str, object], complaint: str) -> Non
 
 
 def test_episodes_are_spread_over_those_held_out(source: Source) -> None:
-    config = ScoreConfig(held_out=1, episodes=3)
+    config = ScoreConfig(held_out=1.0, episodes=3)
     assert config.choose(source.facts) == [0, 2, 4]
