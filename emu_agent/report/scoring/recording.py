@@ -152,7 +152,7 @@ def _log_metrics(
             label = f"{name}, {words.candidate(candidate)}"
             line = rr.SeriesLines(names=[label], colors=[COLOURS.get(candidate, MUTED)])
             stream.log(entity, line, static=True)
-            for row in sorted(known, key=lambda row: row["frames"]):
-                if row["candidate"] == candidate:
-                    stream.set_time(TIMELINE, sequence=row["frames"])
-                    stream.log(entity, rr.Scalars(row[name]))
+            own = sorted((row["frames"], row[name]) for row in known if row["candidate"] == candidate)
+            frames, values = zip(*own, strict=True)
+            time = rr.TimeColumn(TIMELINE, sequence=frames)
+            stream.send_columns(entity, [time], rr.Scalars.columns(scalars=values))

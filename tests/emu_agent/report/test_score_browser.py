@@ -45,7 +45,7 @@ def tools() -> ModuleType:
 
 async def value(tab: Any, expression: str) -> Any:
     asked = await tab.ask("Runtime.evaluate", expression=expression, awaitPromise=True, returnByValue=True)
-    return asked["result"]["value"]
+    return asked["result"].get("value")
 
 
 async def press(tab: Any, key: tuple[str, int]) -> None:
