@@ -1,6 +1,6 @@
 """A small network that reads states and actions from pictures: the inverse dynamics of the scorer.
 
-It is trained on recorded frames of the training episodes in about a minute and kept beside the dataset.
+It is trained on recorded frames of the training episodes in a minute or two and kept beside the dataset.
 Actions are read from the difference of two frames' codes only, so that it cannot guess from the first frame
 what a good policy would do: two equal frames always read as no action.
 """
