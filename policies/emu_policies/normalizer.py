@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import numpy as np
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
@@ -57,5 +58,5 @@ class Normalizer(nn.Module):
         return values * self.std + self.mean
 
 
-def _vector(values: Sequence[float] | Tensor) -> Float[Tensor, " dim"]:
+def _vector(values: Sequence[float] | np.ndarray | Tensor) -> Float[Tensor, " dim"]:
     return torch.as_tensor(values, dtype=torch.float32).flatten()

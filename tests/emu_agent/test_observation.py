@@ -3,7 +3,7 @@ import pytest
 import torch
 
 from emu_agent.errors import ConfigError
-from emu_agent.observation import Observation
+from emu_agent.observation import Observation, resized
 
 
 def gym_observation(*batch: int) -> dict:
@@ -92,3 +92,14 @@ def test_moving_keeps_everything() -> None:
     moved = observation.to("meta")
     assert {image.device.type for image in moved.images.values()} | {moved.proprio.device.type} == {"meta"}
     assert moved.instruction == observation.instruction
+
+
+def test_resizing_keeps_what_is_where() -> None:
+    picture = torch.zeros(1, 16, 24, 3, dtype=torch.uint8)
+    picture[:, 8:, 12:] = 200  # the lower right quarter
+    small = resized(picture, (8, 8))
+    assert small.shape == (1, 8, 8, 3)
+    assert (small[:, 6:, 6:] == 200).all()
+    assert (small[:, :2] == 0).all()
+    assert (small[:, :, :2] == 0).all()
+    assert resized(small, (8, 8)) is small

@@ -191,3 +191,15 @@ def test_times_favour_noise_and_codes_tell_them_apart() -> None:
     assert times.mean().item() == pytest.approx(0.4, abs=0.02)
     codes = encode_time(torch.linspace(0, 1, 50), 16)
     assert torch.pdist(codes).min() > 0.05
+
+
+def test_actions_in_a_robots_own_units_are_not_cut_off(make_head: MakeHead, make_batch: MakeBatch) -> None:
+    batch = make_batch(1)
+
+    def largest(**settings: float | None) -> float:
+        head = make_head(kind="regression", **settings).eval()
+        head.action_normalizer.mean.fill_(40.0)
+        return head.sample(context_of(head, batch)).abs().max().item()
+
+    assert largest() == 1.0
+    assert largest(action_limit=None) > 30.0

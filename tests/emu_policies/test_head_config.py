@@ -1,5 +1,6 @@
 import pytest
 from emu_policies import ActionHeadConfig
+from emu_policies.head_config import action_limit
 
 from emu_agent.errors import ConfigError
 
@@ -22,8 +23,14 @@ def test_unknown_setting_is_refused_with_the_choices() -> None:
         ({"wrist_size": 100}, "wrist_size=100 .*32"),
         ({"imagination_dropout": 1.5}, "imagination_dropout=1.5"),
         ({"chunk_size": 0}, "chunk_size=0"),
+        ({"action_limit": 0.0}, "action_limit=0.0"),
     ],
 )
 def test_nonsense_is_refused(settings: dict[str, object], message: str) -> None:
     with pytest.raises(ConfigError, match=message):
         ActionHeadConfig.from_dict(settings)
+
+
+def test_only_scaled_actions_have_a_limit() -> None:
+    assert action_limit([-1.0, -0.4], [0.7, 1.0]) == 1.0
+    assert action_limit([-1.0, -95.0], [0.7, 100.0]) is None

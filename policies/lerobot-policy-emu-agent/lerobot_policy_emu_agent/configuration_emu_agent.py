@@ -48,7 +48,7 @@ class EmuAgentConfig(PreTrainedConfig):
     wrist_key: str | None = None
     """Feature with the picture that goes to the action head only; null likewise."""
     chunk_size: int | None = None
-    """Actions in a chunk; null is what the checkpoint's head makes, or 8."""
+    """Actions in a chunk; null is what the checkpoint's head makes, or 8 if it has none."""
 
     imagine: str = "adaptive"
     """`never`, `always` (with every chunk) or `adaptive` (when there is a reason)."""
@@ -105,19 +105,17 @@ class EmuAgentConfig(PreTrainedConfig):
         self._check_normalization()
         head = self.agent["parts"].get("head", {})
         self.new_head = self.new_head or not head
-        made = None if self.new_head else head["chunk_size"]
-        self.chunk_size = self.chunk_size or made or 8
-        if made not in (None, self.chunk_size):
+        made = head.get("chunk_size", 8)
+        size = self.chunk_size = self.chunk_size or made
+        if size != made and not self.new_head:
             raise ConfigError(
-                f"chunk_size={self.chunk_size}, but the checkpoint's head makes chunks of {made}; "
+                f"chunk_size={size}, but the checkpoint's head makes chunks of {made}; "
                 "leave chunk_size out, or begin with new_head=true"
             )
-        if self.n_action_steps is None:
-            self.n_action_steps = self.agent.get("policy", {}).get("n_action_steps", self.chunk_size // 2)
-        if not 0 < self.n_action_steps <= self.chunk_size:
-            raise ConfigError(
-                f"n_action_steps={self.n_action_steps} must be from 1 to chunk_size={self.chunk_size}"
-            )
+        steps = self.n_action_steps or self.agent.get("policy", {}).get("n_action_steps", size // 2)
+        if not 0 < steps <= size:
+            raise ConfigError(f"n_action_steps={steps} must be from 1 to chunk_size={size}")
+        self.n_action_steps = steps
         self.camera_key = self.camera_key or IMAGE_PREFIX + self.agent.get("camera", "agentview")
         self.wrist_key = self.wrist_key or IMAGE_PREFIX + head.get("wrist_camera", "wrist")
 

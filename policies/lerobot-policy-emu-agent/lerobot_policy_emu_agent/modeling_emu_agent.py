@@ -9,6 +9,7 @@ from emu_policies.chunk_prefix import ChunkPrefix
 from emu_policies.trust import PART as TRUST
 from jaxtyping import Float, UInt8
 from lerobot.policies.pretrained import PreTrainedPolicy
+from lerobot.utils.constants import ACTION, OBS_STATE
 from torch import Tensor
 
 from emu_agent.errors import ConfigError
@@ -29,8 +30,8 @@ class EmuAgentPolicy(PreTrainedPolicy):
     episode is the same whatever it is batched with.
     """
 
-    config_class = EmuAgentConfig
-    name = "emu_agent"
+    config_class = EmuAgentConfig  # pyright: ignore[reportAssignmentType] - LeRobot declares None
+    name = "emu_agent"  # pyright: ignore[reportAssignmentType] - likewise
     config: EmuAgentConfig
 
     def __init__(
@@ -52,7 +53,7 @@ class EmuAgentPolicy(PreTrainedPolicy):
             use_features(config, dataset_meta.features)
         elif not config.input_features and not config.new_head:
             features = own_features(config)
-            config.output_features = {"action": features.pop("action")}
+            config.output_features = {ACTION: features.pop(ACTION)}
             config.input_features = features
         config.validate_features()
         if dataset_meta is not None:
@@ -78,7 +79,7 @@ class EmuAgentPolicy(PreTrainedPolicy):
         assert isinstance(head, ActionHead)
         return head
 
-    def get_optim_params(self) -> list[torch.nn.Parameter]:
+    def get_optim_params(self) -> list[torch.nn.Parameter]:  # pyright: ignore[reportIncompatibleMethodOverride]
         """What the phase of training changes."""
         return [parameter for parameter in self.parameters() if parameter.requires_grad]
 
@@ -161,8 +162,8 @@ class EmuAgentPolicy(PreTrainedPolicy):
         self.config.background_imagination = True
         head = self.action_head.config
         picture = torch.zeros(1, 3, *image_size(self.config, head))
-        batch = {self.config.camera_key: picture, self.config.wrist_key: picture}
-        batch["observation.state"] = torch.zeros(1, head.proprio_dim)
+        batch: dict[str, Any] = {OBS_STATE: torch.zeros(1, head.proprio_dim)}
+        batch |= {str(key): picture for key in (self.config.camera_key, self.config.wrist_key)}
         episodes = self._episodes
         self.reset()
         self.engine.imagine(self._rows(batch)[0], camera=head.camera)

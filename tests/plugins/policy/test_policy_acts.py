@@ -18,7 +18,11 @@ MakePolicy = Callable[..., Any]
 def observation(batch: dict[str, Any], row: int) -> Observation:
     """One robot's part of a batch, as emu-agent's own environments give it."""
     pictures = {
-        name: (batch[f"observation.images.{key}"][row : row + 1] * 255).round().byte().movedim(1, -1)
+        name: (batch[f"observation.images.{key}"][row : row + 1] * 255)
+        .round()
+        .byte()
+        .movedim(1, -1)
+        .contiguous()
         for name, key in {"agentview": "front", "wrist": "wrist"}.items()
     }
     return Observation(pictures, batch["observation.state"][row : row + 1], (batch["task"][row],))
