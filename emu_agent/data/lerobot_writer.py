@@ -2,7 +2,7 @@
 
 import json
 import shutil
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +31,7 @@ def write_dataset(
     fps: int,
     fingerprint: dict[str, Any],
     collection: dict[str, Any],
+    names: Sequence[str] | None = None,
 ) -> None:
     """Write the dataset beside its final place and move it there when it is complete.
 
@@ -40,6 +41,8 @@ def write_dataset(
         fps: control frequency [Hz].
         fingerprint: of the environment.
         collection: how the demonstrations were made.
+        names: of the components of state and action, where both are a robot's joints; lerobot-replay asks for
+            them.
 
     Raises:
         DatasetError: a picture could not be written.
@@ -52,7 +55,7 @@ def write_dataset(
     for demonstration in demonstrations:
         if dataset is None:
             dataset = LeRobotDataset.create(
-                f"emu-agent/{root.name}", fps=fps, features=_features(demonstration), root=part,
+                f"emu-agent/{root.name}", fps=fps, features=_features(demonstration, names), root=part,
                 use_videos=False, robot_type=str(fingerprint.get("robot", "")),
             )  # fmt: skip
         for t in range(len(demonstration)):
@@ -98,9 +101,9 @@ def _replace(root: Path, new: Path) -> None:
     shutil.rmtree(previous, ignore_errors=True)
 
 
-def _features(demonstration: Demonstration) -> dict[str, dict[str, Any]]:
+def _features(demonstration: Demonstration, names: Sequence[str] | None) -> dict[str, dict[str, Any]]:
     def vector(size: int) -> dict[str, Any]:
-        return {"dtype": "float32", "shape": (size,), "names": None}
+        return {"dtype": "float32", "shape": (size,), "names": None if names is None else list(names)}
 
     pictures = {
         f"observation.images.{name}": {

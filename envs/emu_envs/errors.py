@@ -12,6 +12,10 @@ class UnknownNameError(EmuEnvsError, ValueError):
     """A task, camera or preset that does not exist; the message lists those that do."""
 
 
+class MissingPackageError(EmuEnvsError, ImportError):
+    """A package that only some environments need is not installed; the message names it."""
+
+
 class GraphicsError(EmuEnvsError, RuntimeError):
     """No OpenGL context could be made; the message says which packages bring one."""
 
