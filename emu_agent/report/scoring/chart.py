@@ -10,6 +10,8 @@ from html import escape
 
 LEFT, RIGHT, TOP, BOTTOM = 46.0, 14.0, 12.0, 38.0
 """Margins of a plot [px]."""
+NAME = (90.0, 12.0)
+"""Room that the name of a point takes [px]."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -23,6 +25,10 @@ class Mark:
     low: float | None = None
     """Lower end of its interval."""
     high: float | None = None
+    """Upper end."""
+    left: float | None = None
+    """Lower end of the place's interval."""
+    right: float | None = None
     """Upper end."""
     note: str = ""
     """What is shown when it is pointed at."""
@@ -122,12 +128,17 @@ def scatter(marks: Sequence[Mark], *, label: str, axes: tuple[str, str], names: 
     x = Scale(0.0, 1.0, LEFT + 6, size[0] - RIGHT, ticks)
     y = Scale(0.0, 1.0, size[1] - BOTTOM, TOP, ticks)
     drawn = [f'<path class="diagonal" d="M{x(0.0):.1f} {y(0.0):.1f}L{x(1.0):.1f} {y(1.0):.1f}"/>']
-    for mark, name in zip(marks, names, strict=True):
-        drawn += [_whisker(x(mark.x), mark, y), _dot(mark, x, y, "model", 5.0)]
-        anchor = "end" if x(mark.x) > size[0] - 110 else "start"
-        shift = -8 if anchor == "end" else 8
-        at = f'x="{x(mark.x) + shift:.1f}" y="{y(mark.y) - 6:.1f}"'
-        drawn.append(f'<text class="name" {at} text-anchor="{anchor}">{escape(name)}</text>')
+    drawn += [_whisker(x(mark.x), mark, y) + _sideways(mark, x, y) for mark in marks]
+    drawn += [_dot(mark, x, y, "model", 5.0) for mark in marks]
+    taken: list[tuple[float, float]] = []
+    for mark, name in sorted(zip(marks, names, strict=True), key=lambda pair: y(pair[0].y)):
+        across, down = x(mark.x), y(mark.y) - 6
+        while any(abs(across - other) < NAME[0] and abs(down - above) < NAME[1] for other, above in taken):
+            down += 1
+        taken.append((across, down))
+        anchor, shift = ("end", -8) if across > size[0] - NAME[0] else ("start", 8)
+        at = f'x="{across + shift:.1f}" y="{down:.1f}" text-anchor="{anchor}"'
+        drawn.append(f'<text class="name" {at}>{escape(name)}</text>')
     return _svg([*_axes(x, y, axes, size), *drawn], label, size)
 
 
@@ -241,6 +252,12 @@ def _dot(mark: Mark, x: Scale, y: Scale, style: str, radius: float) -> str:
 def _circle(x: float, y: float, style: str, radius: float, note: str) -> str:
     at = f'cx="{x:.1f}" cy="{y:.1f}" r="{radius}"'
     return f'<circle class="dot {style}" {at}><title>{escape(note)}</title></circle>'
+
+
+def _sideways(mark: Mark, x: Scale, y: Scale) -> str:
+    if mark.left is None or mark.right is None:
+        return ""
+    return f'<path class="reach model" d="M{x(mark.left):.1f} {y(mark.y):.1f}H{x(mark.right):.1f}"/>'
 
 
 def _whisker(x: float, mark: Mark, y: Scale, style: str = "model") -> str:

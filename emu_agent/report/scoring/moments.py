@@ -10,6 +10,7 @@ from pathlib import Path
 import av
 import cv2
 import numpy as np
+from av.error import FFmpegError
 from jaxtyping import UInt8
 from PIL import Image
 
@@ -131,10 +132,11 @@ def _imagined(folder: Path, frame: SavedFrame, seen: Picture) -> Picture | None:
 
 def _truth_of_film(path: Path, last: int) -> dict[int, Picture]:
     """The left third of each frame of a film."""
+    frames: list[Picture] = []
     try:
         with av.open(str(path)) as film:
-            frames = [frame.to_ndarray(format="rgb24") for frame in film.decode(video=0)]
-    except (OSError, av.FFmpegError) as error:
+            frames += [frame.to_ndarray(format="rgb24") for frame in film.decode(video=0)]
+    except (OSError, FFmpegError) as error:
         raise DatasetError(f"{path} cannot be read ({error}); score again to have it written anew") from error
     return {number: frame[:, : frame.shape[1] // 3] for number, frame in enumerate(frames[: last + 1])}
 

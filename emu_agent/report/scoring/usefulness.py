@@ -17,6 +17,7 @@ TRUST_FILE = "trust_score.json"
 RANKING_FILE = "policy_ranking.json"
 WANTED = 0.8
 """What AUROC and Pearson correlation should reach."""
+INTERVALS = "Bars are 95 % Wilson intervals."
 
 
 def render_usefulness(folder: Path) -> str:
@@ -58,7 +59,8 @@ def _trust(content: Mapping[str, Any]) -> str:
         **{f"AUROC, {kind}": _of(one["auroc"]) for kind, one in content.get("by_kind", {}).items()},
         "moments": str(test["moments"]),
     }
-    return _figure("Trust score", chart, rows, _reached("AUROC", test["auroc"]), content)
+    reached = f"{_reached('AUROC', test['auroc'])} Numbers at the points count moments. {INTERVALS}"
+    return _figure("Trust score", chart, rows, reached, content)
 
 
 def _ranking(content: Mapping[str, Any]) -> str:
@@ -83,7 +85,8 @@ def _ranking(content: Mapping[str, Any]) -> str:
         "MMRV": _of(ranking["mmrv"]),
         "episodes per policy": str(ranking["episodes"]),
     }
-    return _figure("Policies", chart, rows, _reached("Pearson correlation", ranking["pearson"]), content)
+    reached = f"{_reached('Pearson correlation', ranking['pearson'])} {INTERVALS}"
+    return _figure("Policies", chart, rows, reached, content)
 
 
 def _bin(one: Mapping[str, Any]) -> Mark:
@@ -96,8 +99,10 @@ def _bin(one: Mapping[str, Any]) -> Mark:
 def _policy(name: str, one: Mapping[str, Any], imagined: float, simulated: float) -> Mark:
     solved: Sequence[bool] = one["simulated"]["solved"]
     low, high = wilson_interval(sum(solved), len(solved))
-    note = f"{name}: {number(imagined)} imagined, {spread(simulated, low, high)} simulated"
-    return Mark(x=imagined, y=simulated, low=low, high=high, note=note)
+    left, right = one["imagined"]["wilson95"]
+    told = f"{spread(imagined, left, right)} imagined, {spread(simulated, low, high)} simulated"
+    note = f"{name}: {told}"
+    return Mark(x=imagined, y=simulated, low=low, high=high, left=left, right=right, note=note)
 
 
 def _figure(title: str, chart: str, rows: Mapping[str, str], reached: str, content: Mapping[str, Any]) -> str:

@@ -1,6 +1,7 @@
 """Charts: laws of their scales, and drawings that are well formed."""
 
 import math
+from itertools import pairwise
 from xml.etree import ElementTree
 
 import pytest
@@ -102,6 +103,14 @@ def test_rows_stand_below_each_other_and_landmarks_at_their_numbers() -> None:
     assert circles[0][1] < circles[1][1]
     for (x, _), line in zip(circles, lines, strict=True):
         assert float(line.removeprefix("M").split()[0]) == pytest.approx(x, abs=0.1)
+
+
+def test_names_of_points_at_one_place_do_not_cover_each_other() -> None:
+    marks = [Mark(x=0.9, y=0.9, left=0.8, right=1.0)] * 5
+    root = ElementTree.fromstring(scatter(marks, label="", axes=("x", "y"), names=list("abcde")))
+    heights = sorted(float(text.get("y", 0)) for text in root.findall("text") if text.get("class") == "name")
+    assert all(lower - upper >= 12 for upper, lower in pairwise(heights))
+    assert len({text.text for text in root.findall("text") if text.get("class") == "name"}) == 5
 
 
 def _diagonal(root: ElementTree.Element) -> str:

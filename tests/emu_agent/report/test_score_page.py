@@ -170,7 +170,7 @@ def test_a_broken_run_file_is_named(scored: Path, tmp_path: Path) -> None:
 def test_calibration_and_ranking_are_shown_where_they_were_measured(tmp_path: Path) -> None:
     assert render_usefulness(tmp_path) == ""
     interval = {"value": 0.91, "low": 0.8, "high": 0.97}
-    outcomes = {"success_rate": 0.5, "solved": [True, False]}
+    outcomes = {"success_rate": 0.5, "solved": [True, False], "wilson95": [0.1, 0.9]}
     ranking = {
         "ranking": {
             "episodes": 2,
