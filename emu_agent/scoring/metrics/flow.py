@@ -61,7 +61,8 @@ def follow(
     path = [points]
     for before, after in pairwise(grey):
         motion = flow.calc(before, after, None)  # type: ignore[call-overload]
-        step = cv2.remap(motion, path[-1][:, None], None, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
+        x, y = path[-1][:, :1].copy(), path[-1][:, 1:].copy()
+        step = cv2.remap(motion, x, y, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
         path.append(path[-1] + step.reshape(-1, 2))
     return (np.stack(path, axis=1) * (100 / start.shape[1])).astype(np.float32)
 

@@ -44,7 +44,7 @@ class Convolution(nn.Module):
         super().__init__()
         padding = kernel // 2 if stride == 1 else 0
         self.conv = nn.Conv2d(inputs, outputs, kernel, stride, padding, groups=groups, bias=False)
-        self.norm: nn.Module = nn.BatchNorm2d(outputs, eps=1e-3)
+        self.norm: nn.BatchNorm2d | nn.Identity = nn.BatchNorm2d(outputs, eps=1e-3)
         self.linear = linear
 
     def forward(
@@ -58,7 +58,8 @@ class Convolution(nn.Module):
 
     def fuse(self) -> None:
         """Move the normalisation into the weights: the same numbers, sooner."""
-        self.conv, self.norm = fuse_conv_bn_eval(self.conv, self.norm), nn.Identity()
+        if isinstance(self.norm, nn.BatchNorm2d):
+            self.conv, self.norm = fuse_conv_bn_eval(self.conv, self.norm), nn.Identity()
 
     def _padded(self, x: Float[Tensor, "batch channels height width"]) -> Float[Tensor, "batch channels _ _"]:
         """Padded as in TensorFlow, where the weights come from: an odd pixel goes to the right and below."""

@@ -6,6 +6,7 @@ the metrics of the object do not exist.
 """
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from jaxtyping import Bool, Float32, Float64, UInt8
@@ -128,16 +129,22 @@ def object_permanence(
 
 def _is_object(frames: Bool[np.ndarray, "frames height width"], config: ObjectConfig) -> bool:
     """Whether the pixels of a colour are few, in one piece and at changing places."""
-    from scipy.ndimage import label
-
     size, width = frames[0].size, frames.shape[2]
     masks = [mask for mask in frames if mask.sum() >= config.least_area * size / 2]
     if len(masks) < config.seen * len(frames) or np.mean(masks) > config.most_area:
         return False
-    pieces = [np.bincount(label(mask)[0].ravel())[1:].max() / mask.sum() for mask in masks]
+    pieces = [_largest_piece(mask) / mask.sum() for mask in masks]
     places = np.array([[index.mean() for index in np.nonzero(mask)] for mask in masks])
     spread = float(places.std(axis=0).max()) * 100 / width
     return bool(np.mean(pieces) >= config.in_one_piece and spread >= config.wanders)
+
+
+def _largest_piece(mask: Bool[np.ndarray, "height width"]) -> int:
+    """Pixels of the largest part that hangs together."""
+    from scipy.ndimage import label
+
+    labelled: Any = label(mask)
+    return int(np.bincount(labelled[0].ravel())[1:].max())
 
 
 def _nearest(colours: np.ndarray, picture: np.ndarray) -> np.ndarray:

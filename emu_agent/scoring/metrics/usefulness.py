@@ -1,6 +1,7 @@
 """Can imagination be trusted to choose: rankings against success, and calibration of the trust score."""
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from jaxtyping import Bool, Float
@@ -10,7 +11,10 @@ def kendall(scores: Float[np.ndarray, " items"], success: Float[np.ndarray, " it
     """Kendall's tau-b: 1 for the same order, -1 for the opposite one, NaN if one side is constant."""
     from scipy.stats import kendalltau
 
-    return float(kendalltau(scores, success).statistic) if _both_vary(scores, success) else np.nan
+    if not _both_vary(scores, success):
+        return np.nan
+    result: Any = kendalltau(scores, success)
+    return float(result.statistic)
 
 
 def spearman(scores: Float[np.ndarray, " items"], success: Float[np.ndarray, " items"]) -> float:
