@@ -15,7 +15,7 @@ from emu_agent.run_folder import replacing
 from emu_agent.scoring.headline import HEADLINE
 from emu_agent.scoring.parts import PICTURE, as_png, from_png
 from emu_agent.scoring.recordings import Reader, Recording
-from emu_agent.scoring.scores import MODEL, MODES, SavedFrame, SavedSample
+from emu_agent.scoring.scores import KEY_COLUMNS, MODEL, MODES, SavedFrame, SavedSample
 
 FOLDER = "samples"
 SLOWER = 4
@@ -38,7 +38,8 @@ def save_samples(
         seed: Decides about those drawn.
     """
     shutil.rmtree(folder / FOLDER, ignore_errors=True)
-    rows = table.filter(pc.field("candidate") == MODEL).to_pylist()
+    needed = table.select([*KEY_COLUMNS, HEADLINE.name, PICTURE])
+    rows = needed.filter(pc.field("candidate") == MODEL).to_pylist()
     samples: dict[Key, list[dict]] = {}
     for row in rows:
         samples.setdefault((row["mode"], row["episode"], row["start"]), []).append(row)

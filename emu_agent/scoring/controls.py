@@ -23,37 +23,47 @@ class Control:
     modes: tuple[str, ...]
     """Where it exists."""
     spoils: frozenset[str]
-    """`pictures`, `texts`: metrics that look at nothing of it are not judged by it."""
+    """`look`, `motion`, `words`: a metric is judged by the controls that spoil what it is about (`SEES`)."""
     meaning: str
     """One line."""
 
 
 _SHOWN = ("simulate", "imagine")
-_BOTH = frozenset({"pictures", "texts"})
-_PICTURES = frozenset({"pictures"})
+_ALL = frozenset({"look", "motion", "words"})
 
 CONTROLS: dict[str, Control] = {
     "frozen_frame": Control(
-        of=TRUTH, modes=_SHOWN, spoils=_BOTH, meaning="the present frame and step, for ever"
+        of=TRUTH, modes=_SHOWN, spoils=_ALL, meaning="the present frame and step, for ever"
     ),
-    "blur": Control(of=TRUTH, modes=_SHOWN, spoils=_PICTURES, meaning="the true future, out of focus"),
+    "blur": Control(
+        of=TRUTH, modes=_SHOWN, spoils=frozenset({"look"}), meaning="the true future, out of focus"
+    ),
     "time_reversal": Control(
-        of=TRUTH, modes=_SHOWN, spoils=_BOTH, meaning="the true future from its end back to the present"
+        of=TRUTH, modes=_SHOWN, spoils=_ALL, meaning="the true future from its end back to the present"
     ),
     "other_future": Control(
-        of=TRUTH, modes=_SHOWN, spoils=_BOTH, meaning="the future of a moment of another episode"
+        of=TRUTH, modes=_SHOWN, spoils=_ALL, meaning="the future of a moment of another episode"
     ),
     "shuffled_actions": Control(
         of=MODEL,
         modes=("simulate", "simulate_anchored"),
-        spoils=_PICTURES,
+        spoils=frozenset({"look", "motion"}),
         meaning="the model, given the actions of a moment of another episode",
     ),
     "wrong_instruction": Control(
-        of=MODEL, modes=("imagine",), spoils=_BOTH, meaning="the model, given the instruction of another task"
+        of=MODEL, modes=("imagine",), spoils=_ALL, meaning="the model, given the instruction of another task"
     ),
 }
 """All controls by name, in the order of the report."""
+
+SEES = {
+    "pictures": "look",
+    "motion": "motion",
+    "actions": "motion",
+    "language": "words",
+    "usefulness": "look",
+}
+"""What the metrics of a group are about: motion is the same out of focus."""
 
 
 @dataclass(frozen=True, kw_only=True)

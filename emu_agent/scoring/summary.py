@@ -8,7 +8,7 @@ import numpy as np
 import pyarrow as pa
 from jaxtyping import Float
 
-from emu_agent.scoring.controls import CONTROLS
+from emu_agent.scoring.controls import CONTROLS, SEES
 from emu_agent.scoring.headline import HEADLINE, MEANING, PARTS
 from emu_agent.scoring.metrics.bootstrap import Interval, mean_interval
 from emu_agent.scoring.metrics.table import METRICS, Metric
@@ -133,12 +133,11 @@ def curve_of(name: str, groups: Groups) -> tuple[Point, ...]:
 
 
 def checks_of(metric: Metric, groups: Groups) -> tuple[ControlCheck, ...]:
-    """The truth, or the model as it should be asked, against every control that spoils what is looked at."""
-    looks_at = "texts" if metric.group == "language" else "pictures"
+    """The truth, or the model as it should be asked, against every control that spoils what is seen."""
     checks = []
     for name, control in CONTROLS.items():
         for mode in control.modes:
-            if looks_at not in control.spoils or (mode, name) not in groups:
+            if SEES[metric.group] not in control.spoils or (mode, name) not in groups:
                 continue
             for against in dict.fromkeys((TRUTH, control.of)):
                 check = _check(metric, groups, mode, name, against)
