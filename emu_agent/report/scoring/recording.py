@@ -23,7 +23,9 @@ try:
     import rerun as rr
     import rerun.blueprint as rrb
 except ModuleNotFoundError as error:
-    raise ConfigError("a recording for Rerun needs the package rerun-sdk: install emu-agent[viz]") from error
+    raise ConfigError(
+        "a recording for Rerun needs the package rerun-sdk: install emu-agent[score]"
+    ) from error
 
 RECORDING_FILE = "scores.rrd"
 TIMELINE = "frame"

@@ -47,12 +47,10 @@ def render_samples(folder: Path, samples: Sequence[SavedSample]) -> str:
             continue
         opened = "" if parts else " open"
         parts.append(f"<details{opened}><summary>{escape(words.mode(mode).capitalize())}</summary>")
-        for why in dict.fromkeys([*WHY, *(sample.why for sample in of_mode)]):
-            figures = [render_sample(folder, sample, room) for sample in of_mode if sample.why == why]
-            if figures:
-                parts.append(f"<h3>{escape(WHY.get(why, why))}</h3>")
-                parts.append(f'<div class="samples">{"".join(figures)}</div>')
-        parts.append("</details>")
+        kinds = list(dict.fromkeys([*WHY, *(sample.why for sample in of_mode)]))
+        ordered = sorted(of_mode, key=lambda sample: kinds.index(sample.why))
+        figures = "".join(render_sample(folder, sample, room) for sample in ordered)
+        parts.append(f'<div class="samples">{figures}</div></details>')
     return "\n".join(parts)
 
 
@@ -62,8 +60,8 @@ def render_sample(folder: Path, sample: SavedSample, room: Room) -> str:
     tiles = {view: _tiles(moments, view) for view in VIEWS}
     sheets = {view: Sheet.of(pictures) for view, (pictures, _) in tiles.items() if pictures}
     title = (
-        f"<b>Episode {sample.episode}, from frame {sample.start}</b> · {escape(sample.instruction)} · "
-        f"score {number(sample.score)}"
+        f"<b>{escape(WHY.get(sample.why, sample.why))}</b> · score {number(sample.score)} · "
+        f"episode {sample.episode} from frame {sample.start}<small>{escape(sample.instruction)}</small>"
     )
     if not room.take(sheets):
         place = Path(sample.frames[0].truth).parent.as_posix()

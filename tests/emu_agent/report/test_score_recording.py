@@ -18,7 +18,7 @@ MODULE = "emu_agent.report.scoring.recording"
 def test_a_missing_package_is_named_with_its_extra(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "rerun", None)
     monkeypatch.delitem(sys.modules, MODULE, raising=False)
-    with pytest.raises(ConfigError, match=r"emu-agent\[viz\]"):
+    with pytest.raises(ConfigError, match=r"emu-agent\[score\]"):
         importlib.import_module(MODULE)
 
 
