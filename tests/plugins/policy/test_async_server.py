@@ -18,7 +18,7 @@ from emu_agent.errors import ServingError
 pytestmark = pytest.mark.slow
 
 ACTIONS = 12
-PATIENCE_S = 100.0
+PATIENCE_S = 300.0
 
 
 @pytest.mark.parametrize("host", ["0.0.0.0", "192.168.1.20", "gpu-machine"])
