@@ -88,19 +88,19 @@ def _imagine(adapter: WorldModelAdapter, case: Case, other_task: str) -> list[An
                 pictures=future.pictures,
                 begins=begins_of(case, future.pictures),
                 texts=future.texts,
-                watched=_watch(adapter, case, instruction),
+                watched=_watch(adapter, case) if name == MODEL else None,
                 log_prob=future.log_prob,
             )
         )
     return answers
 
 
-def _watch(adapter: WorldModelAdapter, case: Case, instruction: str) -> tuple[str, ...] | None:
+def _watch(adapter: WorldModelAdapter, case: Case) -> tuple[str, ...] | None:
     """The step that the model sees under way at every moment of the episode."""
     if case.watch is None or not adapter.abilities.texts:
         return None
     pictures = case.watch.pictures
-    start = Start(pictures=pictures, instructions=[instruction] * len(pictures))
+    start = Start(pictures=pictures, instructions=[case.instruction] * len(pictures))
     texts = adapter.predict(adapter.encode(start), 1).texts
     return None if texts is None else tuple(row[0] for row in texts)
 

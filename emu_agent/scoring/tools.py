@@ -1,15 +1,17 @@
 """Loads what metrics need beyond the arrays, and says what cannot be had."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
+from jaxtyping import Bool, UInt8
 
 from emu_agent.data.frames import load_frames
 from emu_agent.errors import CheckpointError, DatasetError
 from emu_agent.scoring.judging import Tools
 from emu_agent.scoring.metrics.lite0 import Lite0, load_lite0
 from emu_agent.scoring.metrics.motion import Motion, learn_motion
+from emu_agent.scoring.metrics.objects import Palette
 from emu_agent.scoring.metrics.reader import Reader, ReaderConfig, load_reader
 from emu_agent.scoring.metrics.table import METRICS
 from emu_agent.scoring.pipeline import ScoreConfig
@@ -22,6 +24,9 @@ HAND = tuple(
     name for name, metric in METRICS.items() if metric.group == "motion" and "states" in metric.needs
 )
 
+REMEMBERED = 512
+"""Pictures whose masks are kept."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class ToolsConfig:
@@ -33,6 +38,23 @@ class ToolsConfig:
     """Whether actions and states are read from pictures; that is learned once per dataset."""
     hand: tuple[int, ...] = ()
     """Numbers of the state that are the position of the hand."""
+
+
+@dataclass(frozen=True)
+class QuickPalette(Palette):
+    """Looks at each picture once: the present and the truth are compared with every candidate."""
+
+    _masks: dict[bytes, Bool[np.ndarray, "height width"]] = field(default_factory=dict, compare=False)
+
+    def mask(self, picture: UInt8[np.ndarray, "height width 3"]) -> Bool[np.ndarray, "height width"]:
+        """Pixels of the object."""
+        key = picture.tobytes()
+        found = self._masks.get(key)
+        if found is None:
+            if len(self._masks) >= REMEMBERED:
+                self._masks.clear()
+            found = self._masks[key] = super().mask(picture)
+        return found
 
 
 def load_tools(facts: Facts, config: ScoreConfig, wanted: ToolsConfig) -> tuple[Tools, tuple[Missing, ...]]:
@@ -51,6 +73,8 @@ def load_tools(facts: Facts, config: ScoreConfig, wanted: ToolsConfig) -> tuple[
         why = why or "nothing in the training episodes looks like one object"
         objects = tuple(name for name in METRICS if name.startswith("object"))
         missing.append(Missing(what="object", metrics=objects, reason=why))
+    else:
+        motion = replace(motion, palette=QuickPalette(**vars(motion.palette)))
     return Tools(network=network, reader=reader, motion=motion), tuple(missing)
 
 
