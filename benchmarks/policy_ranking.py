@@ -25,7 +25,7 @@ from emu_agent.scoring.wilson import wilson_interval
 
 RESULT = Path("benchmarks/results/policy_ranking.json")
 PLAYED = Path("runs/policy_ranking")
-NOISE = (0.3, 0.6, 1.0, 1.5)
+NOISE = (0.05, 0.1, 0.15, 0.2, 0.3)
 """Standard deviations of the noise on the actions of the last checkpoint."""
 
 

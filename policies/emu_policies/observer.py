@@ -130,4 +130,4 @@ def principal_components(
     variance, directions = torch.linalg.eigh(covariance.double())
     basis = directions[:, -count:].flip(1)
     scale = variance[-count:].clamp(min=0).mean().sqrt().clamp(min=1e-6)
-    return mean, (basis / scale).float()
+    return mean, (basis / scale).float().contiguous()

@@ -33,9 +33,9 @@ class ObserverTraining:
     """Actions that the world model simulates at once."""
     hold: int = 5
     """Frames at the end of each episode that show the task solved."""
-    simulated: float = 0.25
+    simulated: float = 0.2
     """Share of the training episodes whose frames are simulated too."""
-    updates: int = 900
+    updates: int = 500
     """Optimiser updates."""
     batch_size: int = 128
     """Stretches per update."""
@@ -80,8 +80,6 @@ def load_observer(
         training: how.
     """
     training = training or ObserverTraining()
-    settings = f"{asdict(training)} {camera} {wrist_camera} {list(episodes)} {engine.decoder}"
-    path = frames.cache / f"observer-{_digest(engine, settings)}.safetensors"
     codebook = engine.image_tokenizer.quantize.embedding.weight.detach()
     config = ObserverConfig(
         stride=training.stride,
@@ -90,24 +88,24 @@ def load_observer(
         proprio_dim=frames.proprio.shape[1],
         action_dim=frames.executed.shape[1],
     )
-    if path.exists():
-        observer = Observer(config)
-        observer.load_state_dict(load_file(path))
-        return observer.eval()
-    codes = load_codes(frames, camera, engine.image_tokenizer)
-    some = episodes[: round(training.simulated * len(episodes))]
-    data = ObserverData(
-        frames=frames,
-        codes=codes,
-        simulated=simulated_codes(engine, frames, codes, some, training.chunk, training.stride),
-        wrist=small_wrist_frames(frames, wrist_camera, config.wrist_side),
-        codebook=codebook,
-        episodes=episodes,
-    )
-    observer = train_observer(data, config, training)
-    with replacing(path) as part:
-        save_file(observer.state_dict(), part)
-    return observer
+    settings = f"{asdict(training)} {camera} {wrist_camera} {list(episodes)} {engine.decoder}"
+    path = frames.cache / f"observer-{_digest(engine, settings)}.safetensors"
+    if not path.exists():
+        codes = load_codes(frames, camera, engine.image_tokenizer)
+        some = episodes[: round(training.simulated * len(episodes))]
+        data = ObserverData(
+            frames=frames,
+            codes=codes,
+            simulated=simulated_codes(engine, frames, codes, some, training.chunk, training.stride),
+            wrist=small_wrist_frames(frames, wrist_camera, config.wrist_side),
+            codebook=codebook,
+            episodes=episodes,
+        )
+        with replacing(path) as part:
+            save_file(train_observer(data, config, training).state_dict(), part)
+    observer = Observer(config)
+    observer.load_state_dict(load_file(path))
+    return observer.eval()
 
 
 def train_observer(data: ObserverData, config: ObserverConfig, training: ObserverTraining) -> Observer:

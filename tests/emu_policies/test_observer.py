@@ -28,6 +28,7 @@ def test_principal_components_undo_a_known_mixture() -> None:
     sources = torch.randn(500, 2, generator=generator) * torch.tensor([3.0, 1.0])
     mixed = sources @ torch.tensor([[0.6, 0.8, 0.0], [0.0, 0.0, 1.0]]) + 5.0
     mean, basis = principal_components(mixed, 2)
+    assert basis.is_contiguous()  # or it could not be stored
     found = (mixed - mean) @ basis
     correlation = torch.corrcoef(torch.cat([found, sources], dim=1).T)[:2, 2:].abs()
     torch.testing.assert_close(correlation, torch.eye(2), atol=0.1, rtol=0)
