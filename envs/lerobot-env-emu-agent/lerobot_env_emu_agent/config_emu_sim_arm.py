@@ -5,7 +5,14 @@ from pathlib import Path
 
 from lerobot.robots.config import RobotConfig
 
-JOINT_NAMES = ("shoulder_pan", "shoulder_lift", "elbow_flex", "wrist_flex", "wrist_roll", "gripper")
+JOINT_NAMES: tuple[str, ...] = (
+    "shoulder_pan",
+    "shoulder_lift",
+    "elbow_flex",
+    "wrist_flex",
+    "wrist_roll",
+    "gripper",
+)
 """As LeRobot names the motors of the SO-101, in order."""
 
 

@@ -1,8 +1,7 @@
 """A scripted teleoperator: does the pick task on a simulated arm, and says which step it is at."""
 
 import json
-from functools import cached_property
-from typing import Any, ClassVar
+from typing import Any
 
 from lerobot.teleoperators.teleoperator import Teleoperator
 from lerobot.utils.decorators import check_if_already_connected, check_if_not_connected
@@ -25,8 +24,8 @@ class EmuScriptTeleop(Teleoperator):
     The script has no memory: after any disturbance it does what the state asks for.
     """
 
-    config_class: ClassVar = EmuScriptTeleopConfig
-    name: ClassVar = "emu_script"
+    config_class = EmuScriptTeleopConfig
+    name = "emu_script"
 
     def __init__(self, config: EmuScriptTeleopConfig) -> None:
         super().__init__(config)
@@ -36,7 +35,7 @@ class EmuScriptTeleop(Teleoperator):
         self._at_home = 0
         self._last: tuple[int, str] | None = None
 
-    @cached_property
+    @property
     def action_features(self) -> dict[str, Any]:
         """Joint positions [degrees, the gripper's in percent]."""
         return {f"{joint}.pos": float for joint in JOINT_NAMES}

@@ -3,8 +3,7 @@
 import logging
 import time
 from collections import Counter
-from functools import cached_property
-from typing import Any, ClassVar
+from typing import Any
 
 import numpy as np
 from jaxtyping import Float
@@ -30,8 +29,8 @@ class EmuSimArm(Robot):
     so far, `actions` how many were sent in the present episode, `recording` whether one is under way.
     """
 
-    config_class: ClassVar = EmuSimArmConfig
-    name: ClassVar = "emu_sim_arm"
+    config_class = EmuSimArmConfig
+    name = "emu_sim_arm"
 
     def __init__(self, config: EmuSimArmConfig) -> None:
         super().__init__(config)
@@ -42,13 +41,13 @@ class EmuSimArm(Robot):
         self._connected = self._running = False
         self._announcements = Announcements(self.begin_episode, self.end_episode)
 
-    @cached_property
+    @property
     def observation_features(self) -> dict[str, Any]:
         """Joint positions, and pictures of each camera."""
         picture = (self.config.image_size, self.config.image_size, 3)
         return {**self.action_features, **dict.fromkeys(self.cameras, picture)}
 
-    @cached_property
+    @property
     def action_features(self) -> dict[str, Any]:
         """Joint positions [degrees, the gripper's in percent]."""
         return {f"{joint}.pos": float for joint in JOINT_NAMES}
