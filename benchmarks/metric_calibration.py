@@ -96,20 +96,18 @@ def compared(
 
 
 def real_frames(pictures: np.ndarray, starts: np.ndarray) -> dict[str, Any]:
-    """Whether later frames are farther away, and by how much two sets of real frames differ."""
+    """Whether later frames are farther away, and how far those of another episode are."""
     network = load_lite0()
     first = look(network, pictures[starts])
     later = [look(network, pictures[starts + delay]) for delay in DELAYS]
     distances = np.stack([lite0_distance(first, sight) for sight in later])
     ranks = [spearman(np.asarray(DELAYS, float), column) for column in distances.T]
     elsewhere = lite0_distance(first, later[0][list(np.roll(np.arange(len(starts)), 7))])
-    vectors = crowd(first)
     return {
         "delays": list(DELAYS),
         "lite0_distance": distances.mean(axis=1).tolist(),
         "spearman_with_delay": float(np.nanmean(ranks)),
         "lite0_distance_to_another_episode": float(elsewhere.mean()),
-        "lite0_frechet_of_two_halves": lite0_frechet(vectors[::2], vectors[1::2]),
         "pictures": len(starts),
     }
 
