@@ -97,7 +97,7 @@ def rows_of(
                 "text": None if answer.texts is None else answer.texts[i][k],
                 "true_text": None if case.texts is None else case.texts[i][k],
                 "log_prob": None if answer.log_prob is None else float(answer.log_prob[i, k]),
-                **{name: _number(values[i, k]) for name, values in columns.items()},
+                **{name: _number(float(values[i, k])) for name, values in columns.items()},
                 **{name: values[i, k].tolist() for name, values in vectors.items()},
                 PICTURE: as_png(answer.pictures[i, k]) if answer.candidate == MODEL else None,
             }
@@ -127,4 +127,4 @@ def from_png(data: bytes) -> UInt8[np.ndarray, "height width 3"]:
 
 def _number(value: float) -> float | None:
     """What is NaN or infinite has no place in a table of measurements."""
-    return float(value) if np.isfinite(value) else None
+    return value if np.isfinite(value) else None

@@ -12,6 +12,7 @@ import av
 import cv2
 import numpy as np
 import yaml
+from av.error import FFmpegError
 from jaxtyping import UInt8
 
 from emu_agent.data.segments import segments_of_gripper
@@ -85,7 +86,7 @@ class RunSource:
                     pictures.append(self._cut(frame.to_ndarray(format="rgb24")))
                     if len(pictures) == wanted:
                         break
-        except (av.FFmpegError, OSError) as error:
+        except (FFmpegError, OSError) as error:
             raise EpisodeError(f"its film cannot be decoded: {error}") from error
         if len(pictures) < wanted:
             raise EpisodeError(f"its film has {len(pictures)} frames, the episode {wanted}")

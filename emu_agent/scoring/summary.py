@@ -51,8 +51,7 @@ type Groups = dict[tuple[str, str], Group]
 
 def group(table: pa.Table) -> Groups:
     """Split rows by mode and candidate, in the order of `MODES` and of the report."""
-    keys = [("episode", "ascending"), ("start", "ascending"), ("step", "ascending")]
-    table = table.sort_by(keys)
+    table = table.sort_by([("episode", "ascending"), ("start", "ascending"), ("step", "ascending")])
     modes, candidates = (np.asarray(table[name].to_pylist()) for name in ("mode", "candidate"))
     found: Groups = {}
     for mode in MODES:
@@ -60,8 +59,8 @@ def group(table: pa.Table) -> Groups:
             rows = np.flatnonzero((modes == mode) & (candidates == candidate))
             if len(rows):
                 part = table.take(pa.array(rows))
-                columns = (part[name].to_numpy() for name in ("episode", "start", "step", "frames"))
-                found[mode, candidate] = Group(*columns, part)
+                keys = {name: part[name].to_numpy() for name in ("episode", "start", "step", "frames")}
+                found[mode, candidate] = Group(**keys, table=part)
     return found
 
 

@@ -1,6 +1,7 @@
 """A world model without a model: what followed the most similar moment of the training episodes."""
 
 import hashlib
+from collections.abc import Sequence
 from pathlib import Path
 
 import cv2
@@ -77,7 +78,7 @@ class NearestNeighbour:
             present = self._thumbnails[later]
         return Future(pictures=np.stack(drawn, axis=1))
 
-    def _imagine(self, present: np.ndarray, instructions: tuple[str, ...] | list[str], steps: int) -> Future:
+    def _imagine(self, present: np.ndarray, instructions: Sequence[str], steps: int) -> Future:
         distances = _squared_distances(present, self._thumbnails)
         plans = [
             self._plan(row, instruction, steps)

@@ -45,7 +45,7 @@ class TdmpcAdapter:
         height, width = self._pictures.shape[1:3]
         self.abilities = Abilities(
             simulate=True,
-            action_dim=int(policy.config.output_features["action"].shape[0]),
+            action_dim=frames.executed.shape[1],
             picture_size=(height, width),
         )
 
