@@ -4,14 +4,14 @@ from collections.abc import Mapping
 from typing import Any
 
 from lerobot.configs import PipelineFeatureType, PolicyFeature
-from lerobot.processor import EnvTransition, ProcessorStep, ProcessorStepRegistry, TransitionKey
+from lerobot.processor import InfoProcessorStep, ProcessorStepRegistry
 
 FINGERPRINT = "fingerprint"
 """Key of the environment's fingerprint in what LeRobot passes on as `info`."""
 
 
 @ProcessorStepRegistry.register(name="emu_environment_fingerprint")
-class FingerprintStep(ProcessorStep):
+class FingerprintStep(InfoProcessorStep):
     """Puts the environment's fingerprint beside the observation.
 
     A policy that was made with one preset of the renderer and is run with another can so refuse; LeRobot
@@ -21,10 +21,9 @@ class FingerprintStep(ProcessorStep):
     def __init__(self, fingerprint: Mapping[str, Any]) -> None:
         self._fingerprint = dict(fingerprint)
 
-    def __call__(self, transition: EnvTransition) -> EnvTransition:
-        """Adds to `info`."""
-        info = {**(transition.get(TransitionKey.INFO) or {}), FINGERPRINT: self._fingerprint}
-        return {**transition, TransitionKey.INFO: info}
+    def info(self, info: dict[str, Any]) -> dict[str, Any]:
+        """Adds the fingerprint."""
+        return {**info, FINGERPRINT: self._fingerprint}
 
     def get_config(self) -> dict[str, Any]:
         """What `__init__` takes."""

@@ -15,7 +15,12 @@ import pytest
 
 from emu_agent.errors import ServingError
 
-pytestmark = pytest.mark.slow
+pytestmark = [
+    pytest.mark.slow,
+    # LeRobot's server and client open a log when they are imported; the second drops the first's unclosed.
+    pytest.mark.filterwarnings("ignore:unclosed file:ResourceWarning"),
+    pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"),
+]
 
 ACTIONS = 12
 PATIENCE_S = 300.0
