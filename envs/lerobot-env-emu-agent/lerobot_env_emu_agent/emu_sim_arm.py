@@ -146,7 +146,7 @@ class EmuSimArm(Robot):
         self.episode, self.actions = episode, 0
         self._sent: list[list[float]] = []
         self.reset_scene(self.config.seed + episode)
-        self._began_s, self._solved_s = self._clock.now(), None
+        self._began_s, self._lost_s, self._solved_s = self._clock.now(), self._clock.lost_s, None
         self._counted = self._interventions()
         self.recording = True
 
@@ -233,6 +233,7 @@ class EmuSimArm(Robot):
             success=self.succeeded,
             actions=self.actions,
             seconds=round(self._clock.now() - self._began_s, 3),
+            lost_s=round(self._clock.lost_s - self._lost_s, 3),
             interventions=dict(self._interventions() - self._counted),
             sent=self._sent,
         )

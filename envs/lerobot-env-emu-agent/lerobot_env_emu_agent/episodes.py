@@ -30,6 +30,8 @@ class EpisodeRecord:
     """Sent to the robot."""
     seconds: float
     """On the robot's clock."""
+    lost_s: float
+    """By which the robot's clock fell behind the wall clock: the machine was too slow for real time."""
     interventions: dict[str, int]
     """Of the gate in this episode, by kind."""
     sent: list[list[float]]
