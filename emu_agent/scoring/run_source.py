@@ -86,7 +86,7 @@ class RunSource:
                     pictures.append(self._cut(frame.to_ndarray(format="rgb24")))
                     if len(pictures) == wanted:
                         break
-        except (FFmpegError, OSError) as error:
+        except (FFmpegError, OSError, IndexError) as error:  # the last: a file without a video stream
             raise EpisodeError(f"its film cannot be decoded: {error}") from error
         if len(pictures) < wanted:
             raise EpisodeError(f"its film has {len(pictures)} frames, the episode {wanted}")

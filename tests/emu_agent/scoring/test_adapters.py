@@ -22,6 +22,7 @@ def start() -> Start:
     return Start(pictures=pictures, instructions=["lift the cube"] * 3)
 
 
+@pytest.mark.slow
 def test_our_engine_conforms(tiny_agent: ModuleType, start: Start) -> None:
     bins = ActionBins((-1.0,) * 3, (1.0,) * 3, 8)
     check_adapter(EngineAdapter(tiny_agent.build_engine(bins), chunk=2), start, ACTIONS)
