@@ -1,7 +1,7 @@
 """Stage 4: how likely an imagination is to come true, fitted to episodes in which things go wrong."""
 
 import hashlib
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -35,7 +35,7 @@ class TrustStageConfig:
     """Fraction of the dataset's episodes, the last ones, that nothing is fitted to."""
     fit_seed: int = 200_000
     """First episode that is played to fit the score."""
-    fit_episodes: int = 64
+    fit_episodes: int = 96
     """How many of these."""
     test_seed: int = 300_000
     """First episode that is played to test it."""
@@ -93,7 +93,7 @@ class TrustStage:
         for name, moments in (("fit_episodes", self.fit), ("test_episodes", self.test)):
             if not 0 < moments.came_true.sum() < len(moments.came_true):
                 raise DatasetError(
-                    f"of {len(moments.came_true)} known outcomes, {int(moments.came_true.sum())} came true; a "
+                    f"of {len(moments.came_true)} imaginations {int(moments.came_true.sum())} came true; a "
                     f"trust score needs some that do and some that do not: raise {name}"
                 )
 
@@ -101,7 +101,6 @@ class TrustStage:
         """Return a new score with its tables and the statistics of the signals."""
         score = TrustScore(self.config)
         score.load_state_dict(self.tables.state_dict())
-        score.weigh.apply(_fresh)
         signals, _ = as_tensors(self.fit)
         score.normalizer = Normalizer(signals.mean(dim=0), signals.std(dim=0))
         return score
@@ -164,8 +163,7 @@ class TrustStage:
         self, frames: Frames, policy: ImaginationPolicy, env: gymnasium.Env, oracle: Oracle
     ) -> tuple[Moments, Moments]:
         """Moments of the episodes to fit and to test with; played on first use, kept beside the dataset."""
-        own = replace(self.settings, fit_episodes=0, test_episodes=0, threshold=None)
-        about = f"{asdict(own)} {self.config} {policy.config} {oracle.steps} {env}"
+        about = f"{self.settings.max_steps} {self.config} {policy.config} {oracle.steps} {env}"
         weights = (self.source / WEIGHTS_FILE).read_bytes()
         key = hashlib.sha256(weights + about.encode()).hexdigest()[:12]
         folder, settings, order = frames.cache / f"trust-{key}", self.settings, list(oracle.steps)
@@ -188,8 +186,3 @@ def foreseen(moments: Moments) -> Moments:
         seed=moments.seed[chosen],
         kind=tuple(moments.kind[i] for i in chosen),
     )
-
-
-def _fresh(module: nn.Module) -> None:
-    if isinstance(module, nn.Linear):
-        module.reset_parameters()

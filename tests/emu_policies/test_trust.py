@@ -15,7 +15,7 @@ from torch import Tensor
 from emu_agent.errors import ConfigError
 from emu_agent.world_model.checkpoint import read_config, read_part, write_checkpoint
 
-CONFIG = TrustConfig(num_cells=4, num_codes=8, cell_dim=3, action_dim=2, hidden_dim=4, candidates=1)
+CONFIG = TrustConfig(num_cells=4, num_codes=8, cell_dim=3, action_dim=2, candidates=1)
 CALM = torch.tensor([[0.8, 0.1, 0.1]])
 
 
@@ -151,6 +151,18 @@ def test_an_action_against_the_keyframe_widens_the_gap() -> None:
     assert gaps == pytest.approx([0.0, 0.5**0.5])
 
 
+@settings(max_examples=10, deadline=None)
+@given(st.sampled_from(list(SIGNALS)), st.floats(0.1, 3.0), st.floats(-2.0, 2.0))
+def test_a_signal_speaks_in_its_own_direction_whatever_was_fitted(
+    name: str, step: float, root: float
+) -> None:
+    score = TrustScore(CONFIG)
+    torch.nn.init.constant_(score.root_weight, root)
+    more = torch.zeros(1, len(SIGNALS))
+    more[0, list(SIGNALS).index(name)] = step
+    assert SIGNALS[name][0] * (score(more) - score(0 * more)).item() >= 0.0
+
+
 def test_reset_forgets() -> None:
     one = begun()
     one.measure(Scene(grid(1, 1, 0, 0)), CALM, age=0)
@@ -211,8 +223,8 @@ def make_trusting(tiny_agent: ModuleType) -> Callable:
         score = TrustScore(
             TrustConfig(num_cells=4, num_codes=tiny_agent.IMAGE.n_embed, action_dim=3, candidates=2)
         )
-        torch.nn.init.zeros_(score.weigh[-1].weight)
-        torch.nn.init.constant_(score.weigh[-1].bias, bias)
+        torch.nn.init.zeros_(score.root_weight)
+        torch.nn.init.constant_(score.bias, bias)
         config = ImaginationPolicyConfig(trust_threshold=0.5, n_action_steps=2)
         return ImaginationPolicy(tiny_agent.build_engine(), head, config, trust=score)
 

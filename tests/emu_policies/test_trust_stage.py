@@ -77,7 +77,14 @@ def make_stage(tiny_chain: Path, tiny_data: ModuleType) -> Any:
 def test_a_score_learns_to_doubt_a_world_that_is_stuck(make_stage: Any, tmp_path: Path) -> None:
     stage = make_stage(threshold=0.5)
     loop = LoopConfig(
-        updates=80, lr=2e-2, warmup=5, average=0.9, validate_every=80, save_every=80, log_every=40
+        updates=80,
+        lr=3e-2,
+        warmup=5,
+        average=0.9,
+        weight_decay=0.0,
+        validate_every=80,
+        save_every=80,
+        log_every=40,
     )
     figures = train(stage, loop, tmp_path)
     assert figures["auroc"] > 0.9
