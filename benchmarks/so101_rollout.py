@@ -8,8 +8,10 @@ seeds that no recording has seen. With `rtc`, observations are late and the arm 
 import argparse
 import json
 import os
+import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -39,15 +41,20 @@ def rollout(args: argparse.Namespace, inference: str) -> dict[str, Any]:
     if realtime:
         command.append(f"--robot.observation_latency_ms={args.latency}")
     with (args.logs / f"{inference}.log").open("w") as output:
-        done = subprocess.run(
-            command, stdin=subprocess.DEVNULL, stdout=output, stderr=subprocess.STDOUT, check=False,
+        process = subprocess.Popen(
+            command, stdin=subprocess.DEVNULL, stdout=output, stderr=subprocess.STDOUT,
             env={**os.environ, "HF_HUB_OFFLINE": "1"},
         )  # fmt: skip
+        while process.poll() is None:
+            if log.exists() and log.read_text().count("\n") >= args.episodes:
+                process.send_signal(signal.SIGINT)  # as a person would end it
+                process.wait()
+            time.sleep(0.5)
     rows = [json.loads(line) for line in log.read_text().splitlines()][: args.episodes]
     wins = sum(row["success"] for row in rows)
     return {
         "episodes": len(rows), "successes": wins, "wilson95": list(wilson_interval(wins, len(rows))),
-        "exit_code": done.returncode,
+        "exit_code": process.returncode,
         "seconds": round(float(np.mean([row["seconds"] for row in rows])), 2),
         "clock_lost_s": round(sum(row["lost_s"] for row in rows), 2),
         "interventions": {
