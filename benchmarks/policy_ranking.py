@@ -2,10 +2,11 @@
 
 Run `python benchmarks/policy_ranking.py`. The policies are the checkpoints that training a head has kept, the
 last of them with noise on its actions, and random actions; both sides begin from the same resets. What was
-played in the simulator is kept in `runs/policy_ranking`, so that a stopped benchmark goes on where it was.
+played is kept in `runs/policy_ranking`, so that a stopped benchmark goes on where it was.
 """
 
 import argparse
+import hashlib
 import json
 from pathlib import Path
 from typing import Any
@@ -17,16 +18,20 @@ from emu_policies.inside import open_world
 from tqdm import tqdm
 
 from emu_agent.config import build, load_config
+from emu_agent.imagination import bundled_checkpoint
 from emu_agent.provenance import provenance
 from emu_agent.rollout import Policy, run_episode
 from emu_agent.run_folder import write_json
-from emu_agent.scoring.inside import ImaginedEpisodes, compare_policies, run_inside
+from emu_agent.scoring.inside import compare_policies, run_inside
 from emu_agent.scoring.wilson import wilson_interval
+from emu_agent.world_model.checkpoint import WEIGHTS_FILE
 
 RESULT = Path("benchmarks/results/policy_ranking.json")
 PLAYED = Path("runs/policy_ranking")
 NOISE = (0.05, 0.1, 0.15, 0.2, 0.3)
-"""Standard deviations of the noise on the actions of the last checkpoint."""
+"""Standard deviations of the noise on all components of the actions of the last checkpoint."""
+SHIFT = (0.5, 1.0, 1.5, 2.0)
+"""The same on the displacement only, where the recorded demonstrations are noisy too."""
 
 
 def settings_of(run: Path) -> dict[str, list[str]]:
@@ -35,7 +40,11 @@ def settings_of(run: Path) -> dict[str, list[str]]:
     heads = {f"head_{n}": ["imagine=never", f"checkpoint={run / 'checkpoints' / str(n)}"] for n in kept}
     best = heads[f"head_{kept[-1]}"]
     noisy = {f"noise_{sigma}": [*best, "policy=noisy", f"policy.sigma={sigma}"] for sigma in NOISE}
-    return {**heads, **noisy, "random": ["policy=random"]}
+    shifted = {
+        f"shift_{sigma}": [*best, "policy=noisy", f"policy.sigma={sigma}", "policy.components=[0,1,2]"]
+        for sigma in SHIFT
+    }
+    return {**heads, **noisy, **shifted, "random": ["policy=random"]}
 
 
 def build_policy(settings: list[str]) -> Policy:
@@ -59,17 +68,28 @@ def simulate(
 
 def imagine(
     env: gymnasium.Env, settings: dict[str, list[str]], args: argparse.Namespace
-) -> dict[str, ImaginedEpisodes]:
-    """Outcomes of the same episodes inside the world model."""
-    world = open_world(
-        args.dataset, args.world, env=env, seeds=seeds_of(args), max_steps=args.max_steps
-    )  # fmt: skip
-    inside = {}
+) -> dict[str, dict[str, Any]]:
+    """Outcomes of the same episodes inside the world model; a batch that holds more will do."""
+    folder = PLAYED / f"{args.name}-{args.max_steps}" / f"inside-{world_name(args)}"
+    inside, world = {}, None
     for name, overrides in settings.items():
-        inside[name] = run_inside(world, build_policy(overrides), args.seed)
-        solved, probability = inside[name].solved.mean(), inside[name].probability.mean()
-        print(f"{name:>12}  imagined {solved:6.1%}  (probability {probability:.2f})", flush=True)
+        file = folder / f"{name}.json"
+        if not file.exists() or len(json.loads(file.read_text(encoding="utf-8"))["solved"]) < args.episodes:
+            world = world or open_world(
+                args.dataset, args.world, env=env, seeds=seeds_of(args), max_steps=args.max_steps
+            )
+            write_json(file, run_inside(world, build_policy(overrides), args.seed).to_dict())
+        episodes = json.loads(file.read_text(encoding="utf-8"))
+        kept = {key: episodes[key][: args.episodes] for key in ("solved", "steps", "probability")}
+        inside[name] = {"success_rate": float(np.mean(kept["solved"])), **kept}
+        print(f"{name:>12}  imagined {inside[name]['success_rate']:6.1%}", flush=True)
     return inside
+
+
+def world_name(args: argparse.Namespace) -> str:
+    """Tells the world models apart whose outcomes are kept."""
+    folder = args.world or bundled_checkpoint()
+    return hashlib.sha256((folder / WEIGHTS_FILE).read_bytes()).hexdigest()[:8]
 
 
 def seeds_of(args: argparse.Namespace) -> range:
@@ -110,14 +130,14 @@ def main() -> None:
 
 
 def store(
-    inside: dict[str, ImaginedEpisodes], played: dict[str, list[dict[str, Any]]], args: argparse.Namespace
+    inside: dict[str, dict[str, Any]], played: dict[str, list[dict[str, Any]]], args: argparse.Namespace
 ) -> None:
     """Compare both sides, and write and print what comes out."""
     outside = {name: [bool(one["success"]) for one in episodes] for name, episodes in played.items()}
-    ranking = compare_policies({name: one.solved.tolist() for name, one in inside.items()}, outside)
+    ranking = compare_policies({name: one["solved"] for name, one in inside.items()}, outside)
     rows = {
         name: {
-            "imagined": one.to_dict(),
+            "imagined": one,
             "simulated": {
                 "success_rate": float(np.mean(outside[name])),
                 "wilson95": list(wilson_interval(sum(outside[name]), len(outside[name]))),
@@ -127,7 +147,11 @@ def store(
         }
         for name, one in inside.items()
     }
-    about = {"run": str(args.run), "world": str(args.world or "bundled"), "seed": args.seed}
+    about = {
+        "run": str(args.run),
+        "world": f"{args.world or 'bundled'} {world_name(args)}",
+        "seed": args.seed,
+    }
     write_json(
         RESULT,
         {"ranking": ranking, "policies": rows, **about, "max_steps": args.max_steps, **provenance()},

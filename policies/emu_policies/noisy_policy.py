@@ -1,5 +1,6 @@
 """A policy made worse on purpose: for comparing policies of known order."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -12,13 +13,18 @@ from emu_agent.rollout import Policy
 
 
 class NoisyPolicy:
-    """Adds normal noise to every action of another policy; what else that offers is offered here as well."""
+    """Adds normal noise to every action of another policy; what else that offers is offered here as well.
 
-    def __init__(self, policy: Policy, sigma: float) -> None:
-        """Take a policy, and the standard deviation of the noise in units of the action."""
+    Args:
+        policy: that is made worse.
+        sigma: standard deviation of the noise, in units of the action.
+        components: of the action that get noise; None is all.
+    """
+
+    def __init__(self, policy: Policy, sigma: float, components: Sequence[int] | None = None) -> None:
         if sigma < 0:
             raise ConfigError(f"sigma={sigma} must be 0 or more")
-        self._policy, self._sigma = policy, sigma
+        self._policy, self._sigma, self._components = policy, sigma, components
         self.reset(0)
 
     def __getattr__(self, name: str) -> Any:
@@ -36,4 +42,8 @@ class NoisyPolicy:
         """The policy's action with noise, within [-1, 1]."""
         action = self._policy.select_action(observation)
         noise = self._sigma * torch.randn(action.shape, generator=self._generator).to(action)
+        if self._components is not None:
+            kept = torch.zeros_like(noise)
+            kept[:, list(self._components)] = noise[:, list(self._components)]
+            noise = kept
         return (action + noise).clamp(-1.0, 1.0)

@@ -176,7 +176,7 @@ def _outcome(episode: Played, moment: Moment, place: int | None, horizon: int) -
     return came_true, disturbed is None or not moment.time <= disturbed < end
 
 
-def step_horizon(lengths: Sequence[int], share: float = 0.95) -> int:
+def step_horizon(lengths: Sequence[int], share: float) -> int:
     """Control steps within which the given share of completed steps was done."""
     return int(np.ceil(np.quantile(lengths, share)))
 

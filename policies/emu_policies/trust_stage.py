@@ -1,7 +1,7 @@
 """Stage 4: how likely an imagination is to come true, fitted to episodes in which things go wrong."""
 
 import hashlib
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -37,12 +37,14 @@ class TrustStageConfig:
     """First episode that is played to fit the score."""
     fit_episodes: int = 96
     """How many of these."""
-    test_seed: int = 300_000
+    test_seed: int = 400_000
     """First episode that is played to test it."""
     test_episodes: int = 64
     """How many of these."""
     max_steps: int = 100
     """Control steps after which an episode is given up."""
+    share: float = 0.8
+    """An imagined step should be done within the time in which this share of the recorded ones was."""
     threshold: float | None = None
     """`trust_threshold` that the checkpoint recommends; None leaves its policy as it is."""
 
@@ -83,7 +85,7 @@ class TrustStage:
         lengths = [s.end - s.start for e in known for s in frames.segments[e] if s.completed]
         self.config = TrustConfig.from_dict({
             **(score or {}), "num_cells": codes[0].numel(), "num_codes": engine.image_tokenizer.num_codes,
-            "action_dim": frames.actions.shape[1], "horizon": step_horizon(lengths),
+            "action_dim": frames.actions.shape[1], "horizon": step_horizon(lengths, self.settings.share),
         })  # fmt: skip
         config = ImaginationPolicyConfig.from_dict({**self.base.get("policy", {}), "trust_threshold": None})
         self.tables = TrustScore(self.config)
@@ -163,7 +165,8 @@ class TrustStage:
         self, frames: Frames, policy: ImaginationPolicy, env: gymnasium.Env, oracle: Oracle
     ) -> tuple[Moments, Moments]:
         """Moments of the episodes to fit and to test with; played on first use, kept beside the dataset."""
-        about = f"{self.settings.max_steps} {self.config} {policy.config} {oracle.steps} {env}"
+        seen = replace(self.config, horizon=1)  # what is played does not depend on how it is judged
+        about = f"{self.settings.max_steps} {seen} {policy.config} {oracle.steps} {env}"
         weights = (self.source / WEIGHTS_FILE).read_bytes()
         key = hashlib.sha256(weights + about.encode()).hexdigest()[:12]
         folder, settings, order = frames.cache / f"trust-{key}", self.settings, list(oracle.steps)

@@ -28,6 +28,15 @@ def test_noise_has_its_spread_its_seed_and_its_bounds() -> None:
     assert acts(9.0).abs().max() <= 1.0
 
 
+def test_noise_can_be_kept_from_some_components() -> None:
+    plain, noisy = RandomPolicy((-0.5,) * 4, (0.5,) * 4), RandomPolicy((-0.5,) * 4, (0.5,) * 4)
+    policy = NoisyPolicy(noisy, 0.1, components=[1])
+    plain.reset(3)
+    policy.reset(3)
+    changed = policy.select_action(SEEN) != plain.select_action(SEEN)
+    assert changed.tolist() == [[False, True, False, False]] * 2
+
+
 def test_negative_noise_is_refused() -> None:
     with pytest.raises(ConfigError, match="sigma=-1"):
         NoisyPolicy(RandomPolicy(), -1.0)

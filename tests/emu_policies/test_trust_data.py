@@ -68,4 +68,4 @@ def test_an_episode_survives_its_file(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(("lengths", "horizon"), [([4] * 20, 4), ([*range(1, 101)], 96)])
 def test_the_horizon_is_when_most_steps_are_done(lengths: list[int], horizon: Any) -> None:
-    assert step_horizon(lengths) == horizon
+    assert step_horizon(lengths, 0.95) == horizon
