@@ -4,7 +4,7 @@ import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 from jaxtyping import Float
@@ -21,7 +21,7 @@ from emu_policies.engine import Engine, Imagined, Scene
 from emu_policies.head_config import ActionHeadConfig
 from emu_policies.replan import ImaginationReason, Pursuit, ReplanConfig, replan_rule
 from emu_policies.trust import TrustScore, load_trust
-from emu_policies.trust_meter import TrustMeter
+from emu_policies.trust_meter import CodedImagination, CodedScene, TrustMeter
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -227,7 +227,11 @@ class ImaginationPolicy:
         self.imagination, self.imagination_reason, self._age = imagination, reason, 0
         if self._meter is not None:
             # In the background there are no further candidates: a chunk would wait for them.
-            self._meter.begin(scene, imagination, compare=self._background is None)
+            self._meter.begin(
+                cast(CodedScene, scene),
+                cast(CodedImagination, imagination),
+                compare=self._background is None,
+            )
 
     def _encode(self, scene: Scene, observation: Observation) -> HeadContext:
         return self._head.encode_context(
@@ -242,7 +246,9 @@ class ImaginationPolicy:
         if self.imagination is None:
             return None
         states = self._head.step_probabilities(context)
-        trust = None if self._meter is None else self._meter.measure(scene, states, self._age)
+        trust = None
+        if self._meter is not None:
+            trust = self._meter.measure(cast(CodedScene, scene), states, self._age)
         return Pursuit(age=self._age, trust=trust, step_probabilities=states)
 
     def _check(self, observation: Observation) -> None:

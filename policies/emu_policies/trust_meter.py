@@ -95,8 +95,9 @@ class TrustMeter:
             "age": torch.full_like(rarity[:, 0], float(age)),
         }
         self.signals = torch.stack([values[name].float() for name in self._score.config.signals], dim=1)
-        self.probability = self._score(self.signals).sigmoid()
-        return self.probability
+        probability = self._score(self.signals).sigmoid()
+        self.probability = probability
+        return probability
 
     @torch.no_grad()
     def acted(self, scene: CodedScene, actions: Float[Tensor, "batch time action_dim"]) -> None:

@@ -178,7 +178,7 @@ class WorldModelEnv(gymnasium.vector.VectorEnv[dict[str, Any], np.ndarray, np.nd
 
     def _set_spaces(self) -> None:
         starts, config = self._starts, self.config
-        pixels = {
+        pixels: dict[str, spaces.Space[Any]] = {
             config.camera: spaces.Box(0, 255, starts.pictures.shape[1:], np.uint8),
             config.wrist_camera: spaces.Box(0, 255, starts.wrist.shape[1:], np.uint8),
         }
