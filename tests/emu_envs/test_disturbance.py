@@ -44,6 +44,7 @@ def test_a_disturbance_changes_what_it_says_and_when_it_says(
 ) -> None:
     env = DisturbedEnv(plain, (kind,), moments=(2, 2))
     frames, objects, info = pictures(env, seed=40)
+    env.reset(seed=40)  # puts the camera back where the next test expects it
     assert (info["disturbance"], info["disturbed_at"]) == (kind, None if kind == "none" else 2)
     same = [np.array_equal(a, b) for a, b in zip(frames, undisturbed[0], strict=True)]
     assert same == [True] * 5 if kind == "none" else same == [True] * 3 + [False] * 2
@@ -65,5 +66,5 @@ def test_the_same_seed_is_disturbed_in_the_same_way(plain: gymnasium.Env) -> Non
 
 
 def test_unknown_disturbances_are_refused_with_the_choices(plain: gymnasium.Env) -> None:
-    with pytest.raises(UnknownNameError, match=r"flood.*camera, none, occluder, push"):
+    with pytest.raises(UnknownNameError, match=r"flood.*camera.*none.*occluder.*push"):
         DisturbedEnv(plain, ("flood",))
