@@ -43,6 +43,7 @@ def fit(head: ActionHead, batch: HeadBatch, updates: int) -> None:
     head.eval()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("kind", "updates"), [("flow", 80), ("regression", 80)])
 def test_head_learns_the_right_actions_for_each_context(
     make_head: MakeHead, make_batch: MakeBatch, kind: str, updates: int

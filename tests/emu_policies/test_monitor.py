@@ -1,6 +1,7 @@
 from collections.abc import Callable
 from dataclasses import replace
 
+import pytest
 import torch
 from emu_policies import ActionHead, HeadBatch, StepState
 
@@ -17,6 +18,7 @@ def situations(batch: HeadBatch, generator: torch.Generator) -> HeadBatch:
     return replace(batch, imagination_features=imagination, monitor_label=labels)
 
 
+@pytest.mark.slow
 def test_monitor_tells_the_states_of_a_step_apart(
     make_head: Callable[..., ActionHead],
     make_batch: Callable[..., HeadBatch],

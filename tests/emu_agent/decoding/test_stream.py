@@ -73,7 +73,7 @@ def test_events_are_what_the_sequence_unpacks_to() -> None:
 
 
 @given(st.text(min_size=1, max_size=12))
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=10, deadline=None)
 def test_no_piece_of_text_cuts_a_character(text: str) -> None:
     reader, pieces = EventReader(FORMAT), []
     for token in TEXT.encode(text):
