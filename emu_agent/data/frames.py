@@ -113,7 +113,10 @@ def new_array(path: Path, dtype: type[np.generic], shape: tuple[int, ...]) -> np
 def _fill(root: Path, cache: Path, cameras: tuple[str, ...], size: tuple[int, int] | None) -> None:
     from lerobot.datasets.lerobot_dataset import LeRobotDataset
 
-    dataset = LeRobotDataset(f"emu-agent/{root.name}", root=root)
+    try:
+        dataset = LeRobotDataset(f"emu-agent/{root.name}", root=root)
+    except Exception as error:  # lerobot asks the hub for what is missing here: whatever a network may say
+        raise DatasetError(f"{root} is not whole, lerobot cannot open it: {error}") from error
     cache.mkdir(parents=True, exist_ok=True)
     for camera in cameras:
         _fill_pictures(dataset, camera, cache, size)
