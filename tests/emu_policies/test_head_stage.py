@@ -28,9 +28,7 @@ def run(tiny_chain: Path) -> Path:
 
 @pytest.fixture(scope="module")
 def stage(tiny_data: ModuleType, tiny_chain: Path) -> HeadStage:
-    return build(
-        tiny_data.train_config("head", tiny_chain / "data" / "cells", tiny_chain / "runs").stage.make
-    )
+    return tiny_data.build_stage("head", tiny_chain)
 
 
 def test_it_learns(run: Path) -> None:

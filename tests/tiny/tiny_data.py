@@ -6,12 +6,13 @@ right answers are known.
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from omegaconf import DictConfig, OmegaConf
 
 from emu_agent.commands import train
-from emu_agent.config import config_dir
+from emu_agent.config import build, config_dir
 from emu_agent.data.demonstration import Demonstration
 from emu_agent.data.frames import Frames
 from emu_agent.data.lerobot_writer import write_dataset
@@ -135,6 +136,11 @@ def train_config(stage: str, dataset: Path, runs: Path) -> DictConfig:
     stage_config = {"name": stage, "make": makes[stage], "loop": loops[stage]}
     own = {"experiment": {"name": "cells"}, "stage": stage_config, "threads": 1, "output": str(runs / stage)}
     return OmegaConf.merge(config, own)
+
+
+def build_stage(stage: str, root: Path) -> Any:
+    """A stage as it trains in a folder that `train_all` has left."""
+    return build(train_config(stage, root / "data" / "cells", root / "runs").stage.make)
 
 
 def train_all(root: Path) -> Path:

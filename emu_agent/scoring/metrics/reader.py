@@ -23,7 +23,8 @@ from emu_agent.data.frames import Frames
 from emu_agent.errors import DatasetError
 from emu_agent.run_folder import replacing
 
-SHRUNK_AT_ONCE = 256
+AT_ONCE = 256
+"""Pictures that are shrunk or read together, which bounds the memory."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -115,7 +116,7 @@ class Reader(nn.Module):
 
     def _codes(self, pictures: UInt8[np.ndarray, "batch height width 3"]) -> Float[Tensor, "batch code"]:
         small = shrink(pictures, self.config.side)
-        return torch.cat([self.encode(as_input(part)) for part in torch.from_numpy(small).split(256)])
+        return torch.cat([self.encode(as_input(part)) for part in torch.from_numpy(small).split(AT_ONCE)])
 
 
 def load_reader(
@@ -147,10 +148,10 @@ def shrink(
 ) -> UInt8[np.ndarray, "batch 3 side side"]:
     """Pictures in the size that they are read in, averaged over areas, channels first."""
     small = np.empty((len(pictures), 3, side, side), np.uint8)
-    for start in range(0, len(pictures), SHRUNK_AT_ONCE):
-        levels = torch.from_numpy(np.array(pictures[start : start + SHRUNK_AT_ONCE])).permute(0, 3, 1, 2)
+    for start in range(0, len(pictures), AT_ONCE):
+        levels = torch.from_numpy(np.array(pictures[start : start + AT_ONCE])).permute(0, 3, 1, 2)
         part = F.interpolate(levels.float(), (side, side), mode="area")
-        small[start : start + SHRUNK_AT_ONCE] = part.round().byte().numpy()
+        small[start : start + AT_ONCE] = part.round().byte().numpy()
     return small
 
 

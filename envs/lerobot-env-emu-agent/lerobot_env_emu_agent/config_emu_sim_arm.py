@@ -14,6 +14,8 @@ JOINT_NAMES: tuple[str, ...] = (
     "gripper",
 )
 """As LeRobot names the motors of the SO-101, in order."""
+ACTION_FEATURES: dict[str, type] = {f"{joint}.pos": float for joint in JOINT_NAMES}
+"""Joint positions [degrees, the gripper's in percent], as LeRobot declares them."""
 
 
 @RobotConfig.register_subclass("emu_sim_arm")

@@ -8,7 +8,7 @@ from lerobot.utils.decorators import check_if_already_connected, check_if_not_co
 
 from emu_agent.errors import ConfigError
 from lerobot_env_emu_agent.config_emu_script import EmuScriptTeleopConfig
-from lerobot_env_emu_agent.config_emu_sim_arm import JOINT_NAMES
+from lerobot_env_emu_agent.config_emu_sim_arm import ACTION_FEATURES
 from lerobot_env_emu_agent.emu_sim_arm import CONNECTED, EmuSimArm
 from lerobot_env_emu_agent.keys import NEXT, Keys
 
@@ -38,7 +38,7 @@ class EmuScriptTeleop(Teleoperator):
     @property
     def action_features(self) -> dict[str, Any]:
         """Joint positions [degrees, the gripper's in percent]."""
-        return {f"{joint}.pos": float for joint in JOINT_NAMES}
+        return dict(ACTION_FEATURES)
 
     @property
     def feedback_features(self) -> dict[str, Any]:
@@ -82,7 +82,7 @@ class EmuScriptTeleop(Teleoperator):
         if arm.recording:
             self._log_step(arm, step)
             self._end_when_done(arm)
-        return {f"{joint}.pos": float(value) for joint, value in zip(JOINT_NAMES, goal, strict=True)}
+        return {name: float(value) for name, value in zip(ACTION_FEATURES, goal, strict=True)}
 
     @check_if_not_connected
     def disconnect(self) -> None:

@@ -13,7 +13,7 @@ from lerobot.utils.decorators import check_if_already_connected, check_if_not_co
 from lerobot.utils.errors import DeviceNotConnectedError
 
 from emu_agent.errors import ConfigError
-from lerobot_env_emu_agent.config_emu_sim_arm import JOINT_NAMES, EmuSimArmConfig
+from lerobot_env_emu_agent.config_emu_sim_arm import ACTION_FEATURES, JOINT_NAMES, EmuSimArmConfig
 from lerobot_env_emu_agent.episodes import Announcements, EpisodeLog, EpisodeRecord
 
 SOLVED_PAUSE_S = 1.0
@@ -50,7 +50,7 @@ class EmuSimArm(Robot):
     @property
     def action_features(self) -> dict[str, Any]:
         """Joint positions [degrees, the gripper's in percent]."""
-        return {f"{joint}.pos": float for joint in JOINT_NAMES}
+        return dict(ACTION_FEATURES)
 
     @property
     def is_connected(self) -> bool:
@@ -244,7 +244,7 @@ class EmuSimArm(Robot):
 
 
 def _named(joints: Float[np.ndarray, "6"]) -> dict[str, Any]:
-    return {f"{joint}.pos": float(value) for joint, value in zip(JOINT_NAMES, joints, strict=True)}
+    return {name: float(value) for name, value in zip(ACTION_FEATURES, joints, strict=True)}
 
 
 CONNECTED: dict[str | None, EmuSimArm] = {}

@@ -26,9 +26,7 @@ def run(tiny_chain: Path) -> Path:
 
 @pytest.fixture(scope="module")
 def stage(tiny_data: ModuleType, tiny_chain: Path) -> TokenizerStage:
-    return build(
-        tiny_data.train_config("tokenizer", tiny_chain / "data" / "cells", tiny_chain / "runs").stage.make
-    )
+    return tiny_data.build_stage("tokenizer", tiny_chain)
 
 
 class Shifted(nn.Module):

@@ -8,7 +8,6 @@ import numpy as np
 import pytest
 import torch
 
-from emu_agent.config import build
 from emu_agent.data.codes import load_codes
 from emu_agent.imagination import ImaginationEngine
 from emu_agent.scoring.pictures import psnr_from_mse
@@ -26,9 +25,7 @@ def run(tiny_chain: Path) -> Path:
 
 @pytest.fixture(scope="module")
 def stage(tiny_data: ModuleType, tiny_chain: Path) -> WorldModelStage:
-    return build(
-        tiny_data.train_config("world_model", tiny_chain / "data" / "cells", tiny_chain / "runs").stage.make
-    )
+    return tiny_data.build_stage("world_model", tiny_chain)
 
 
 def test_it_learns_what_comes_next(run: Path) -> None:
