@@ -1,7 +1,8 @@
 """Do policies rank inside the world model as they do in the simulator?
 
 Run `python benchmarks/policy_ranking.py`. The policies are the checkpoints that training a head has kept, the
-last of them with noise on its actions, and random actions; both sides begin from the same resets. What was
+last of them with noise on its actions, and random actions; both sides begin from the same resets. From each
+reset, what the policies would do are also candidates to choose from: are they ranked rightly there? What was
 played is kept in `runs/policy_ranking`, so that a stopped benchmark goes on where it was.
 """
 
@@ -22,7 +23,7 @@ from emu_agent.imagination import bundled_checkpoint
 from emu_agent.provenance import provenance
 from emu_agent.rollout import Policy, run_episode
 from emu_agent.run_folder import write_json
-from emu_agent.scoring.inside import compare_policies, run_inside
+from emu_agent.scoring.inside import compare_candidates, compare_policies, run_inside
 from emu_agent.scoring.wilson import wilson_interval
 from emu_agent.world_model.checkpoint import WEIGHTS_FILE
 
@@ -142,6 +143,7 @@ def store(
     """Compare both sides, and write and print what comes out."""
     outside = {name: [bool(one["success"]) for one in episodes] for name, episodes in played.items()}
     ranking = compare_policies({name: one["solved"] for name, one in inside.items()}, outside)
+    candidates = compare_candidates({name: one["probability"] for name, one in inside.items()}, outside)
     rows = {
         name: {
             "imagined": one,
@@ -160,13 +162,16 @@ def store(
         "seed": args.seed,
     }
     reached = (ranking["pearson"]["value"] or 0.0) >= WANTED
-    content = {"ranking": ranking, "policies": rows, **({} if reached else {"why": WHY}), **about}
+    content = {"ranking": ranking, "candidates": candidates, "policies": rows}
+    content |= about if reached else {"why": WHY, **about}
     write_json(RESULT, {**content, "max_steps": args.max_steps, **provenance()})
     for name, row in rows.items():
         imagined, simulated = (row[side]["success_rate"] for side in ("imagined", "simulated"))
         print(f"{name:>12}  imagined {imagined:6.1%}  simulated {simulated:6.1%}")
     for name in ("pearson", "spearman", "mmrv"):
         print(f"{name:>12}  {ranking[name]}")
+    for name in ("kendall", "spearman", "chosen", "by_chance"):
+        print(f"{name:>12}  {candidates[name]} (candidates, {candidates['starts']} starts)")
 
 
 if __name__ == "__main__":

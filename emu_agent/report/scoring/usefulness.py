@@ -84,6 +84,10 @@ def _ranking(content: Mapping[str, Any]) -> str:
         "Spearman": _of(ranking["spearman"]),
         "MMRV": _of(ranking["mmrv"]),
         "episodes per policy": str(ranking["episodes"]),
+        "candidates from one start: Kendall's tau-b": _of(content["candidates"]["kendall"]),
+        "the same, Spearman": _of(content["candidates"]["spearman"]),
+        "success of the candidate ranked first": _of(content["candidates"]["chosen"]),
+        "success of all of them": _of(content["candidates"]["by_chance"]),
     }
     reached = f"{_reached('Pearson correlation', ranking['pearson'])} {INTERVALS}"
     return _figure("Policies", chart, rows, reached, content)

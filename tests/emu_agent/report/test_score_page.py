@@ -178,6 +178,7 @@ def test_calibration_and_ranking_are_shown_where_they_were_measured(tmp_path: Pa
             "spearman": interval,
             "mmrv": interval,
         },
+        "candidates": dict.fromkeys(("kendall", "spearman", "chosen", "by_chance"), interval),
         "policies": {"weak": {"imagined": outcomes, "simulated": outcomes}},
         "why": "too few episodes",
     }

@@ -7,7 +7,7 @@ from gymnasium.vector import AutoresetMode
 
 from emu_agent.errors import ConfigError
 from emu_agent.observation import Observation
-from emu_agent.scoring.inside import compare_policies, run_inside
+from emu_agent.scoring.inside import compare_candidates, compare_policies, run_inside
 
 
 class Corridor(gymnasium.vector.VectorEnv):
@@ -84,3 +84,23 @@ def test_policies_that_rank_alike_on_both_sides_agree() -> None:
 def test_both_sides_must_have_played_the_same(other: dict[str, list[bool]]) -> None:
     with pytest.raises(ConfigError, match="same episodes"):
         compare_policies({"a": [True, False]}, other)
+
+
+def test_candidates_are_ranked_start_by_start() -> None:
+    success = {"a": [True, True, False], "b": [False, True, False], "c": [False, True, True]}
+    scores = {"a": [0.9, 0.1, 0.3], "b": [0.2, 0.5, 0.9], "c": [0.1, 0.3, 0.2]}
+    ranking = compare_candidates(scores, success, draws=5)
+    assert ranking["starts"] == 2  # from the second start all succeed
+    first, third = 2 / np.sqrt(3 * 2), -2 / np.sqrt(3 * 2)  # tau-b: two of three pairs differ in success
+    assert ranking["kendall"]["value"] == pytest.approx((first + third) / 2)
+    assert ranking["chosen"]["value"] == pytest.approx(0.5)
+    assert ranking["by_chance"]["value"] == pytest.approx(1 / 3)
+    best = compare_candidates({k: list(map(float, v)) for k, v in success.items()}, success, draws=5)
+    assert (best["kendall"]["value"], best["chosen"]["value"]) == (pytest.approx(1.0), 1.0)
+
+
+def test_where_all_candidates_do_alike_there_is_nothing_to_choose() -> None:
+    ranking = compare_candidates({"a": [0.1], "b": [0.2]}, {"a": [True], "b": [True]}, draws=5)
+    assert (ranking["starts"], ranking["kendall"]["value"]) == (0, None)
+    with pytest.raises(ConfigError, match="the same episodes on both sides"):
+        compare_candidates({"a": [0.1]}, {"b": [True]})
