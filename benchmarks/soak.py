@@ -1,0 +1,142 @@
+"""Does the control loop stay punctual and flat in memory, over half an hour?
+
+Run `python benchmarks/soak.py runs/so101_pick/head/checkpoint`. `emu-agent serve` runs the policy in a
+process of its own; the simulated SO-101 runs in real time in this one, with the gate, the client and the loop
+that a real arm would have. Scenes follow on each other; the policy goes on.
+"""
+
+import argparse
+import os
+import subprocess
+import sys
+import threading
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from emu_policies.serving import RemotePolicy, run_control_loop
+from emu_policies.serving.loop import LoopReport
+from lerobot_env_emu_agent import EmuSimArm, EmuSimArmConfig
+from lerobot_policy_emu_agent.robot_client import ServedRobot
+
+from emu_agent.provenance import provenance
+from emu_agent.run_folder import write_json
+
+TASK = "put the red cube on the blue marker"
+PUNCTUAL_MS = 5.0
+"""An action sent later than so long after its period began, rendering aside, counts as late."""
+PAGE = os.sysconf("SC_PAGE_SIZE")
+
+
+class Memory:
+    """Resident memory of processes, noted at fixed intervals from a thread.
+
+    Args:
+        pids: processes by name.
+        every_s: seconds between two looks.
+    """
+
+    def __init__(self, pids: dict[str, int], every_s: float) -> None:
+        self._pids, self._every_s = pids, every_s
+        self._over = threading.Event()
+        self.mib: dict[str, list[float]] = {name: [] for name in pids}
+        self._thread = threading.Thread(target=self._watch, daemon=True)
+
+    def __enter__(self) -> "Memory":
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._over.set()
+        self._thread.join()
+
+    def growth(self, warm_up_s: float) -> dict[str, Any]:
+        """Of each process: means of the first and the last tenth of the looks after the warm-up [MiB]."""
+        first = round(warm_up_s / self._every_s)
+        found = {}
+        for name, every in self.mib.items():
+            looks = np.array(every[first:])
+            tenth = max(1, len(looks) // 10)
+            begin, end = float(looks[:tenth].mean()), float(looks[-tenth:].mean())
+            found[name] = {"begin_mib": begin, "end_mib": end, "growth": end / begin - 1, "looks": len(looks)}
+        return found
+
+    def _watch(self) -> None:
+        while not self._over.wait(self._every_s):
+            for name, pid in self._pids.items():
+                pages = int(Path(f"/proc/{pid}/statm").read_text().split()[1])
+                self.mib[name].append(pages * PAGE / 2**20)
+
+
+@contextmanager
+def serving(checkpoint: Path, settings: list[str]) -> Iterator[tuple[int, int]]:
+    """A policy server in a process of its own: its process id and its port."""
+    command = [sys.executable, "-m", "emu_agent", "serve", f"checkpoint={checkpoint}", "port=0", *settings]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+    try:
+        assert process.stdout is not None
+        line = next((line for line in process.stdout if line.startswith("serving on ")), None)
+        if line is None:
+            raise SystemExit(f"the server has ended with {process.wait()}: {' '.join(command)}")
+        yield process.pid, int(line.split()[2].rpartition(":")[2])
+    finally:
+        process.terminate()
+        process.wait()
+
+
+def soak(port: int, seconds: float) -> tuple[LoopReport, Counter[str], Counter[str]]:
+    """Run the loop; its report, and what client and gate have counted."""
+    arm = EmuSimArm(EmuSimArmConfig(id="soak", episode_s=15.0, seed=100_000))
+    arm.connect()
+    policy = RemotePolicy.connect(address=f"127.0.0.1:{port}", realtime=True, hold="position")
+    try:
+        policy.reset(0)
+        robot = ServedRobot(arm, TASK)
+        robot.observe()  # the first picture takes long
+        report = run_control_loop(robot, policy, robot.gate, seconds=seconds)
+        return report, policy.counts, arm.gate.log.counts
+    finally:
+        policy.close()
+        arm.disconnect()
+
+
+def figures_of(report: LoopReport, client: Counter[str], gate: Counter[str]) -> dict[str, Any]:
+    """What is stored of a run."""
+    late = np.array(report.late_ms) - np.array(report.observing_ms)
+    p50, p99 = np.percentile(late, [50, 99])
+    return {
+        "periods": report.periods,
+        "missed_periods": report.missed,
+        "punctual": float((late <= PUNCTUAL_MS).mean()),
+        "late_ms": {"p50": float(p50), "p99": float(p99), "max": float(late.max())},
+        "observing_ms": {"p50": float(np.median(report.observing_ms)), "max": max(report.observing_ms)},
+        "missed_heartbeats": client["hold_lost"],
+        "client": dict(sorted(client.items())),
+        "gate": dict(sorted(gate.items())),
+    }
+
+
+def main() -> None:
+    """Soak, and store the figures."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser.add_argument("checkpoint", type=Path)
+    parser.add_argument("--minutes", type=float, default=30.0)
+    parser.add_argument("--warm-up", type=float, default=120.0, help="seconds before memory counts")
+    parser.add_argument("--output", type=Path, default=Path("benchmarks/results/soak.json"))
+    parser.add_argument("settings", nargs="*", help="of emu-agent serve")
+    args = parser.parse_args()
+    with (
+        serving(args.checkpoint, args.settings) as (server, port),
+        Memory({"robot": os.getpid(), "server": server}, every_s=5.0) as memory,
+    ):
+        found = figures_of(*soak(port, 60 * args.minutes))
+    result = {"minutes": args.minutes, **found, "memory": memory.growth(args.warm_up)}
+    print(result)
+    write_json(args.output, {**result, "checkpoint": str(args.checkpoint), **provenance()})
+
+
+if __name__ == "__main__":
+    main()
