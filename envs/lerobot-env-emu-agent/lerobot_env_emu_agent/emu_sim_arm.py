@@ -3,7 +3,7 @@
 import logging
 import time
 from collections import Counter
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from jaxtyping import Float
@@ -16,6 +16,9 @@ from emu_agent.errors import ConfigError
 from lerobot_env_emu_agent.config_emu_sim_arm import ACTION_FEATURES, JOINT_NAMES, EmuSimArmConfig
 from lerobot_env_emu_agent.episodes import Announcements, EpisodeLog, EpisodeRecord
 
+if TYPE_CHECKING:
+    from emu_policies import ActionGate
+
 SOLVED_PAUSE_S = 1.0
 """With `episode_s`, a solved scene stays for so long before the next one."""
 
@@ -26,7 +29,8 @@ class EmuSimArm(Robot):
     """Looks to LeRobot like an SO-101 follower with two cameras; arm, table and cube are simulated.
 
     `gate` is the action gate before the servos, `faults` what goes wrong on demand, `episodes` the outcomes
-    so far, `actions` how many were sent in the present episode, `recording` whether one is under way.
+    so far, `actions` how many were sent in the present episode, `recording` whether one is under way,
+    `observed_at` when the latest observation was made, on the monotonic clock.
     """
 
     config_class = EmuSimArmConfig
@@ -37,7 +41,9 @@ class EmuSimArm(Robot):
         self.config = config
         self.cameras = dict.fromkeys(config.camera_names)
         self.episodes = EpisodeLog(config.log)
+        self.gate: ActionGate | None = None
         self.recording, self.episode, self.actions = False, 0, 0
+        self.observed_at = 0.0
         self._connected = self._running = False
         self._announcements = Announcements(self.begin_episode, self.end_episode)
 
@@ -93,7 +99,7 @@ class EmuSimArm(Robot):
         self._clock.reset(seed)
         self._nudges.reset(seed)
         self.faults.reset(seed)
-        self._observed_at = time.monotonic()
+        self.observed_at = time.monotonic()
         if self.gate is not None:
             self.gate.start(self._simulation.joints())
 
@@ -105,7 +111,7 @@ class EmuSimArm(Robot):
         self._simulation.warm_up()  # in the thread that observes, and before the moment that is observed
         age_s = self.config.observation_latency_ms / 1000.0
         seen = self._clock.look_back(age_s)
-        self._observed_at = time.monotonic() - age_s
+        self.observed_at = time.monotonic() - age_s
         joints = self.faults.joints(self._simulation.joints(seen.qpos))
         missing = self.faults.keeps_pictures()
         new = None if missing else self._simulation.pictures(self.config.camera_names, seen.qpos)
@@ -119,14 +125,14 @@ class EmuSimArm(Robot):
             ConfigError: a joint is missing.
         """
         self._check_connection()
-        sent = self._limited(self._goal(action))
-        moved = np.clip(self._nudges.apply(sent), self._simulation.lower, self._simulation.upper)
-        self._clock.command(moved, self.config.command_latency_ms / 1000.0)
-        self._sent.append(np.round(moved, 3).tolist())
-        self.actions += 1
-        if not self.config.realtime:
-            self._clock.advance(1.0 / self.config.control_hz)
-        return _named(sent)
+        near = self._near(self._goal(action))
+        return self._carry_out(near if self.gate is None else self.gate(near, observed_at=self.observed_at))
+
+    @check_if_not_connected
+    def send_passed(self, action: dict[str, Any]) -> dict[str, Any]:
+        """Tell the servos what `gate` has let pass already, for those who call it themselves."""
+        self._check_connection()
+        return self._carry_out(self._near(self._goal(action)))
 
     @check_if_not_connected
     def disconnect(self) -> None:
@@ -185,7 +191,6 @@ class EmuSimArm(Robot):
         self._clock = SimulationClock(self._simulation, realtime=self.config.realtime)
         self._nudges = Nudges(self.config.nudges)
         self.faults = ArmFaults(self.config)
-        self.gate = None
         if self.config.gate:
             limits = arm_limits(self.config, self._simulation.lower, self._simulation.upper)
             clock = time.monotonic if self.config.realtime else None
@@ -199,17 +204,25 @@ class EmuSimArm(Robot):
             )
         return np.array([float(action[name]) for name in self.action_features])
 
-    def _limited(self, goal: Float[np.ndarray, "6"]) -> Float[np.ndarray, "6"]:
-        """As near to the goal as `max_relative_target` and the gate allow."""
+    def _carry_out(self, goal: Float[np.ndarray, "6"]) -> dict[str, Any]:
+        sent = np.clip(goal, self._simulation.lower, self._simulation.upper)
+        moved = np.clip(self._nudges.apply(sent), self._simulation.lower, self._simulation.upper)
+        self._clock.command(moved, self.config.command_latency_ms / 1000.0)
+        self._sent.append(np.round(moved, 3).tolist())
+        self.actions += 1
+        if not self.config.realtime:
+            self._clock.advance(1.0 / self.config.control_hz)
+        return _named(sent)
+
+    def _near(self, goal: Float[np.ndarray, "6"]) -> Float[np.ndarray, "6"]:
+        """As near to the goal as `max_relative_target` allows."""
         largest = self.config.max_relative_target
         if largest is not None and np.isfinite(goal).all():
             present = self._simulation.joints()
             pairs = dict(zip(JOINT_NAMES, zip(goal, present, strict=True), strict=True))
             near = ensure_safe_goal_position(pairs, largest if isinstance(largest, dict) else float(largest))
             goal = np.array([near[joint] for joint in JOINT_NAMES])
-        if self.gate is not None:
-            return self.gate(goal, observed_at=self._observed_at)
-        return np.clip(goal, self._simulation.lower, self._simulation.upper)
+        return goal
 
     def _check_connection(self) -> None:
         if self.faults.breaks(self._clock.now() - self._connected_s):

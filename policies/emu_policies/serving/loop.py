@@ -36,6 +36,8 @@ class LoopReport:
     """Periods in which none was sent, because the one before took too long."""
     late_ms: list[float] = field(default_factory=list)
     """By how much each action was sent after the beginning of its period."""
+    observing_ms: list[float] = field(default_factory=list)
+    """How long each observation took: cameras, mostly; a part of `late_ms`."""
 
 
 def run_control_loop(
@@ -62,7 +64,9 @@ def run_control_loop(
     start = due = time.monotonic()
     period_index = 0
     while not stop.wait(max(0.0, due - time.monotonic())) and period_index * period < seconds:
+        asked_at = time.monotonic()
         observation, captured_at = robot.observe()
+        report.observing_ms.append(1000 * (time.monotonic() - asked_at))
         action = policy.select_action(observation, captured_at)[0]
         seen_at = captured_at if policy.observed_at is None else policy.observed_at
         robot.send(gate(action.numpy().astype(np.float64), observed_at=seen_at))
