@@ -19,6 +19,10 @@ REPORTED_PACKAGES = (
 )
 
 
+APART = (":(top,exclude)benchmarks/results", ":(top,exclude)*.md")
+"""What a commit need not contain to make the same figures."""
+
+
 def provenance() -> dict[str, Any]:
     """Versions, commit and machine of this process, ready for JSON."""
     return {"versions": versions(), "commit": commit(), "machine": machine()}
@@ -35,13 +39,15 @@ def versions() -> dict[str, str]:
     return found
 
 
-def commit() -> str | None:
-    """Commit of the checkout that this file is part of, with "+changes" if it was edited; None in a wheel."""
-    here = Path(__file__)
-    if not _git("ls-files", "--error-unmatch", here.name, cwd=here.parent):
+def commit(file: Path = Path(__file__)) -> str | None:
+    """Commit of the checkout that a file is part of, with "+changes" if it was edited; None in a wheel.
+
+    Texts and stored figures do not decide about a result, and may be edited.
+    """
+    if not _git("ls-files", "--error-unmatch", file.name, cwd=file.parent):
         return None
-    head = _git("rev-parse", "HEAD", cwd=here.parent)
-    edited = _git("status", "--porcelain", "--untracked-files=no", cwd=here.parent)
+    head = _git("rev-parse", "HEAD", cwd=file.parent)
+    edited = _git("status", "--porcelain", "--untracked-files=no", "--", ":/", *APART, cwd=file.parent)
     return f"{head}+changes" if head and edited else head
 
 
