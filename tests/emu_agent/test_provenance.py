@@ -15,7 +15,7 @@ def git(folder: Path, *words: str) -> str:
 
 @pytest.fixture
 def checkout(tmp_path: Path) -> Path:
-    for name in ("package/code.py", "benchmarks/results/figures.json", "README.md"):
+    for name in ("package/code.py", "benchmarks/results/one.json", "README.md"):
         path = tmp_path / name
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text("1")
@@ -27,7 +27,7 @@ def checkout(tmp_path: Path) -> Path:
 
 @pytest.mark.parametrize(
     ("edited", "mark"),
-    [("package/code.py", "+changes"), ("benchmarks/results/figures.json", ""), ("README.md", ""), ("new", "")],
+    [("package/code.py", "+changes"), ("benchmarks/results/one.json", ""), ("README.md", ""), ("new", "")],
 )
 def test_edited_code_is_told(checkout: Path, edited: str, mark: str) -> None:
     (checkout / edited).write_text("2")

@@ -5,16 +5,21 @@ errors: what is imported here must be light and must not fail. Registered are:
 
     --env.type=emu_robosuite    robosuite tasks with our renderer (`EmuRobosuiteEnvConfig`)
     --robot.type=emu_sim_arm    a simulated SO-101 follower (`EmuSimArmConfig`)
+    --robot.type=emu_gated      the action gate before any other robot (`EmuGatedConfig`)
     --teleop.type=emu_script    a script that does the pick task on it (`EmuScriptTeleopConfig`)
 """
 
+from lerobot_env_emu_agent.config_emu_gated import EmuGatedConfig
 from lerobot_env_emu_agent.config_emu_script import EmuScriptTeleopConfig
 from lerobot_env_emu_agent.config_emu_sim_arm import EmuSimArmConfig
+from lerobot_env_emu_agent.emu_gated import EmuGated
 from lerobot_env_emu_agent.emu_robosuite import EmuRobosuiteEnvConfig
 from lerobot_env_emu_agent.emu_script import EmuScriptTeleop
 from lerobot_env_emu_agent.emu_sim_arm import EmuSimArm
 
 __all__ = [
+    "EmuGated",
+    "EmuGatedConfig",
     "EmuRobosuiteEnvConfig",
     "EmuScriptTeleop",
     "EmuScriptTeleopConfig",

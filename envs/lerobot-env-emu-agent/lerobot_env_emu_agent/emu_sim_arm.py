@@ -12,13 +12,14 @@ from lerobot.robots.utils import ensure_safe_goal_position
 from lerobot.utils.decorators import check_if_already_connected, check_if_not_connected
 from lerobot.utils.errors import DeviceNotConnectedError
 
-from emu_agent.errors import ConfigError
 from lerobot_env_emu_agent.config_emu_sim_arm import ACTION_FEATURES, JOINT_NAMES, EmuSimArmConfig
 from lerobot_env_emu_agent.episodes import Announcements, EpisodeLog, EpisodeRecord
+from lerobot_env_emu_agent.named_joints import joint_array, named_joints
 
 if TYPE_CHECKING:
     from emu_policies import ActionGate
 
+FEATURES = tuple(ACTION_FEATURES)
 SOLVED_PAUSE_S = 1.0
 """With `episode_s`, a solved scene stays for so long before the next one."""
 
@@ -115,7 +116,7 @@ class EmuSimArm(Robot):
         joints = self.faults.joints(self._simulation.joints(seen.qpos))
         missing = self.faults.keeps_pictures()
         new = None if missing else self._simulation.pictures(self.config.camera_names, seen.qpos)
-        return {**_named(joints), **self.faults.pictures(new)}
+        return {**named_joints(joints, FEATURES), **self.faults.pictures(new)}
 
     @check_if_not_connected
     def send_action(self, action: dict[str, Any]) -> dict[str, Any]:
@@ -125,14 +126,14 @@ class EmuSimArm(Robot):
             ConfigError: a joint is missing.
         """
         self._check_connection()
-        near = self._near(self._goal(action))
+        near = self._near(joint_array(action, FEATURES))
         return self._carry_out(near if self.gate is None else self.gate(near, observed_at=self.observed_at))
 
     @check_if_not_connected
     def send_passed(self, action: dict[str, Any]) -> dict[str, Any]:
         """Tell the servos what `gate` has let pass already, for those who call it themselves."""
         self._check_connection()
-        return self._carry_out(self._near(self._goal(action)))
+        return self._carry_out(self._near(joint_array(action, FEATURES)))
 
     @check_if_not_connected
     def disconnect(self) -> None:
@@ -196,14 +197,6 @@ class EmuSimArm(Robot):
             clock = time.monotonic if self.config.realtime else None
             self.gate = ActionGate(limits, clock=clock, log=InterventionLog(self.config.gate_log))
 
-    def _goal(self, action: dict[str, Any]) -> Float[np.ndarray, "6"]:
-        if missing := self.action_features.keys() - action.keys():
-            raise ConfigError(
-                f"the action lacks {sorted(missing)}; the arm takes {list(self.action_features)} and got "
-                f"{sorted(action)}"
-            )
-        return np.array([float(action[name]) for name in self.action_features])
-
     def _carry_out(self, goal: Float[np.ndarray, "6"]) -> dict[str, Any]:
         sent = np.clip(goal, self._simulation.lower, self._simulation.upper)
         moved = np.clip(self._nudges.apply(sent), self._simulation.lower, self._simulation.upper)
@@ -212,7 +205,7 @@ class EmuSimArm(Robot):
         self.actions += 1
         if not self.config.realtime:
             self._clock.advance(1.0 / self.config.control_hz)
-        return _named(sent)
+        return named_joints(sent, FEATURES)
 
     def _near(self, goal: Float[np.ndarray, "6"]) -> Float[np.ndarray, "6"]:
         """As near to the goal as `max_relative_target` allows."""
@@ -254,10 +247,6 @@ class EmuSimArm(Robot):
     def _interventions(self) -> Counter[str]:
         """What the gate has counted so far."""
         return Counter(self.gate.log.counts if self.gate is not None else {})
-
-
-def _named(joints: Float[np.ndarray, "6"]) -> dict[str, Any]:
-    return {name: float(value) for name, value in zip(ACTION_FEATURES, joints, strict=True)}
 
 
 CONNECTED: dict[str | None, EmuSimArm] = {}
