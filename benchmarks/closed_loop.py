@@ -1,7 +1,8 @@
 """Success in the simulator, mode by mode and decoder by decoder on the same seeds.
 
 Run `python benchmarks/closed_loop.py`. Every mode is an `emu-agent run` of its own; a stopped one goes on
-where it was. `--decoders autoregressive dida` compares decoders of the modes that imagine.
+where it was. `--decoders autoregressive dida` compares decoders of the modes that imagine, and
+`--name disturbed env=robosuite_lift_disturbed` plays episodes in which things go wrong.
 """
 
 import argparse
@@ -31,6 +32,7 @@ def main() -> None:
     parser.add_argument("--name", default="closed_loop_lift")
     parser.add_argument("--policies", nargs="+", choices=list(POLICIES), default=list(POLICIES))
     parser.add_argument("--decoders", nargs="+", default=["null"], help="null is the checkpoint's own")
+    parser.add_argument("settings", nargs="*", help="further settings of `emu-agent run`")
     args = parser.parse_args()
     summaries = {}
     for policy, decoder in product(args.policies, args.decoders):
@@ -42,7 +44,7 @@ def main() -> None:
         command = [
             sys.executable, "-m", "emu_agent", "run", *POLICIES[policy], f"episodes={args.episodes}",
             f"seed={args.seed}", f"checkpoint={args.checkpoint}", "video=false", f"output={output}",
-            *([f"decoder={decoder}"] if imagines else []),
+            *([f"decoder={decoder}"] if imagines else []), *args.settings,
         ]  # fmt: skip
         subprocess.run(command, check=True)
         summaries[name] = json.loads((output / "summary.json").read_text())

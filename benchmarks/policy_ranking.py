@@ -35,8 +35,8 @@ SHIFT = (0.5, 1.0, 1.5, 2.0)
 """The same on the displacement only, where the recorded demonstrations are noisy too."""
 
 WHY = (
-    "The world model has seen demonstrations that succeed, with little noise, and hardly a hand that is turned "
-    "or that misses: shown noisy actions, it imagines the cube grasped and lifted all the same. Policies that "
+    "The world model has seen demonstrations that succeed, with little noise, and hardly a hand that turns "
+    "or misses: given noisy actions, it imagines the cube grasped and lifted all the same. Policies that "
     "fail for want of skill (young checkpoints, random actions) are told apart, noisy ones are not."
 )
 """What is known of the reason, should the correlation stay below `WANTED`."""
