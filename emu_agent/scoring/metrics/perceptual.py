@@ -95,16 +95,16 @@ def lite0_frechet(
     if min(len(imagined), len(true)) < 2:
         return np.nan
     shift = float(((imagined.mean(axis=0) - true.mean(axis=0)) ** 2).sum())
-    ours, theirs = np.cov(imagined, rowvar=False), np.cov(true, rowvar=False)
-    root = _root(theirs)
-    overlap = np.sqrt(np.clip(np.linalg.eigvalsh(root @ ours @ root), 0, None)).sum()
-    return max(0.0, shift + float(np.trace(ours) + np.trace(theirs) - 2 * overlap))
+    ours, spread = torch.from_numpy(np.cov(imagined, rowvar=False)), _spread(true)
+    # The roots of the eigenvalues of S C S^T sum up to the trace of the root of C S^T S.
+    overlap = torch.linalg.eigvalsh(spread @ ours @ spread.T).clamp(min=0).sqrt().sum()
+    return max(0.0, shift + float(ours.trace() + spread.square().sum() - 2 * overlap))
 
 
-def _root(covariance: np.ndarray) -> np.ndarray:
-    """Square root of a symmetric matrix whose eigenvalues are not negative but for rounding."""
-    values, vectors = np.linalg.eigh(covariance)
-    return (vectors * np.sqrt(np.clip(values, 0, None))) @ vectors.T
+def _spread(vectors: Float[np.ndarray, "pictures channels"]) -> Float[Tensor, "rows channels"]:
+    """The smallest matrix S with the covariance S^T S; quicker to find than the covariance's root."""
+    centred = torch.from_numpy((vectors - vectors.mean(axis=0)) / np.sqrt(len(vectors) - 1))
+    return centred if len(vectors) <= vectors.shape[1] else torch.linalg.qr(centred, mode="r").R
 
 
 def _weights(regions: np.ndarray | None, like: Tensor) -> Tensor:

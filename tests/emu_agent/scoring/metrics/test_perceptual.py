@@ -85,6 +85,17 @@ def test_frechet_of_normal_crowds_is_known() -> None:
     assert np.isnan(lite0_frechet(ours[:1], theirs))
 
 
+@pytest.mark.parametrize("pictures", [3, 5, 40])
+def test_frechet_is_that_of_the_definition(pictures: int) -> None:
+    from scipy.linalg import sqrtm
+
+    ours, theirs = np.random.default_rng(pictures).normal(size=(2, pictures, 5)) * [[[1.0]], [[0.5]]]
+    shift = ((ours.mean(axis=0) - theirs.mean(axis=0)) ** 2).sum()
+    one, other = np.cov(ours, rowvar=False), np.cov(theirs, rowvar=False)
+    slow = shift + np.trace(one + other - 2 * np.real(sqrtm(one @ other)))
+    assert lite0_frechet(ours, theirs) == pytest.approx(slow, abs=1e-4)
+
+
 @LAWS
 @given(CROWDS, CROWDS)
 def test_frechet_is_symmetric_and_zero_for_itself(one: np.ndarray, other: np.ndarray) -> None:
