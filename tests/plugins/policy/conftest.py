@@ -61,3 +61,27 @@ def batch() -> dict[str, Any]:
         "observation.state": torch.randn(2, 5, generator=generator),
         "task": ["lift the cube", "lift it"],
     }
+
+
+@pytest.fixture
+def save_policy(make_policy: Callable[..., Any]) -> Callable[[Any, Path], Path]:
+    """Writes a policy for the features of a robot, with its processors, as lerobot-train leaves it."""
+    from lerobot.robots.utils import make_robot_from_config
+    from lerobot.utils.feature_utils import dataset_to_policy_features, hw_to_dataset_features
+    from lerobot_policy_emu_agent.processor_emu_agent import make_emu_agent_pre_post_processors
+
+    def save(robot: Any, folder: Path) -> Path:
+        arm = make_robot_from_config(robot)
+        observed = hw_to_dataset_features(arm.observation_features, "observation", use_video=False)
+        moved = hw_to_dataset_features(arm.action_features, "action", use_video=False)
+        policy = make_policy(
+            new_head=True,
+            input_features=dataset_to_policy_features(observed),
+            output_features=dataset_to_policy_features(moved),
+        )
+        policy.save_pretrained(folder)
+        for pipeline in make_emu_agent_pre_post_processors(policy.config):
+            pipeline.save_pretrained(folder)
+        return folder
+
+    return save

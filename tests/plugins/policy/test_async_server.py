@@ -41,7 +41,7 @@ def test_an_address_that_others_reach_is_refused(
 
 @pytest.mark.timeout(600)
 def test_the_arm_moves_by_what_the_server_sends(
-    make_policy: Callable[..., Any], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    save_policy: Callable[..., Path], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     monkeypatch.chdir(tmp_path)
     from lerobot.async_inference.configs import RobotClientConfig
@@ -49,7 +49,7 @@ def test_the_arm_moves_by_what_the_server_sends(
     from lerobot_env_emu_agent import EmuSimArmConfig
 
     robot = EmuSimArmConfig(image_size=32, realtime=False, gate=False)
-    checkpoint = save_policy(make_policy, robot, tmp_path / "policy")
+    checkpoint = save_policy(robot, tmp_path / "policy")
     with launched(tmp_path) as address:
         settings = RobotClientConfig(
             policy_type="emu_agent", pretrained_name_or_path=str(checkpoint), actions_per_chunk=4,
@@ -65,26 +65,6 @@ def test_the_arm_moves_by_what_the_server_sends(
     assert np.isfinite(sent).all()
     assert len({tuple(action) for action in sent}) > 1
     assert not np.allclose(before, after)
-
-
-def save_policy(make_policy: Callable[..., Any], robot: Any, folder: Path) -> Path:
-    """A policy for the robot's features, with its processors, as lerobot-train leaves it."""
-    from lerobot.robots.utils import make_robot_from_config
-    from lerobot.utils.feature_utils import dataset_to_policy_features, hw_to_dataset_features
-    from lerobot_policy_emu_agent.processor_emu_agent import make_emu_agent_pre_post_processors
-
-    arm = make_robot_from_config(robot)
-    observed = hw_to_dataset_features(arm.observation_features, "observation", use_video=False)
-    moved = hw_to_dataset_features(arm.action_features, "action", use_video=False)
-    policy = make_policy(
-        new_head=True,
-        input_features=dataset_to_policy_features(observed),
-        output_features=dataset_to_policy_features(moved),
-    )
-    policy.save_pretrained(folder)
-    for pipeline in make_emu_agent_pre_post_processors(policy.config):
-        pipeline.save_pretrained(folder)
-    return folder
 
 
 @contextmanager
