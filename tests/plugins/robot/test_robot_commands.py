@@ -131,6 +131,39 @@ def test_a_replayed_episode_succeeds_again(recording: Path, tmp_path: Path) -> N
     assert replayed["sent"] == recorded["sent"]
 
 
+def test_behind_a_gate_a_replayed_episode_is_the_same(recording: Path, tmp_path: Path) -> None:
+    inside = [word.replace("--robot.", "--robot.robot.") for word in ARM]
+    command(
+        "replay",
+        "--robot.type=emu_gated",
+        *inside,
+        "--robot.robot.gate=false",
+        "--robot.robot.nudges=0.4",
+        f"--robot.robot.log={tmp_path}/replayed.jsonl",
+        "--robot.lower={shoulder_pan: -110, shoulder_lift: -100, elbow_flex: -97, wrist_flex: -95, "
+        "wrist_roll: -157, gripper: 0}",
+        "--robot.upper={shoulder_pan: 110, shoulder_lift: 100, elbow_flex: 97, wrist_flex: 95, "
+        "wrist_roll: 163, gripper: 100}",
+        "--robot.max_step={shoulder_pan: 10, shoulder_lift: 10, elbow_flex: 10, wrist_flex: 10, "
+        "wrist_roll: 10, gripper: 40}",
+        "--robot.max_velocity=inf",
+        "--robot.max_acceleration=inf",
+        "--robot.workspace_low=[0.03, -0.30, 0.005]",
+        "--robot.workspace_high=[0.42, 0.30, 0.40]",
+        "--robot.control_hz=20",
+        "--robot.max_observation_age_s=1",
+        f"--robot.gate_log={tmp_path}/gate.jsonl",
+        "--dataset.repo_id=local/pick",
+        f"--dataset.root={recording}/recorded",
+        "--dataset.episode=0",
+        "--play_sounds=false",
+    )
+    [replayed], recorded = outcomes(tmp_path / "replayed.jsonl"), outcomes(recording / "episodes.jsonl")[0]
+    assert replayed["success"]
+    assert replayed["sent"] == recorded["sent"]
+    assert (tmp_path / "gate.jsonl").read_text() == ""
+
+
 def test_teleoperation_in_real_time(tmp_path: Path) -> None:
     command(
         "teleoperate",
