@@ -120,14 +120,15 @@ class Bench:
         cache, _ = model.prefill(ids, valid, max_length=room)
         filled = self.now()
         scale = 3.0 if cell.guided else None
-        decode(times.counted, cache, block, self.sampling, generator, guidance_scale=scale)
+        reader = model if name == BASELINE else times.counted
+        decode(reader, cache, block, self.sampling, generator, guidance_scale=scale)
         times.decode.append(self.now() - filled)
         times.prefill.append(filled - started)
-        if name == BASELINE:  # its steps score and choose within; the model sees the first and the last only
+        if name == BASELINE:  # compiled steps take nothing but the model itself
             steps, rows = block.num_codes - 1, len(ids)
-            times.counted.passes += steps
-            times.counted.scored += steps * rows
-            times.counted.tokens += (steps + cell.side - 1) * rows
+            times.counted.passes = steps + 2
+            times.counted.scored = (steps + 1) * rows
+            times.counted.tokens = (len(block.opening) + steps + cell.side - 1 + 2) * rows
 
     def now(self) -> float:
         """Seconds, when everything asked for is done."""
