@@ -35,7 +35,8 @@ MAY_DIFFER = ("output", "threads", "shown", "results", "rerun")
 def main(cfg: DictConfig) -> int:
     """Score a model on a dataset, and leave a folder of results."""
     began = time.perf_counter()
-    torch.set_num_threads(cfg.threads)
+    threads = max(1, cfg.threads // 2)  # half of them ask, the others judge what was answered before
+    torch.set_num_threads(threads)
     config, record = _config(cfg), _recorder(cfg)
     folder = Path(cfg.output) if cfg.output else default_folder("score", Path(cfg.dataset).name)
     RunFolder(folder).check(plain_config(cfg), MAY_DIFFER)
@@ -46,7 +47,7 @@ def main(cfg: DictConfig) -> int:
     refuse_misfit(source.facts, adapter, config.samples.chunk)
     wanted = ToolsConfig(perceptual=cfg.perceptual, reader=cfg.reader, hand=tuple(cfg.hand))
     tools, missing = load_tools(source.facts, config, wanted)
-    scorer = Scorer(source, adapter, tools, config, missing, cfg.threads)
+    scorer = Scorer(source, adapter, tools, config, missing, threads)
     RunFolder.open(folder, plain_config(cfg), MAY_DIFFER)
     scores, table, reader = scorer.run(folder)
     samples = save_samples(folder, table, reader, cfg.shown, config.samples.seed)

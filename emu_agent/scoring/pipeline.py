@@ -1,7 +1,7 @@
 """Scores a world model on recorded episodes: asks it, judges it, keeps every finished episode, sums up."""
 
 from collections.abc import Iterable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -24,6 +24,9 @@ from emu_agent.scoring.samples import SampleConfig
 from emu_agent.scoring.scores import MODEL, TRUTH, Candidate, MetricScores, Missing, Scores, Skipped
 from emu_agent.scoring.set_metrics import summarize_sets
 from emu_agent.scoring.summary import group, summarize_headline, summarize_metrics
+
+type Pending = list[Future[list[dict[str, Any]]]]
+"""Rows of the answers about one episode, as soon as they have been judged."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -68,7 +71,7 @@ class Scorer:
     missing: tuple[Missing, ...] = ()
     """What the tools lack, and why."""
     workers: int = 1
-    """Threads that judge answers."""
+    """Threads that judge answers, beside the one that asks."""
 
     def run(self, folder: Path) -> tuple[Scores, pa.Table, Reader]:
         """Score what is not yet finished, write samples.parquet, and sum up.
@@ -81,11 +84,8 @@ class Scorer:
         chosen = self.config.choose(self.source.facts)
         reader = Reader(self.source, self.config.samples.chunk + 1)
         parts = Parts(folder, self._key())
-        with tqdm(chosen, "scoring", unit="episode") as bar:
-            for place, episode in enumerate(bar):
-                if not parts.has(episode):
-                    self._score(reader, parts, chosen, place)
-                bar.set_postfix(skipped=len(reader.bad))
+        with ThreadPoolExecutor(self.workers) as pool:
+            self._score(reader, parts, chosen, pool)
         scored = [episode for episode in chosen if parts.has(episode)]
         if not scored:
             reasons = "; ".join(f"episode {e}: {why}" for e, why in list(reader.bad.items())[:3])
@@ -94,37 +94,39 @@ class Scorer:
         write_samples(folder, table)
         return self._summarize(table, scored, reader.bad), table, reader
 
-    def _score(self, reader: Reader, parts: Parts, chosen: list[int], place: int) -> None:
+    def _score(self, reader: Reader, parts: Parts, chosen: list[int], pool: Executor) -> None:
+        """Ask about an episode while the answers of the one before are judged."""
+        before: tuple[int, Pending] | None = None
+        with tqdm(chosen, "scoring", unit="episode") as bar:
+            for place, episode in enumerate(bar):
+                asked = None if parts.has(episode) else self._ask(reader, chosen, place, pool)
+                if before is not None:
+                    _keep(parts, *before)
+                before = None if asked is None else (episode, asked)
+                bar.set_postfix(skipped=len(reader.bad))
+            if before is not None:
+                _keep(parts, *before)
+
+    def _ask(self, reader: Reader, chosen: list[int], place: int, pool: Executor) -> "Pending | None":
+        """All answers about an episode, in the judges' hands; None if it cannot be read."""
         recording = reader.read(chosen[place])
         if recording is None:
-            return
+            return None
         needed = min(len(recording), self.config.samples.horizons[-1] + 1)
         partner = self._partner(reader, [*chosen[place + 1 :], *chosen[:place]], needed)
-        rows: list[dict[str, Any]] = []
+        pending: Pending = []
         for case in cases_of(recording, partner, self.config.samples):
-            rows += self._rows(case)
-        parts.write(recording.index, rows)
+            answers = ask(self.adapter, case, OTHER_TASK)
+            if answers:
+                pending += self._submit(case, [*answers, *truth_and_controls(case)], pool)
+            if answers and case.mode == "simulate":
+                again = anchored(case)
+                pending += self._submit(again, ask(self.adapter, again, OTHER_TASK), pool)
+        return pending
 
-    def _rows(self, case: Case) -> list[dict[str, Any]]:
-        """All answers to a case, judged."""
-        answers = ask(self.adapter, case, OTHER_TASK)
-        if not answers:
-            return []
-        rows = self._judged(case, [*answers, *truth_and_controls(case)])
-        if case.mode == "simulate":
-            again = anchored(case)
-            rows += self._judged(again, ask(self.adapter, again, OTHER_TASK))
-        return rows
-
-    def _judged(self, case: Case, answers: Sequence[Answer]) -> list[dict[str, Any]]:
+    def _submit(self, case: Case, answers: Sequence[Answer], pool: Executor) -> "Pending":
         judge = Judge(case, self.tools)
-        with ThreadPoolExecutor(self.workers) as pool:
-            judged = pool.map(judge.judge, answers)
-            return [
-                row
-                for answer, (columns, vectors) in zip(answers, judged, strict=True)
-                for row in rows_of(case, answer, columns, vectors)
-            ]
+        return [pool.submit(_rows, case, answer, judge) for answer in answers]
 
     def _partner(self, reader: Reader, others: Iterable[int], needed: int) -> Recording | None:
         """The next episode that is long enough."""
@@ -203,3 +205,12 @@ def _described(name: str) -> Candidate:
     if name in own:
         return Candidate(name=name, of=name, meaning=own[name])
     return Candidate(name=name, of=CONTROLS[name].of, meaning=CONTROLS[name].meaning)
+
+
+def _rows(case: Case, answer: Answer, judge: Judge) -> list[dict[str, Any]]:
+    columns, vectors = judge.judge(answer)
+    return rows_of(case, answer, columns, vectors)
+
+
+def _keep(parts: Parts, episode: int, pending: Pending) -> None:
+    parts.write(episode, [row for rows in pending for row in rows.result()])

@@ -6,6 +6,7 @@ compared.
 """
 
 from dataclasses import dataclass
+from functools import lru_cache
 from itertools import pairwise
 
 import numpy as np
@@ -56,15 +57,24 @@ def follow(
 
     if not len(points):
         return np.empty((0, len(frames) + 1, 2), np.float32)
-    flow = cv2.DISOpticalFlow.create(cv2.DISOPTICAL_FLOW_PRESET_MEDIUM)
     grey = [cv2.cvtColor(np.ascontiguousarray(frame), cv2.COLOR_RGB2GRAY) for frame in (start, *frames)]
     path = [points]
     for before, after in pairwise(grey):
-        motion = flow.calc(before, after, None)  # type: ignore[call-overload]
+        motion = _dense_flow(before.tobytes(), after.tobytes(), before.shape[1])
         x, y = path[-1][:, :1].copy(), path[-1][:, 1:].copy()
         step = cv2.remap(motion, x, y, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
         path.append(path[-1] + step.reshape(-1, 2))
     return (np.stack(path, axis=1) * (100 / start.shape[1])).astype(np.float32)
+
+
+@lru_cache(maxsize=64)
+def _dense_flow(before: bytes, after: bytes, width: int) -> Float32[np.ndarray, "height width 2"]:
+    """Motion between two grey pictures; kept, as every candidate is compared with the same true frames."""
+    import cv2
+
+    flow = cv2.DISOpticalFlow.create(cv2.DISOPTICAL_FLOW_PRESET_MEDIUM)
+    pictures = (np.frombuffer(picture, np.uint8).reshape(-1, width) for picture in (before, after))
+    return flow.calc(*pictures, None)  # type: ignore[call-overload]
 
 
 def _points(made: np.ndarray, recorded: np.ndarray, now: np.ndarray, config: FlowConfig) -> np.ndarray:

@@ -1,5 +1,7 @@
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from emu_agent.scoring.pictures import PSNR_CEILING_DB, ChangeConfig, changed_region, score_pictures
 
@@ -71,6 +73,18 @@ def test_only_visible_change_counts_and_is_grown() -> None:
     assert region.sum() == 13  # all pixels at most two steps away
     assert region[10, 8]
     assert not region[10, 7]
+
+
+@given(st.integers(0, 2**32 - 1), st.integers(0, 4))
+def test_the_region_is_grown_as_scipy_grows_it(seed: int, dilation: int) -> None:
+    from scipy.ndimage import binary_dilation
+
+    rng = np.random.default_rng(seed)
+    current, target = rng.integers(90, 111, (2, 11, 14, 3)).astype(np.uint8)
+    changed = np.abs(current.astype(int) - target.astype(int)).max(axis=-1) > 18
+    grown = binary_dilation(changed, iterations=dilation) if dilation else changed
+    region = changed_region(current, target, ChangeConfig(threshold=18, dilation=dilation))
+    assert np.array_equal(region, grown)
 
 
 def test_batches_of_different_length_are_refused() -> None:
