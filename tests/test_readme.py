@@ -1,5 +1,9 @@
-"""What the README shows has to work: its Python blocks run, its commands and links exist."""
+"""What the pages show has to work: Python blocks run, commands, names and links exist.
 
+A block that needs weights, a robot or a dataset is labelled `py` instead of `python`: what it imports exists.
+"""
+
+import ast
 import re
 import shlex
 from pathlib import Path
@@ -34,6 +38,13 @@ def test_python_blocks_run(page: Path, tmp_path: Path, monkeypatch: pytest.Monke
     monkeypatch.chdir(tmp_path)
     for block in blocks(page, "python"):
         exec(compile(block, str(page), "exec"), {})
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_fragments_import_what_exists(page: Path) -> None:
+    for block in blocks(page, "py"):
+        imports = [node for node in ast.parse(block).body if isinstance(node, ast.Import | ast.ImportFrom)]
+        exec(compile(ast.Module(imports, []), str(page), "exec"), {})
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)

@@ -198,6 +198,21 @@ class ImaginationPolicy:
         self.last_timing["chunk_ms"] = self._milliseconds() - start - self.last_timing.get("imagine_ms", 0.0)
         return chunk
 
+    def continue_chunk(
+        self, observation: Observation, rest: Float[Tensor, "batch steps action_dim"], delay: int
+    ) -> Float[Tensor, "batch chunk action_dim"]:
+        """Makes a chunk that goes on from the one that is being carried out.
+
+        Args:
+            observation: What is seen now.
+            rest: Its actions from now on.
+            delay: Control steps that pass until the new chunk is there.
+        """
+        size = self._head.config.chunk_size
+        rest, delay = rest.to(self._device), min(delay, size - 1)
+        prefix = ChunkPrefix.of(rest, delay=delay, chunk_size=size, horizon=size)
+        return self.predict_action_chunk(observation, prefix)
+
     def close(self) -> None:
         """Ends the thread that imagines, if there is one."""
         if self._background is not None:

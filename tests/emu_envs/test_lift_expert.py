@@ -52,3 +52,23 @@ def test_disturbances_end() -> None:
     made = [disturbance.apply(action) for _ in range(20)]
     assert any(row.any() for row in made[:10])
     assert not any(row.any() for row in made[10:])
+
+
+def test_the_hand_is_turned_where_that_is_asked_for_and_levels_scale_it() -> None:
+    action = np.zeros(7, np.float32)
+
+    def spread(**settings: object) -> np.ndarray:
+        made = []
+        for seed in range(8):
+            disturbance = Perturbation(mistake_rate=0.0, **settings)
+            disturbance.reset(seed)
+            made.append(np.stack([disturbance.apply(action) for _ in range(30)]))
+        return np.concatenate(made).std(axis=0)
+
+    plain, turned, calm = spread(), spread(turn=0.1, levels=(1.0,)), spread(levels=(0.0,))
+    assert (plain[:3] > 0.1).all()
+    assert (plain[3:] == 0).all()
+    assert (turned[3:6] > 0.05).all()
+    assert turned[6] == 0
+    assert (turned[:3] > plain[:3]).all()
+    assert (calm == 0).all()

@@ -55,6 +55,19 @@ def test_never_acts_without_imagination(make_policy: MakePolicy) -> None:
     assert policy.imagination_reason is None
 
 
+def test_a_chunk_goes_on_from_the_rest_of_the_one_before(make_policy: MakePolicy) -> None:
+    policy = make_policy(imagine="never")
+    rest = torch.tensor([[[0.1, -0.2, 0.3], [0.2, -0.1, 0.4]]])
+    chunk = policy.continue_chunk(observation(), rest, delay=1)
+    torch.testing.assert_close(chunk[:, 0], rest[:, 0])  # it will have been carried out
+    policy.reset(0)
+    free = policy.predict_action_chunk(observation())
+    policy.reset(0)
+    late = policy.continue_chunk(observation(), rest, delay=50)  # longer than a chunk
+    assert late.shape == free.shape
+    torch.testing.assert_close(late[:, :2], rest)
+
+
 def test_always_imagines_with_every_chunk(make_policy: MakePolicy) -> None:
     assert reasons(make_policy(imagine="always"), 3) == ["first", "every_chunk", "every_chunk"]
 

@@ -1,11 +1,13 @@
 """The policy of a server, used like one that runs here."""
 
 import json
+import math
 import threading
 import time
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Mapping
 from dataclasses import dataclass
+from statistics import median
 from typing import Any, Literal
 
 import numpy as np
@@ -16,8 +18,19 @@ from torch import Tensor
 from emu_agent.errors import ConfigError, ServingError
 from emu_agent.observation import Observation
 from emu_policies.serving.link import Link, LinkConfig
-from emu_policies.serving.messages import BadMessageError, Chunk, Ready, Reset, ServerMessage, observe
+from emu_policies.serving.messages import (
+    BadMessageError,
+    Chunk,
+    Pursued,
+    Ready,
+    Reset,
+    ServerMessage,
+    observe,
+)
 from emu_policies.serving.schedule import Schedule, TimedChunk
+
+REMEMBERED_WAITS = 10
+"""Answers whose delay tells how long the next one may take."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,7 +44,8 @@ class RemotePolicyConfig(LinkConfig):
     """The action that stands still, needed in real time: "position" where actions are positions (it repeats
     the last one; before the first, the body's readings), else the numbers."""
     refill_s: float | None = None
-    """Ask for a new chunk when less than this is left of the present one; None asks at all times."""
+    """Ask for a new chunk when less than this is left of the present one; None when as much of it has been
+    carried out as the policy itself would, or sooner where answers take longer."""
     answer_timeout_s: float = 60.0
     """How long the policy may take."""
 
@@ -74,6 +88,7 @@ class RemotePolicy:
         self._last_action: Tensor | None = None
         self._observed_at: float | None = None
         self._execute = 1
+        self._waits: deque[float] = deque(maxlen=REMEMBERED_WAITS)
         self._link = Link(config, self._received, self._wake)
 
     @classmethod
@@ -167,7 +182,8 @@ class RemotePolicy:
             elif self._wants_chunk(now):
                 self._ask(observation, captured_at, now)
             due = self._schedule.due(now)
-            self._observed_at = self._schedule.seen_at() if due is not None else None
+            chunk = self._schedule.chunk
+            self._observed_at = chunk.captured_at if due is not None and chunk is not None else None
         if due is None:
             self.counts["hold_lost" if lost else "hold_no_action"] += 1
             self._last_action = self._standing_still(observation)
@@ -184,12 +200,31 @@ class RemotePolicy:
     def _wants_chunk(self, now: float) -> bool:
         if self._asked is not None and now - self._asked[2] < self.config.answer_timeout_s:
             return False
-        return self.config.refill_s is None or self._schedule.left_s(now) <= self.config.refill_s
+        chunk, refill_s = self._schedule.chunk, self.config.refill_s
+        if chunk is not None and refill_s is None:
+            refill_s = max(chunk.spare_s, self._wait_s + self.period_s)
+        return chunk is None or self._schedule.left_s(now) <= (refill_s or 0.0)
 
     def _ask(self, observation: Observation, captured_at: float, now: float) -> None:
         self._index += 1
         self._asked, self._answer = (self._index, captured_at, now), None
-        self._link.send(observe(self._index, captured_at, observation))
+        self._link.send(observe(self._index, captured_at, observation, self._pursued(captured_at)))
+
+    @property
+    def _wait_s(self) -> float:
+        """How long an answer takes, mostly."""
+        return median(self._waits) if self._waits else 0.0
+
+    def _pursued(self, at: float) -> Pursued | None:
+        """What is being carried out meanwhile, so that the new chunk can go on from it."""
+        chunk = self._schedule.chunk if self.config.realtime else None
+        number = None if chunk is None else chunk.number(at)
+        if chunk is None or number is None or not self._waits:
+            return None
+        delay = math.ceil(self._wait_s / self.period_s)
+        if number + delay >= len(chunk.actions):  # nothing of it is left when the new chunk comes
+            return None
+        return Pursued(index=chunk.index, carried_out=number, delay=delay)
 
     def _wait(self, arrived: Any) -> None:
         """Wait until something has come, or the server is known to have gone."""
@@ -228,8 +263,16 @@ class RemotePolicy:
             self.counts["chunk_stale"] += 1
             return
         index, captured_at, _ = self._asked  # times are ours, whatever the server says
+        now = time.monotonic()
+        self._waits.append(now - captured_at)
         self._asked, self._execute = None, message.execute
-        chunk = TimedChunk(index=index, captured_at=captured_at, period_s=self.period_s, actions=actions)
-        fresh = not self.config.realtime or self._schedule.offer(chunk, time.monotonic())
+        chunk = TimedChunk(
+            index=index,
+            captured_at=captured_at,
+            period_s=self.period_s,
+            actions=actions,
+            execute=message.execute,
+        )
+        fresh = not self.config.realtime or self._schedule.offer(chunk, now)
         self._answer = chunk
         self.counts["chunk" if fresh else "chunk_stale"] += 1

@@ -16,7 +16,7 @@ import torch
 from emu_agent.errors import ServingError
 from emu_agent.observation import Observation
 
-PROTOCOL = 1
+PROTOCOL = 2
 """Both sides must speak the same."""
 
 type Count = Annotated[int, msgspec.Meta(ge=0, le=2**53)]
@@ -93,6 +93,17 @@ class Reset(Message, frozen=True, tag="reset"):
     """Observations sent before; chunks made from them are of no interest any more."""
 
 
+class Pursued(Message, frozen=True):
+    """The chunk that the robot carries out while the next one is made."""
+
+    index: Count
+    """That of its observation."""
+    carried_out: Count
+    """Which of its actions is due at the time of the new observation."""
+    delay: Count
+    """Periods that will pass until the new chunk is there."""
+
+
 class Observe(Message, frozen=True, tag="observe"):
     """What the robot sees; asks for a chunk."""
 
@@ -106,6 +117,8 @@ class Observe(Message, frozen=True, tag="observe"):
     """The body's readings."""
     instruction: Text
     """The task in words."""
+    pursued: Pursued | None
+    """What the new chunk goes on from; null where the robot waits for it."""
 
 
 class Beat(Message, frozen=True, tag="beat"):
@@ -188,7 +201,9 @@ def decode_server(data: bytes) -> ServerMessage:
     return _decode(_server, data)
 
 
-def observe(index: int, captured_at: float, observation: Observation) -> Observe:
+def observe(
+    index: int, captured_at: float, observation: Observation, pursued: Pursued | None = None
+) -> Observe:
     """An observation of one robot as a message."""
     if observation.batch_size != 1:
         raise ServingError(f"one connection serves one robot; the batch has {observation.batch_size}")
@@ -198,6 +213,7 @@ def observe(index: int, captured_at: float, observation: Observation) -> Observe
         images={camera: Array.of(image[0].cpu().numpy()) for camera, image in observation.images.items()},
         proprio=Array.of(observation.proprio[0].cpu().numpy()),
         instruction=observation.instruction[0],
+        pursued=pursued,
     )
 
 

@@ -4,11 +4,13 @@ import asyncio
 import time
 from collections.abc import Callable
 from concurrent.futures import Executor
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 import torch
-from jaxtyping import Float32
+from jaxtyping import Float, Float32
+from torch import Tensor
 
 from emu_agent.observation import Observation
 from emu_agent.rollout import Policy
@@ -20,11 +22,33 @@ from emu_policies.serving.messages import (
     Chunk,
     Message,
     Observe,
+    Pursued,
     Ready,
     Reset,
     decode_robot,
     observation_of,
 )
+
+
+@dataclass(frozen=True)
+class Rest:
+    """What a robot carries out while its next chunk is made."""
+
+    actions: Float32[np.ndarray, "steps action_dim"]
+    """From the time of the observation on."""
+    delay: int
+    """Periods until the next chunk is there."""
+
+
+@runtime_checkable
+class ContinuingPolicy(Protocol):
+    """A policy whose chunks can go on from the one before."""
+
+    def continue_chunk(
+        self, observation: Observation, rest: Float[Tensor, "batch steps action_dim"], delay: int
+    ) -> Float[Tensor, "batch chunk action_dim"]:
+        """A chunk that begins with what will have been carried out before it is there."""
+        ...
 
 
 class Session:
@@ -56,6 +80,7 @@ class Session:
         self._reset: Reset | None = None
         self._seen: tuple[Observe, Observation] | None = None
         self._was_reset = False
+        self._sent: tuple[int, Float32[np.ndarray, "steps action_dim"]] | None = None
         self._news = asyncio.Event()
 
     async def run(self) -> None:
@@ -91,16 +116,25 @@ class Session:
             await self._news.wait()
             self._news.clear()
             if (reset := self._reset) is not None:
-                self._reset = None
+                self._reset = self._sent = None
                 await loop.run_in_executor(self._executor, self._policy.reset, reset.seed)
                 await self._send(Ready(index=reset.index))
             elif (seen := self._seen) is not None:
                 self._seen = None
                 started = time.perf_counter()
-                actions = await loop.run_in_executor(self._executor, predict, self._policy, seen[1])
+                rest = self._rest(seen[0].pursued)
+                actions = await loop.run_in_executor(self._executor, predict, self._policy, seen[1], rest)
+                self._sent = seen[0].index, actions
                 await self._send(self._chunk(seen[0], actions, 1000 * (time.perf_counter() - started)))
             if self._reset is not None or self._seen is not None:
                 self._news.set()
+
+    def _rest(self, pursued: Pursued | None) -> Rest | None:
+        """What the robot has left of the chunk that was sent last, if that is what it carries out."""
+        if pursued is None or self._sent is None or self._sent[0] != pursued.index:
+            return None
+        left = self._sent[1][pursued.carried_out :]
+        return Rest(left, pursued.delay) if len(left) else None
 
     def _chunk(
         self, message: Observe, actions: Float32[np.ndarray, "steps action_dim"], compute_ms: float
@@ -116,8 +150,13 @@ class Session:
 
 
 @torch.no_grad()
-def predict(policy: Policy, observation: Observation) -> Float32[np.ndarray, "steps action_dim"]:
-    """The policy's chunk for one robot; of a policy that makes none, its one action."""
+def predict(
+    policy: Policy, observation: Observation, rest: Rest | None = None
+) -> Float32[np.ndarray, "steps action_dim"]:
+    """The policy's chunk for one robot, going on from a rest if it can; without chunks, its one action."""
     make_chunk = getattr(policy, "predict_action_chunk", None)
-    chunk = make_chunk(observation)[0] if make_chunk else policy.select_action(observation)
+    if rest is not None and isinstance(policy, ContinuingPolicy):
+        chunk = policy.continue_chunk(observation, torch.from_numpy(rest.actions)[None], rest.delay)[0]
+    else:
+        chunk = make_chunk(observation)[0] if make_chunk else policy.select_action(observation)
     return chunk.detach().to("cpu", torch.float32).numpy()

@@ -41,6 +41,18 @@ class Counting:
         return first + torch.arange(float(self.steps)).reshape(1, -1, 1).repeat(1, 1, 2)
 
 
+class GoingOn(Counting):
+    """Its chunks go on from the one before; remembers from what."""
+
+    def __init__(self, steps: int = 4, delay_s: float = 0.0) -> None:
+        super().__init__(steps, delay_s)
+        self.rests: list[tuple[list[float], int]] = []
+
+    def continue_chunk(self, observation: Observation, rest: torch.Tensor, delay: int) -> torch.Tensor:
+        self.rests.append((rest[0, :, 0].tolist(), delay))
+        return self.predict_action_chunk(observation)
+
+
 def seen(value: float = 0.5, size: int = 8) -> Observation:
     picture = torch.arange(size * size * 3, dtype=torch.int64).remainder(256).to(torch.uint8)
     images = {"front": picture.reshape(1, size, size, 3)}

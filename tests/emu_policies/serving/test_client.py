@@ -36,7 +36,7 @@ def joint_limits(control_hz: float = 20.0) -> ActionLimits:
 
 def chunk(index: int, at: float, steps: int = 4) -> TimedChunk:
     actions = np.arange(steps, dtype=np.float32)[:, None] + 10 * index
-    return TimedChunk(index=index, captured_at=at, period_s=0.5, actions=actions)
+    return TimedChunk(index=index, captured_at=at, period_s=0.5, actions=actions, execute=2)
 
 
 def test_actions_are_due_at_their_time_and_the_newest_chunk_wins() -> None:
@@ -54,6 +54,12 @@ def test_actions_are_due_at_their_time_and_the_newest_chunk_wins() -> None:
     assert schedule.due(2.4)[0] == 21
     schedule.clear()
     assert schedule.due(2.4) is None
+
+
+def test_a_chunk_knows_its_actions_and_how_many_are_spare() -> None:
+    one = chunk(1, 1.0)
+    assert [one.number(now) for now in (0.9, 1.0, 1.6, 2.99, 3.0)] == [None, 0, 1, 3, None]
+    assert one.spare_s == 1.0
 
 
 # Without a hurry
@@ -209,6 +215,33 @@ def test_in_real_time_it_never_waits_and_holds_where_nothing_is_due(
     there.close()
     assert there.select_action(remote.seen(0.9)).tolist() == [[action, action]]
     assert there.counts["hold_lost"] == 1
+
+
+def test_in_real_time_a_chunk_goes_on_from_the_one_before(
+    serve: Callable[..., Any], remote: ModuleType
+) -> None:
+    policy = remote.GoingOn(steps=10, delay_s=0.06)
+    there = connect(serve(policy), realtime=True, hold="position", refill_s=0.4)
+    there.reset(0)
+    while len(policy.rests) < 2:
+        there.select_action(remote.seen())
+        time.sleep(0.005)
+    for rest, delay in policy.rests:
+        assert 1 < len(rest) <= 8  # 0.4 s of it were left, or a little less
+        assert rest == [rest[-1] - 9 + step for step in range(10 - len(rest), 10)]  # to its end
+        assert rest[-1] % 100 == 9
+        assert delay >= 2
+    there.close()
+
+
+def test_who_waits_for_each_chunk_goes_on_from_none(serve: Callable[..., Any], remote: ModuleType) -> None:
+    policy = remote.GoingOn(steps=2)
+    there = connect(serve(policy))
+    there.reset(0)
+    for _ in range(6):
+        there.select_action(remote.seen())
+    assert policy.rests == []
+    there.close()
 
 
 def test_chunks_that_come_too_late_are_dropped(serve: Callable[..., Any], remote: ModuleType) -> None:
