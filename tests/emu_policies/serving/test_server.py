@@ -62,9 +62,7 @@ def test_only_the_chunk_sent_last_is_gone_on_from(serve: Callable[..., Any], rem
     robot.read()
     for index, pursued in ((2, (1, 0)), (3, (2, 3)), (4, (2, 1)), (5, (4, 9))):
         before, number = pursued
-        robot.message(
-            observe(index, 1.0, remote.seen(), Pursued(index=before, carried_out=number, delay=2))
-        )
+        robot.message(observe(index, 1.0, remote.seen(), Pursued(index=before, carried_out=number, delay=2)))
         assert robot.read().index == index
     assert policy.rests == [([103.0], 2)]  # the others are of an older chunk, or over
     robot.close()
