@@ -6,6 +6,7 @@ here knows a clock: who drives the simulation says how far it goes on.
 
 import copy
 import os
+import threading
 from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
@@ -75,7 +76,7 @@ class PickSimulation:
         self.model = copy.copy(pick_model() if self.preset.mesh_keep < 1 else pick_model(0.0))
         self.data = mujoco.MjData(self.model)
         self._seen = mujoco.MjData(self.model)
-        self._renderer: Renderer | None = None
+        self._renderers: dict[int, Renderer] = {}
         self._qpos = [self.model.joint(name).qposadr[0] for name in JOINTS]
         self._controls = [self.model.actuator(name).id for name in JOINTS]
         self._pinch = self.model.site("pinch").id
@@ -145,7 +146,7 @@ class PickSimulation:
     def pictures(
         self, cameras: Sequence[str], qpos: Float[np.ndarray, " coordinates"] | None = None
     ) -> dict[str, UInt8[np.ndarray, "height width 3"]]:
-        """What the cameras see, now or of a state of the past; always from the same thread.
+        """What the cameras see, now or of a state of the past.
 
         Raises:
             UnknownNameError: there is no such camera.
@@ -159,14 +160,13 @@ class PickSimulation:
         return dict(zip(cameras, renderer.render(self._seen, names), strict=True))
 
     def warm_up(self) -> None:
-        """Make the renderer, if there is none yet: the first picture takes long."""
+        """Make this thread's renderer, if there is none yet: the first picture takes long."""
         self._renderer_ready()
 
     def close(self) -> None:
-        """Free the renderer."""
-        if self._renderer is not None:
-            self._renderer.close()
-            self._renderer = None
+        """Free the renderers."""
+        while self._renderers:
+            self._renderers.popitem()[1].close()
 
     def fingerprint(self) -> dict[str, Any]:
         """What must agree between data, checkpoint and evaluation, but for cameras and the control rate."""
@@ -181,10 +181,11 @@ class PickSimulation:
         }
 
     def _renderer_ready(self) -> Renderer:
-        if self._renderer is None:
-            self._renderer = Renderer(self.model, self.image_size, self.preset)
-            self._renderer.render(self._seen, list(CAMERAS.values()))
-        return self._renderer
+        thread = threading.get_ident()  # an OpenGL context belongs to one
+        if thread not in self._renderers:
+            self._renderers[thread] = Renderer(self.model, self.image_size, self.preset)
+            self._renderers[thread].render(self._seen, list(CAMERAS.values()))
+        return self._renderers[thread]
 
     def _radians(self, positions: Float[np.ndarray, "6"]) -> Float[np.ndarray, "6"]:
         low, high = self.model.joint("gripper").range

@@ -82,6 +82,7 @@ class EmuSimArm(Robot):
             self._connected = True
             return
         self._build()
+        self._simulation.warm_up()  # LeRobot's loops observe in the thread that connects
         self._connected = self._running = True
         CONNECTED[self.id] = self
         logging.getLogger().addHandler(self._announcements)
@@ -109,7 +110,7 @@ class EmuSimArm(Robot):
         """Joint positions and pictures of one moment."""
         self._check_connection()
         self._begin_next_if_due()
-        self._simulation.warm_up()  # in the thread that observes, and before the moment that is observed
+        self._simulation.warm_up()  # if another thread observes; before the moment that is observed
         age_s = self.config.observation_latency_ms / 1000.0
         seen = self._clock.look_back(age_s)
         self.observed_at = time.monotonic() - age_s
