@@ -35,6 +35,7 @@ def same(a: list[dict[str, Any]], b: list[dict[str, Any]]) -> bool:
     )
 
 
+@pytest.mark.slow
 def test_it_obeys_gymnasium(env: Any) -> None:
     check_env(env.unwrapped, skip_render_check=True)
 
@@ -69,6 +70,7 @@ def test_pictures_have_content_and_the_first_row_on_top(env: Any) -> None:
     assert 44 < cols.mean() < 84
 
 
+@pytest.mark.slow
 def test_two_environments_do_not_draw_each_others_pictures(env: Any) -> None:
     before = env.reset(seed=5)[0]["pixels"]["agentview"].copy()
     other = gymnasium.make(emu_envs.ALL[0], camera_names=["frontview"], image_size=64)

@@ -54,6 +54,7 @@ def story(folder: Path) -> dict:
     return json.loads((folder / "imagination.json").read_text())
 
 
+@pytest.mark.slow
 def test_the_bundled_checkpoint_leaves_frames_texts_and_a_page(tmp_path: Path, frame: Path) -> None:
     output = tmp_path / "out"
     assert imagine(f"image={frame}", f"output={output}", "steps=1", "candidates=2") == 0
