@@ -17,7 +17,7 @@ import torch
 from jaxtyping import Float32, Int64, UInt8
 from tqdm import tqdm
 
-from emu_agent.data.lerobot_writer import EXECUTED, read_side_file
+from emu_agent.data.lerobot_writer import EXECUTED, ended_well, read_side_file
 from emu_agent.data.segments import Segment, segments_of_gripper, segments_of_rows
 from emu_agent.errors import DatasetError
 from emu_agent.observation import resized
@@ -40,6 +40,8 @@ class Frames:
     """Instruction of each episode."""
     segments: tuple[tuple[Segment, ...], ...]
     """Segments of each episode, in frames counted from its start."""
+    successes: tuple[bool, ...]
+    """Whether each episode ended in success."""
     fingerprint: dict[str, Any]
     cache: Path
     """Folder for what is derived from these frames."""
@@ -94,7 +96,7 @@ def load_frames(root: Path, cameras: Sequence[str], size: tuple[int, int] | None
     cache = cache_of(root) / hashlib.sha256(json.dumps(content).encode()).hexdigest()[:12]
     if not (cache / "frames.json").exists():
         _fill(root, cache, tuple(cameras), size)
-    return _open(cache, tuple(cameras))
+    return _open(root, cache, tuple(cameras))
 
 
 def cache_of(root: Path) -> Path:
@@ -131,8 +133,10 @@ def _fill(root: Path, cache: Path, cameras: tuple[str, ...], size: tuple[int, in
     task_names = {int(index): str(task) for task, index in task_table.items()}
     tasks = [task_names[int(i)] for i in table["task_index"][:]]
     ends = [*starts[1:], len(episodes)]
+    side_file = read_side_file(root)
     segments = [
-        _segments(dataset, table, int(a), int(b), tasks[int(a)]) for a, b in zip(starts, ends, strict=True)
+        _segments(dataset, table, range(int(a), int(b)), tasks[int(a)], success=ended_well(side_file, i))
+        for i, (a, b) in enumerate(zip(starts, ends, strict=True))
     ]
     write_json(
         cache / "frames.json",
@@ -140,7 +144,7 @@ def _fill(root: Path, cache: Path, cameras: tuple[str, ...], size: tuple[int, in
             "starts": starts.tolist(),
             "instructions": [tasks[int(start)] for start in starts],
             "segments": [[[s.start, s.end, s.text, s.completed] for s in episode] for episode in segments],
-            "fingerprint": read_side_file(root).get("fingerprint", {}),
+            "fingerprint": side_file.get("fingerprint", {}),
         },
     )
 
@@ -164,17 +168,18 @@ def _fill_pictures(dataset: Any, camera: str, cache: Path, size: tuple[int, int]
         pictures.flush()
 
 
-def _segments(dataset: Any, table: Any, start: int, end: int, task: str) -> list[Segment]:
-    """Segments from the language rows, or from the gripper where there are none."""
+def _segments(dataset: Any, table: Any, span: range, task: str, *, success: bool) -> list[Segment]:
+    """Segments from the language rows of an episode, or from the gripper where there are none."""
+    start, end = span.start, span.stop
     rows = []
     if "language_persistent" in table.column_names:
         rows = dataset.hf_dataset.with_format(None)[start]["language_persistent"] or []
-    named = segments_of_rows(rows, dataset.meta.fps, end - start)
+    named = segments_of_rows(rows, dataset.meta.fps, end - start, success=success)
     return named or segments_of_gripper(np.stack(table["action"][start:end])[:, -1], task)
 
 
-def _open(cache: Path, cameras: tuple[str, ...]) -> Frames:
-    meta = json.loads((cache / "frames.json").read_text())
+def _open(root: Path, cache: Path, cameras: tuple[str, ...]) -> Frames:
+    meta, side_file = json.loads((cache / "frames.json").read_text()), read_side_file(root)
     return Frames(
         images={camera: np.load(cache / f"{camera}.npy", mmap_mode="r") for camera in cameras},
         proprio=np.load(cache / "proprio.npy"),
@@ -183,6 +188,7 @@ def _open(cache: Path, cameras: tuple[str, ...]) -> Frames:
         starts=np.array(meta["starts"], dtype=np.int64),
         instructions=tuple(meta["instructions"]),
         segments=tuple(tuple(Segment(*row) for row in episode) for episode in meta["segments"]),
+        successes=tuple(ended_well(side_file, episode) for episode in range(len(meta["starts"]))),
         fingerprint=meta["fingerprint"],
         cache=cache,
     )

@@ -2,7 +2,7 @@
 
 import json
 import shutil
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -82,6 +82,15 @@ def read_side_file(root: Path) -> dict[str, Any]:
     """Return what `SIDE_FILE` holds, or an empty dictionary for a dataset that others have made."""
     path = root / SIDE_FILE
     return json.loads(path.read_text()) if path.exists() else {}
+
+
+def ended_well(side_file: Mapping[str, Any], episode: int) -> bool:
+    """Whether an episode ended in success, by what `read_side_file` returned.
+
+    An episode of whose end nothing is known counts as a success, as demonstrations are meant to be.
+    """
+    episodes = side_file.get("episodes", [])
+    return bool(episodes[episode]["success"]) if episode < len(episodes) else True
 
 
 def _check_pictures(part: Path) -> None:

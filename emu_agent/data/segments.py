@@ -26,32 +26,40 @@ class Segment:
         return min(self.end, length - 1)
 
 
-def segments_of_steps(steps: Sequence[str]) -> list[Segment]:
+def segments_of_steps(steps: Sequence[str], *, success: bool = True) -> list[Segment]:
     """Split an episode where its step instruction changes.
 
     A step is completed when what follows is new or further along: steps are ordered by their first
-    appearance, so going back to an earlier one means that the step was broken off. The episode's last step
-    counts as completed.
+    appearance, so going back to an earlier one means that the step was broken off. The last step of an
+    episode is completed if the episode ends in success.
     """
     order = {text: rank for rank, text in enumerate(dict.fromkeys(steps))}
     starts = [t for t in range(len(steps)) if t == 0 or steps[t] != steps[t - 1]]
     ends = [*starts[1:], len(steps)]
+    completed = [order[steps[end]] > order[steps[start]] for start, end in zip(starts, ends[:-1], strict=False)]
     return [
-        Segment(
-            start, end, steps[start], completed=end == len(steps) or order[steps[end]] > order[steps[start]]
-        )
-        for start, end in zip(starts, ends, strict=True)
+        Segment(start, end, steps[start], done)
+        for start, end, done in zip(starts, ends, [*completed, success], strict=True)
     ]
 
 
-def segments_of_rows(rows: Sequence[Mapping[str, Any]], fps: float | int, length: int) -> list[Segment]:
-    """Split an episode by its language rows; no segments if none of them is a step instruction."""
+def segments_of_rows(
+    rows: Sequence[Mapping[str, Any]], fps: float | int, length: int, *, success: bool = True
+) -> list[Segment]:
+    """Split an episode by its language rows; no segments if none of them is a step instruction.
+
+    Args:
+        rows: of lerobot's language column; those of style `subtask` count.
+        fps: frames per second, to find a row's frame.
+        length: of the episode [frames].
+        success: whether the episode ended well, so that its last step was completed.
+    """
     changes = sorted((row["timestamp"], row["content"]) for row in rows if row["style"] == "subtask")
     if not changes:
         return []
     first = [round(time * fps) for time, _ in changes]
     last = np.searchsorted(first, np.arange(length), side="right") - 1
-    return segments_of_steps([changes[i][1] for i in last])
+    return segments_of_steps([changes[i][1] for i in last], success=success)
 
 
 def segments_of_gripper(

@@ -10,7 +10,7 @@ from jaxtyping import Float32, Float64, UInt8
 from PIL import Image
 
 from emu_agent.data.frames import IMAGES
-from emu_agent.data.lerobot_writer import EXECUTED, read_side_file
+from emu_agent.data.lerobot_writer import EXECUTED, ended_well, read_side_file
 from emu_agent.data.segments import Segment, segments_of_gripper, segments_of_rows
 from emu_agent.errors import DatasetError
 from emu_agent.scoring.recordings import EpisodeError, Facts, Recording
@@ -44,7 +44,7 @@ class LeRobotSource:
         cameras = sorted(key.removeprefix(IMAGES) for key in features if key.startswith(IMAGES))
         if camera not in cameras:
             raise DatasetError(f"{root} has no camera {camera!r}; its cameras are {cameras}")
-        self._root, self._key = root, IMAGES + camera
+        self._root, self._key, self._side_file = root, IMAGES + camera, read_side_file(root)
         self._columns = [name for name in (STATE, ACTION, EXECUTED, STEPS) if name in features]
         table = self._meta.tasks["task_index"]
         self._tasks = {int(index): str(task) for task, index in table.items()}
@@ -59,7 +59,7 @@ class LeRobotSource:
             episodes=tuple(range(self._meta.total_episodes)),
             holds=frozenset(names[column] for column in self._columns if column in names),
             action_dim=int(features[ACTION]["shape"][0]) if ACTION in features else None,
-            fingerprint=read_side_file(root).get("fingerprint", {}),
+            fingerprint=self._side_file.get("fingerprint", {}),
             digest=_digest(root),
         )
 
@@ -77,7 +77,8 @@ class LeRobotSource:
             raise EpisodeError(f"its pictures have {here} pixels, the dataset's {there}")
         commands, executed = self._vectors(table, ACTION), self._vectors(table, EXECUTED)
         instruction = self._tasks[int(table["task_index"][0])]
-        segments, has_steps = self._segments(table, commands, instruction)
+        success = ended_well(self._side_file, episode)
+        segments, has_steps = self._segments(table, commands, instruction, success=success)
         return Recording(
             index=episode,
             pictures=pictures,
@@ -160,12 +161,12 @@ class LeRobotSource:
         return values
 
     def _segments(
-        self, table: dict[str, Any], actions: np.ndarray | None, instruction: str
+        self, table: dict[str, Any], actions: np.ndarray | None, instruction: str, *, success: bool
     ) -> tuple[tuple[Segment, ...], bool]:
         """Segments, and whether their instructions were recorded."""
         length = len(table["timestamp"])
         rows = table[STEPS][0] if STEPS in table else None
-        named = segments_of_rows(rows or [], self.facts.fps, length)
+        named = segments_of_rows(rows or [], self.facts.fps, length, success=success)
         if named:
             return tuple(named), True
         gripper = np.zeros(length, np.float32) if actions is None else actions[:, -1]

@@ -30,7 +30,8 @@ def open_world(
     """The environment inside the world model of a checkpoint.
 
     Args:
-        dataset: what the observer learns from, on first use; its episodes end solved.
+        dataset: what the observer learns from, on first use; the last frames of its successes show the
+            task solved.
         checkpoint: an agent checkpoint that can simulate; None is the bundled one.
         env: where the episodes begin: as its own of the given seeds. None takes recorded beginnings.
         seeds: of these episodes.

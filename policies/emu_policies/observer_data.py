@@ -39,13 +39,15 @@ def draw_stretches(
     """Stretches of `steps` frames from the given ones on.
 
     Args:
-        frames: of a dataset of solved episodes.
+        frames: of a dataset.
         starts: where they start.
         stride: control steps between two frames.
         steps: frames of a stretch.
-        hold: frames at the end of an episode that show the task solved.
+        hold: frames at the end of a successful episode that show the task solved.
     """
-    ends = np.array([frames.span(episode_of(frames, int(start))).stop for start in starts])
+    episodes = [episode_of(frames, int(start)) for start in starts]
+    ends = np.array([frames.span(episode).stop for episode in episodes])
+    success = np.array([frames.successes[episode] for episode in episodes])
     wanted = starts[:, None] + stride * np.arange(steps)
     inside = wanted < ends[:, None]
     last_seen = starts[:, None] + stride * ((ends[:, None] - 1 - starts[:, None]) // stride)
@@ -53,7 +55,7 @@ def draw_stretches(
     return Stretches(
         frames=torch.from_numpy(chosen),
         valid=torch.from_numpy(inside),
-        solved=torch.from_numpy(chosen >= ends[:, None] - hold).float(),
+        solved=torch.from_numpy((chosen >= ends[:, None] - hold) & success[:, None]).float(),
     )
 
 

@@ -32,7 +32,7 @@ class ObserverTraining:
     chunk: int = 8
     """Actions that the world model simulates at once."""
     hold: int = 5
-    """Frames at the end of each episode that show the task solved."""
+    """Frames at the end of each successful episode that show the task solved."""
     simulated: float = 0.2
     """Share of the training episodes whose frames are simulated too."""
     updates: int = 500
@@ -73,7 +73,7 @@ def load_observer(
 
     Args:
         engine: with the world model.
-        frames: the dataset; its episodes end solved.
+        frames: the dataset; the last frames of its successes show the task solved.
         camera: that is imagined.
         wrist_camera: that is not.
         episodes: those to train on.

@@ -84,7 +84,7 @@ def test_its_imaginations_are_scored_against_recorded_frames(
     none = np.zeros((3, 5), np.float32)
     frames = Frames(
         images={"agentview": pictures}, proprio=none, actions=none, executed=none, starts=np.array([0]),
-        instructions=("lift the cube",), segments=((),), fingerprint={}, cache=tmp_path,
+        instructions=("lift the cube",), segments=((),), successes=(True,), fingerprint={}, cache=tmp_path,
     )  # fmt: skip
     codes = engine.image_tokenizer.encode(torch.from_numpy(pictures))
     plans = [Plan(frame, 0, (PlannedStep("Reach for the cube.", 2),), ends=True) for frame in (0, 1)]

@@ -1,3 +1,4 @@
+from dataclasses import replace
 from pathlib import Path
 from types import ModuleType
 
@@ -53,6 +54,14 @@ def test_stretches_stay_within_their_episode(tiny_data: ModuleType, tmp_path: Pa
     assert stretch.frames.tolist() == [[end - 4, end - 2, end - 2, end - 2], [end, end + 2, end + 4, end + 6]]
     assert stretch.valid.tolist() == [[True, True, False, False], [True] * 4]
     assert stretch.solved[1].sum() == 0.0
+
+
+def test_the_end_of_a_failure_does_not_show_the_task_solved(tiny_data: ModuleType, tmp_path: Path) -> None:
+    demonstrations = [tiny_data.demonstration(seed) for seed in range(2)]
+    frames = tiny_data.frames(tmp_path, [demonstrations[0], replace(demonstrations[1], success=False)])
+    starts = np.array([frames.span(episode).stop - 3 for episode in range(2)])
+    stretch = draw_stretches(frames, starts, stride=1, steps=3, hold=1)
+    assert stretch.solved.tolist() == [[0.0, 0.0, 1.0], [0.0, 0.0, 0.0]]
 
 
 def test_the_observer_learns_to_follow_a_tiny_world(tiny_data: ModuleType, tmp_path: Path) -> None:

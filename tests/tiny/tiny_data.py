@@ -100,7 +100,8 @@ def frames(cache: Path, demonstrations: Sequence[Demonstration]) -> Frames:
         executed=np.concatenate([one.executed for one in demonstrations]),
         starts=np.cumsum([0, *lengths[:-1]]),
         instructions=tuple(one.instruction for one in demonstrations),
-        segments=tuple(tuple(segments_of_steps(one.steps)) for one in demonstrations),
+        segments=tuple(tuple(segments_of_steps(one.steps, success=one.success)) for one in demonstrations),
+        successes=tuple(one.success for one in demonstrations),
         fingerprint=FINGERPRINT,
         cache=cache,
     )

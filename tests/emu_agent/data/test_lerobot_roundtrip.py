@@ -14,12 +14,12 @@ from emu_agent.errors import DatasetError
 FINGERPRINT = {"env": "noise", "robot": "none"}
 
 
-def demonstration(seed: int, steps: str) -> Demonstration:
+def demonstration(seed: int, steps: str, *, success: bool = True) -> Demonstration:
     rng = np.random.default_rng(seed)
     length = len(steps)
     return Demonstration(
         seed=seed,
-        success=True,
+        success=success,
         instruction="make noise",
         steps=tuple(f"step {letter}" for letter in steps),
         images={c: rng.integers(256, size=(length, 16, 16, 3), dtype=np.uint8) for c in ("front", "wrist")},
@@ -31,13 +31,18 @@ def demonstration(seed: int, steps: str) -> Demonstration:
 
 @pytest.fixture(scope="module")
 def recorded() -> list[Demonstration]:
-    return [demonstration(0, "aaabb"), demonstration(1, "aabaabbcc"), demonstration(2, "abc")]
+    return [
+        demonstration(0, "aaabb"),
+        demonstration(1, "aabaabbcc"),
+        demonstration(2, "abc"),
+        demonstration(3, "abb", success=False),
+    ]
 
 
 @pytest.fixture(scope="module")
 def dataset(recorded: list[Demonstration], tmp_path_factory: pytest.TempPathFactory) -> Path:
     root = tmp_path_factory.mktemp("data") / "noise"
-    write_dataset(recorded, root, fps=20, fingerprint=FINGERPRINT, collection={"seeds": [0, 2]})
+    write_dataset(recorded, root, fps=20, fingerprint=FINGERPRINT, collection={"seeds": [0, 3]})
     return root
 
 
@@ -61,8 +66,9 @@ def test_every_frame_comes_back(frames: Frames, recorded: list[Demonstration]) -
     assert np.array_equal(frames.proprio, np.concatenate([d.proprio for d in recorded]))
     assert np.array_equal(frames.actions, np.concatenate([d.actions for d in recorded]))
     assert np.array_equal(frames.executed, np.concatenate([d.executed for d in recorded]))
-    assert frames.starts.tolist() == [0, 5, 14]
-    assert frames.instructions == ("make noise",) * 3
+    assert frames.starts.tolist() == [0, 5, 14, 17]
+    assert frames.instructions == ("make noise",) * 4
+    assert frames.successes == (True, True, True, False)
 
 
 def test_step_instructions_come_back(frames: Frames, recorded: list[Demonstration]) -> None:
@@ -72,7 +78,7 @@ def test_step_instructions_come_back(frames: Frames, recorded: list[Demonstratio
 
 def test_side_file_and_fingerprint(dataset: Path, frames: Frames) -> None:
     side = read_side_file(dataset)
-    assert [row["seed"] for row in side["episodes"]] == [0, 1, 2]
+    assert [row["seed"] for row in side["episodes"]] == [0, 1, 2, 3]
     assert side["fingerprint"] == frames.fingerprint == FINGERPRINT
 
 
@@ -92,9 +98,17 @@ def test_the_whole_plan_ends_with_the_episode(frames: Frames) -> None:
     assert [step.keyframe for step in plan.steps] == [15, 16, 16]
 
 
+def test_what_a_failure_ended_in_is_no_example_of_a_step(frames: Frames) -> None:
+    plan = plan_of(frames, episode=3, t=0, max_steps=3)
+    assert plan is not None
+    assert [step.text for step in plan.steps] == ["step a"]
+    assert not plan.ends
+    assert plan_of(frames, episode=3, t=1, max_steps=3) is None
+
+
 def test_held_out_episodes_are_the_last_ones(frames: Frames) -> None:
-    assert frames.split(0.34) == (range(2), range(2, 3))
-    with pytest.raises(DatasetError, match=r"3 episodes cannot be split with held_out=0.1"):
+    assert frames.split(0.34) == (range(3), range(3, 4))
+    with pytest.raises(DatasetError, match=r"4 episodes cannot be split with held_out=0.1"):
         frames.split(0.1)
 
 

@@ -22,6 +22,11 @@ def test_a_step_that_is_followed_by_an_earlier_one_was_broken_off() -> None:
     ]  # fmt: skip
 
 
+def test_the_last_step_of_a_failure_was_not_completed() -> None:
+    segments = segments_of_steps([*"aabb"], success=False)
+    assert [(s.text, s.completed) for s in segments] == [("a", True), ("b", False)]
+
+
 def test_the_keyframe_is_the_first_frame_of_the_next_step_or_the_last_of_the_episode() -> None:
     first, last = segments_of_steps([*"aab"])
     assert first.keyframe(3) == 2

@@ -46,6 +46,7 @@ def toy_frames(cache: Path) -> Frames:
         starts=np.arange(0, total, LENGTH),
         instructions=("turn the picture",) * EPISODES,
         segments=(segments,) * EPISODES,
+        successes=(True,) * EPISODES,
         fingerprint={},
         cache=cache,
     )

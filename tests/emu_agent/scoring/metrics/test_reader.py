@@ -50,6 +50,7 @@ def toy_frames(cache: Path) -> Frames:
         starts=np.arange(EPISODES) * LENGTH,
         instructions=("push the ball",) * EPISODES,
         segments=((),) * EPISODES,
+        successes=(True,) * EPISODES,
         fingerprint={},
         cache=cache,
     )
