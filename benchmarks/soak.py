@@ -120,7 +120,7 @@ def idle_loop(seconds: float, period_s: float) -> Iterator["multiprocessing.Queu
 
 @contextmanager
 def realtime(priority: int) -> Iterator[None]:
-    """Threads and processes started in here go before all others, as `chrt -r` has it; 0 leaves all as it is."""
+    """Threads and processes started in here go before others, as by `chrt -r`; 0 leaves them as they are."""
     if not priority:
         yield
         return
@@ -140,8 +140,8 @@ def stolen_s() -> float:
     return int(cores[8]) / os.sysconf("SC_CLK_TCK")
 
 
-def soak(port: int, seconds: float) -> tuple[LoopReport, Counter[str], Counter[str]]:
-    """Run the loop; its report, and what client and gate have counted."""
+def soak(port: int, warm_up_s: float, seconds: float) -> tuple[LoopReport, Counter[str], Counter[str]]:
+    """Run the loop, first to warm up; its report then, and what client and gate have counted since."""
     arm = EmuSimArm(EmuSimArmConfig(id="soak", episode_s=15.0, seed=100_000))
     arm.connect()
     policy = RemotePolicy.connect(address=f"127.0.0.1:{port}", realtime=True, hold="position")
@@ -149,8 +149,10 @@ def soak(port: int, seconds: float) -> tuple[LoopReport, Counter[str], Counter[s
         policy.reset(0)
         robot = ServedRobot(arm, TASK)
         robot.observe()  # the first picture takes long
+        run_control_loop(robot, policy, robot.gate, seconds=warm_up_s)
+        client, gate = Counter(policy.counts), Counter(arm.gate.log.counts)
         report = run_control_loop(robot, policy, robot.gate, seconds=seconds)
-        return report, policy.counts, arm.gate.log.counts
+        return report, Counter(policy.counts) - client, Counter(arm.gate.log.counts) - gate
     finally:
         policy.close()
         arm.disconnect()
@@ -186,23 +188,28 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("checkpoint", type=Path)
     parser.add_argument("--minutes", type=float, default=30.0)
-    parser.add_argument("--warm-up", type=float, default=120.0, help="seconds before memory counts")
+    parser.add_argument("--warm-up", type=float, default=120.0, help="seconds before anything counts")
     parser.add_argument(
-        "--realtime", type=int, default=0, help="priority (1 to 99) of the robot's process before all others"
+        "--realtime",
+        type=int,
+        default=0,
+        help="priority (2 to 99) before all else: of the robot's process, the server has one less",
     )
     parser.add_argument("--output", type=Path, default=Path("benchmarks/results/soak.json"))
     parser.add_argument("settings", nargs="*", help="of emu-agent serve")
     args = parser.parse_args()
     seconds, stolen_before = 60 * args.minutes, stolen_s()
+    in_all = args.warm_up + seconds
     with (
+        realtime(max(0, args.realtime - 1)),
         serving(args.checkpoint, args.settings) as (server, port),
         realtime(args.realtime),
         Memory({"robot": os.getpid(), "server": server}, every_s=5.0) as memory,
-        idle_loop(seconds, PERIOD_S) as idle_late_ms,
+        idle_loop(in_all, PERIOD_S) as idle_late_ms,
     ):
-        found = figures_of(*soak(port, seconds))
+        found = figures_of(*soak(port, args.warm_up, seconds))
         idle = punctuality(np.array(idle_late_ms.get(timeout=60.0)))
-    stolen = (stolen_s() - stolen_before) / (seconds * (os.cpu_count() or 1))
+    stolen = (stolen_s() - stolen_before) / (in_all * (os.cpu_count() or 1))
     result = {"minutes": args.minutes, "realtime": args.realtime, **found}
     result |= {"memory": memory.growth(args.warm_up), "idle_loop": idle, "share_of_the_cores_stolen": stolen}
     print(result)
