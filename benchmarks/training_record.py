@@ -12,7 +12,7 @@ import yaml
 
 from emu_agent.run_folder import write_json
 
-STAGES = ("tokenizer", "world_model", "dida", "head")
+STAGES = ("tokenizer", "world_model", "dida", "head", "trust")
 
 
 def record(folder: Path) -> dict[str, Any]:
@@ -30,12 +30,12 @@ def record(folder: Path) -> dict[str, Any]:
 
 
 def main() -> None:
-    """Gather the stages and print their times."""
+    """Gather the stages that were trained and print their times."""
     parser = argparse.ArgumentParser()
     parser.add_argument("--experiment", default="lift_nano")
     args = parser.parse_args()
     runs = Path("runs") / args.experiment
-    stages = {stage: record(runs / stage) for stage in STAGES}
+    stages = {stage: record(runs / stage) for stage in STAGES if (runs / stage).exists()}
     config = yaml.safe_load((runs / "head" / "config.yaml").read_text())["experiment"]
     write_json(
         Path("benchmarks/results") / f"training_{args.experiment}.json",

@@ -51,7 +51,7 @@ class DidaStageConfig(WorldModelStageConfig):
     """Training frames from which the model imagines its own keyframes."""
     distilled_temperature: float = 0.0
     """Sampling temperature of these; 0 takes the likeliest code always."""
-    anchor: float = 10.0
+    anchor: float = 50.0
     """Weight, in the loss of text, of the divergence from what the source predicts: text stays
     autoregressive, so here is nothing to learn, only to forget."""
 

@@ -241,12 +241,10 @@ class ImaginationPolicy:
     def _pursue(self, imagination: Imagined, scene: Scene, reason: ImaginationReason) -> None:
         self.imagination, self.imagination_reason, self._age = imagination, reason, 0
         if self._meter is not None:
-            # In the background there are no further candidates: a chunk would wait for them.
-            self._meter.begin(
-                cast(CodedScene, scene),
-                cast(CodedImagination, imagination),
-                compare=self._background is None,
-            )
+            # Further candidates cost as much as the imagination: there are none where nothing depends on the
+            # trust, and none in the background, where a chunk would wait for them.
+            compare = self._background is None and self.config.imagine == "adaptive"
+            self._meter.begin(cast(CodedScene, scene), cast(CodedImagination, imagination), compare=compare)
 
     def _encode(self, scene: Scene, observation: Observation) -> HeadContext:
         return self._head.encode_context(

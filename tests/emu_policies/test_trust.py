@@ -212,9 +212,30 @@ def test_a_policy_measures_trust_and_acts_on_it(tiny_agent: ModuleType, make_tru
     assert doubtful.trust.max() < 0.1 < 0.9 < sure.trust.min()
 
 
+@pytest.mark.parametrize(("imagine", "drawn"), [("adaptive", [1, 2]), ("always", [1, 1])])
+def test_further_candidates_are_drawn_where_trust_decides(
+    tiny_agent: ModuleType,
+    make_trusting: Callable,
+    monkeypatch: pytest.MonkeyPatch,
+    imagine: str,
+    drawn: list[int],
+) -> None:
+    policy, asked = make_trusting(bias=5.0, imagine=imagine), []
+    draw = policy._engine.imagine
+    monkeypatch.setattr(
+        policy._engine,
+        "imagine",
+        lambda *args, **kwargs: asked.append(kwargs["candidates"]) or draw(*args, **kwargs),
+    )
+    for _ in range(2):
+        policy.predict_action_chunk(tiny_agent.observation())
+    assert asked == drawn
+    assert policy.trust.shape == (2,)
+
+
 @pytest.fixture
 def make_trusting(tiny_agent: ModuleType) -> Callable:
-    def make(bias: float) -> ImaginationPolicy:
+    def make(bias: float, imagine: str = "adaptive") -> ImaginationPolicy:
         torch.manual_seed(0)
         head = ActionHead(tiny_agent.HEAD)
         last = head.monitor.classify[-1]
@@ -225,7 +246,7 @@ def make_trusting(tiny_agent: ModuleType) -> Callable:
         )
         torch.nn.init.zeros_(score.root_weight)
         torch.nn.init.constant_(score.bias, bias)
-        config = ImaginationPolicyConfig(trust_threshold=0.5, n_action_steps=2)
+        config = ImaginationPolicyConfig(imagine=imagine, trust_threshold=0.5, n_action_steps=2)
         return ImaginationPolicy(tiny_agent.build_engine(), head, config, trust=score)
 
     return make
