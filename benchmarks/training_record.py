@@ -29,6 +29,11 @@ def record(folder: Path) -> dict[str, Any]:
     }
 
 
+def experiment(folder: Path) -> dict[str, Any]:
+    """The experiment as a stage was given it; what it says of other stages may have been changed for them."""
+    return yaml.safe_load((folder / "config.yaml").read_text())["experiment"]
+
+
 def main() -> None:
     """Gather the stages that were trained and print their times."""
     parser = argparse.ArgumentParser()
@@ -36,7 +41,8 @@ def main() -> None:
     args = parser.parse_args()
     runs = Path("runs") / args.experiment
     stages = {stage: record(runs / stage) for stage in STAGES if (runs / stage).exists()}
-    config = yaml.safe_load((runs / "head" / "config.yaml").read_text())["experiment"]
+    config = experiment(runs / "head")
+    config |= {stage: experiment(runs / stage)[stage] for stage in stages if stage in config}
     write_json(
         Path("benchmarks/results") / f"training_{args.experiment}.json",
         {"experiment": config, "stages": stages, "hours": sum(stage["hours"] for stage in stages.values())},
