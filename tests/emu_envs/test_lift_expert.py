@@ -5,13 +5,16 @@ from emu_envs.experts.lift import GRASP, LIFT, REACH
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+ON_TABLE = 0.821
+
 
 def state(
-    offset: tuple[float, float, float], fingers: float = 0.04, grasped: bool = False
+    offset: tuple[float, float, float], fingers: float = 0.04, grasped: bool = False, height: float = ON_TABLE
 ) -> dict[str, object]:
+    cube = np.array([0.0, 0.0, height])
     return {
-        "object_position": np.array(offset),
-        "hand_position": np.zeros(3),
+        "object_position": cube,
+        "hand_position": cube - np.array(offset),
         "fingers": np.array([fingers, -fingers]),
         "grasped": grasped,
     }
@@ -21,11 +24,13 @@ def state(
     ("situation", "step"),
     [
         (state((0.05, 0.0, -0.2)), REACH),
-        (state((0.0, 0.005, -0.06)), GRASP),
-        (state((0.0, 0.015, -0.03)), GRASP),
-        (state((0.0, 0.015, -0.07)), REACH),
+        (state((0.0, 0.005, -0.06)), REACH),
+        (state((0.0, 0.005, -0.045)), GRASP),
+        (state((0.0, 0.025, -0.03)), GRASP),
+        (state((0.0, 0.035, -0.03)), REACH),
         (state((0.0, 0.0, -0.01), fingers=0.0), REACH),
-        (state((0.0, 0.0, -0.005), fingers=0.02, grasped=True), LIFT),
+        (state((0.0, 0.0, -0.005), fingers=0.02, grasped=True), GRASP),
+        (state((0.0, 0.0, -0.005), fingers=0.02, grasped=True, height=ON_TABLE + 0.015), LIFT),
     ],
 )
 def test_the_step_follows_from_the_state(situation: dict[str, object], step: str) -> None:

@@ -1,7 +1,9 @@
 """Scripted expert for robosuite Lift.
 
-The expert has no memory: step and action are functions of the present state, so that after any disturbance it
-picks the step that fits, and the same picture always carries the same label.
+The expert has no memory: action and step are functions of the present state, so that after any disturbance
+it does what fits, and the same picture always carries the same label. The step changes where a camera can see
+that it did, not where the expert decides: a hand that is within a centimetre of its aim, or fingers that have
+just touched the cube, look the same a moment before.
 """
 
 from typing import Any
@@ -27,6 +29,12 @@ GRASP_DEPTH = 0.008
 """Height over the cube's centre at which the fingers close [m]."""
 CLOSED_FINGER = 0.006
 """A finger nearer to the middle than this holds nothing; half the cube is at least 0.02 [m]."""
+DESCENDED = 0.05
+"""Grasping is seen to have begun below this height over the cube [m]."""
+BESIDE = 0.03
+"""A low hand farther than this from the cube horizontally is seen to be beside it [m]."""
+LIFTED = 0.831
+"""Height of the cube's centre from which on it is seen to be lifted; on the table it is 0.821 [m]."""
 GAIN = 1.0
 """Fraction of the remaining distance that one action asks for."""
 TOP_SPEED = 1.0
@@ -44,25 +52,37 @@ class LiftExpert:
     def act(self, env: Any) -> tuple[Float[np.ndarray, " action_dim"], str]:
         """Return the action for the present state of `env` and the step instruction that it belongs to."""
         state = env.unwrapped.privileged_state()
-        step = self.step(state)
         to_cube = state["object_position"] - state["hand_position"]
-        if step == REACH:
-            return _action(_reach(to_cube), gripper=-1.0), step
-        if step == GRASP:
+        if _holds(state):
+            return _action(np.array([0.0, 0.0, METRES_PER_UNIT]), gripper=1.0), self.step(state)
+        if _may_descend(to_cube) and not _empty(state):
             deep = -to_cube[2] < GRASP_DEPTH
-            return _action(to_cube, gripper=1.0 if deep else -1.0), step
-        return _action(np.array([0.0, 0.0, METRES_PER_UNIT]), gripper=1.0), step
+            return _action(to_cube, gripper=1.0 if deep else -1.0), self.step(state)
+        return _action(_reach(to_cube), gripper=-1.0), self.step(state)
 
     def step(self, state: dict[str, Any]) -> str:
         """Return the step instruction that fits this state."""
+        if _holds(state):
+            return LIFT if state["object_position"][2] >= LIFTED else GRASP
         to_cube = state["object_position"] - state["hand_position"]
-        fingers = np.abs(state["fingers"])
-        if state["grasped"] and fingers.min() > CLOSED_FINGER:
-            return LIFT
-        empty = fingers.max() < CLOSED_FINGER
-        reach = STILL_ALIGNED if -to_cube[2] < HOVER - 0.01 else ALIGNED
-        over = np.linalg.norm(to_cube[:2]) < reach and -to_cube[2] < ABOVE
-        return GRASP if over and not empty else REACH
+        over = np.linalg.norm(to_cube[:2]) < BESIDE and -to_cube[2] < DESCENDED
+        return GRASP if over and not _empty(state) else REACH
+
+
+def _holds(state: dict[str, Any]) -> bool:
+    """Whether the cube is between the fingers."""
+    return state["grasped"] and bool(np.abs(state["fingers"]).min() > CLOSED_FINGER)
+
+
+def _empty(state: dict[str, Any]) -> bool:
+    """Whether the fingers have closed on nothing."""
+    return bool(np.abs(state["fingers"]).max() < CLOSED_FINGER)
+
+
+def _may_descend(to_cube: np.ndarray) -> bool:
+    """Whether the hand is above the cube, or already low and still over it."""
+    reach = STILL_ALIGNED if -to_cube[2] < HOVER - 0.01 else ALIGNED
+    return bool(np.linalg.norm(to_cube[:2]) < reach and -to_cube[2] < ABOVE)
 
 
 def _reach(to_cube: np.ndarray) -> np.ndarray:
