@@ -27,7 +27,7 @@ def main() -> None:
     parser.add_argument("--checkpoint", type=Path, default=None)
     parser.add_argument("--dataset", type=Path, default=Path("data/robosuite_lift"))
     parser.add_argument("--held-out", type=float, default=0.1)
-    parser.add_argument("--frames", type=int, default=256)
+    parser.add_argument("--frames", type=int, default=512)
     parser.add_argument("--output", type=Path, default=Path("benchmarks/results/model_quality.json"))
     args = parser.parse_args()
     torch.set_num_threads(2)
