@@ -52,13 +52,7 @@ class LiftExpert:
     def act(self, env: Any) -> tuple[Float[np.ndarray, " action_dim"], str]:
         """Return the action for the present state of `env` and the step instruction that it belongs to."""
         state = env.unwrapped.privileged_state()
-        to_cube = state["object_position"] - state["hand_position"]
-        if _holds(state):
-            return _action(np.array([0.0, 0.0, METRES_PER_UNIT]), gripper=1.0), self.step(state)
-        if _may_descend(to_cube) and not _empty(state):
-            deep = -to_cube[2] < GRASP_DEPTH
-            return _action(to_cube, gripper=1.0 if deep else -1.0), self.step(state)
-        return _action(_reach(to_cube), gripper=-1.0), self.step(state)
+        return self._move(state), self.step(state)
 
     def step(self, state: dict[str, Any]) -> str:
         """Return the step instruction that fits this state."""
@@ -67,6 +61,15 @@ class LiftExpert:
         to_cube = state["object_position"] - state["hand_position"]
         over = np.linalg.norm(to_cube[:2]) < BESIDE and -to_cube[2] < DESCENDED
         return GRASP if over and not _empty(state) else REACH
+
+    def _move(self, state: dict[str, Any]) -> Float[np.ndarray, " action_dim"]:
+        to_cube = state["object_position"] - state["hand_position"]
+        if _holds(state):
+            return _action(np.array([0.0, 0.0, METRES_PER_UNIT]), gripper=1.0)
+        if _may_descend(to_cube) and not _empty(state):
+            deep = -to_cube[2] < GRASP_DEPTH
+            return _action(to_cube, gripper=1.0 if deep else -1.0)
+        return _action(_reach(to_cube), gripper=-1.0)
 
 
 def _holds(state: dict[str, Any]) -> bool:
