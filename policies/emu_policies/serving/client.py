@@ -17,7 +17,7 @@ from torch import Tensor
 
 from emu_agent.errors import ConfigError, ServingError
 from emu_agent.observation import Observation
-from emu_policies.serving.link import Link, LinkConfig
+from emu_policies.serving.link import GOODBYE_S, Link, LinkConfig
 from emu_policies.serving.messages import (
     BadMessageError,
     Chunk,
@@ -232,7 +232,10 @@ class RemotePolicy:
         while not arrived():
             now = time.monotonic()
             if (lost := self._link.lost(now)) is not None:
-                raise ServingError(lost)
+                # It may have said why before it hung up, and that be still unread.
+                if self._changed.wait_for(lambda: self._link.ended or arrived(), GOODBYE_S) and arrived():
+                    return
+                raise ServingError(self._link.lost(time.monotonic()) or lost)
             if now >= deadline:
                 raise ServingError(
                     f"{self.config.address} has not answered in {self.config.answer_timeout_s} s"

@@ -27,7 +27,7 @@ from emu_policies.serving.security import check_exposure, client_context, read_t
 HUNG_UP = getattr(select, "POLLRDHUP", 0) | select.POLLHUP | select.POLLERR
 """What the kernel says of a connection that the other side has ended, even while data wait to be read."""
 GOODBYE_S = 0.5
-"""For the end of a connection to be heard of by the other side."""
+"""For the last words of one side of a connection to be heard by the other."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -104,6 +104,11 @@ class Link:
         self._thread = threading.Thread(target=self._run, args=(welcome,), daemon=True, name="policy-link")
         self._thread.start()
         self.welcome = welcome.result()
+
+    @property
+    def ended(self) -> bool:
+        """Whether the connection has ended and everything that came over it has been read."""
+        return self._lost is not None
 
     def lost(self, now: float) -> str | None:
         """Why the server is not there any more; None while it is."""

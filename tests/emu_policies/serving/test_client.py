@@ -119,6 +119,29 @@ def test_what_the_server_finds_wrong_reaches_the_caller(
     there.close()
 
 
+def test_last_words_are_heard_even_if_the_connection_ends_before_they_are_read(
+    serve: Callable[..., Any], remote: ModuleType, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    policy = remote.Counting()
+    policy.predict_action_chunk = lambda _: (_ for _ in ()).throw(ConfigError("camera 'wrist' is missing"))
+    there = connect(serve(policy))
+    there.reset(0)
+    link = there._link
+    send = link.send
+
+    def send_and_read_late(message: Any) -> None:
+        send(message)
+        link._loop.call_soon_threadsafe(time.sleep, 0.4)  # the thread that reads
+        while link.lost(time.monotonic()) is None:
+            time.sleep(0.005)
+        assert not link.ended
+
+    monkeypatch.setattr(link, "send", send_and_read_late)
+    with pytest.raises(ServingError, match="the server refuses: camera 'wrist' is missing"):
+        there.select_action(remote.seen())
+    there.close()
+
+
 def test_numbers_that_are_none_do_not_come_through(serve: Callable[..., Any], remote: ModuleType) -> None:
     policy = remote.Counting()
     policy.predict_action_chunk = lambda _: torch.full((1, 2, 3), float("nan"))
