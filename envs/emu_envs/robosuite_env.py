@@ -90,7 +90,7 @@ class RobosuiteEnv(gymnasium.Env[dict[str, Any], np.ndarray]):
         task: str = "robosuite_lift",
         camera_names: Sequence[str] = ("agentview", "wrist"),
         image_size: int = 128,
-        preset: str = "fast",
+        preset: str = "smooth",
         render_mode: str | None = "rgb_array",
     ) -> None:
         self.task = task

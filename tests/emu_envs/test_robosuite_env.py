@@ -123,7 +123,7 @@ def test_simplified_meshes_leave_the_physics_alone(env: Any) -> None:
     [
         ({"task": "robosuite_lfit"}, r"no task called 'robosuite_lfit' \(did you mean 'robosuite_lift'\?\)"),
         ({"camera_names": ["agent"]}, r"no camera called 'agent'.*'agentview'"),
-        ({"preset": "quick"}, r"no render preset called 'quick'.*\['fast', 'full', 'lite'\]"),
+        ({"preset": "quick"}, r"no render preset called 'quick'.*\['fast', 'full', 'lite', 'smooth'\]"),
     ],
 )
 def test_unknown_names_are_refused_with_the_choices(wrong: dict[str, Any], message: str) -> None:

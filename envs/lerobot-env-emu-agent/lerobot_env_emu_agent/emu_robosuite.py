@@ -44,7 +44,7 @@ class EmuRobosuiteEnvConfig(EnvConfig):
     """Names of cameras, separated by commas; videos show the first."""
     image_size: int = 128
     """Height and width of the pictures [pixels]."""
-    preset: str = "fast"
+    preset: str = "smooth"
     """What a picture pays for: fast, lite or full."""
     episode_length: int = 200
     """Most control steps of an episode."""
