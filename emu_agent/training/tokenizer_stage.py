@@ -35,11 +35,11 @@ class TokenizerStageConfig:
     """Fraction of the episodes, the last ones, that training never sees."""
     motion_weight: float = 8.0
     """Extra weight of the pixels that change most over the dataset, beside 1 for still ones."""
-    squared_weight: float = 4.0
-    """Weight of the squared error beside the absolute error."""
+    squared_weight: float = 8.0
+    """Weight of the squared error of the pixels."""
     quantizer_weight: float = 0.1
     """Weight of the quantiser's loss."""
-    entropy_weight: float = 0.2
+    entropy_weight: float = 0.1
     """Weight of the entropy penalty, which keeps codes in use."""
     validation_frames: int = 256
     """Held-out frames that are scored."""
@@ -94,13 +94,9 @@ class TokenizerStage:
         output = model(pixels)
         error = (output.reconstruction - pixels).float()
         weight = self.pixel_weight.to(error.device)
-        absolute, squared = (error.abs() * weight).mean(), (error.square() * weight).mean()
-        loss = (
-            absolute
-            + self.config.squared_weight * squared
-            + self.config.quantizer_weight * output.quantizer_loss
-        )
-        metrics = {"absolute": absolute.item(), "quantizer": output.quantizer_loss.item()}
+        squared = (error.square() * weight).mean()
+        loss = self.config.squared_weight * squared + self.config.quantizer_weight * output.quantizer_loss
+        metrics = {"squared": squared.item(), "quantizer": output.quantizer_loss.item()}
         if output.entropy_loss is not None:
             loss = loss + self.config.entropy_weight * output.entropy_loss
             metrics["entropy"] = output.entropy_loss.item()
