@@ -52,7 +52,7 @@ def main() -> None:
     parser.add_argument("--output", type=Path, default=Path("benchmarks/results/render_speed.json"))
     args = parser.parse_args()
     drawers = {"robosuite": robosuite_renderer(args.size)}
-    drawers |= {preset: our_renderer(preset, args.size) for preset in ("full", "lite", "fast")}
+    drawers |= {preset: our_renderer(preset, args.size) for preset in ("full", "lite", "smooth", "fast")}
     seconds: dict[str, list[float]] = {name: [] for name in drawers}
     for round_number in range(args.rounds + 3):
         for name, draw in drawers.items():
