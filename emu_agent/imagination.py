@@ -12,7 +12,7 @@ import torch
 from jaxtyping import Float, Int64
 from torch import Tensor
 
-from emu_agent.decoding.autoregressive import Keyframe, StepText, decode_text, pad_left
+from emu_agent.decoding.autoregressive import Keyframe, StepText, decode_text, pad_left, read_text
 from emu_agent.decoding.decoders import image_decoder
 from emu_agent.decoding.grammar import ImageBlock, size_characters
 from emu_agent.decoding.noise import DidaConfig
@@ -145,6 +145,7 @@ class ImaginationEngine:
         camera: str = "agentview",
         steps: int = 1,
         candidates: int = 1,
+        texts: Sequence[str] | None = None,
         seed: int = 0,
         generator: torch.Generator | None = None,
     ) -> Imagination:
@@ -155,21 +156,28 @@ class ImaginationEngine:
             camera: third-person camera to imagine; not used with a context.
             steps: how many steps to imagine, one after the other.
             candidates: how many futures per row.
+            texts: what the first step is to be, in the words of the training data, one per row; without them
+                the model writes it.
             seed: the same seed gives the same imagination; not used with a generator.
             generator: source of randomness.
 
         Raises:
-            ConfigError: `steps` or `candidates` is below 1, or the sequence outgrows the model's positions.
+            ConfigError: `steps` or `candidates` is below 1, there is not one text per row, or the sequence
+                outgrows the model's positions.
         """
         if steps < 1 or candidates < 1:
             raise ConfigError(f"steps={steps} and candidates={candidates} must be at least 1")
         context = observation if isinstance(observation, Context) else self.observe(observation, camera)
         generator = generator or torch.Generator(self.device).manual_seed(seed)
-        block = self._block(context.codes)
-        room = steps * (self.config.max_text_tokens + 2 + block.grid.block_length)
+        block, batch = self._block(context.codes), len(context.codes)
+        given = self._given(texts, batch, candidates)
+        words = max([self.config.max_text_tokens, *map(len, given or ())])
+        room = steps * (words + 2 + block.grid.block_length)
         cache = context.cache.fork(candidates, context.cache.length + room)
-        made = [self._step(cache, block, candidates, generator) for _ in range(steps)]
-        batch = len(context.codes)
+        made = [
+            self._step(cache, block, candidates, generator, given if step == 0 else None)
+            for step in range(steps)
+        ]
         texts = [[self.sequence_format.text_tokenizer.decode(row) for row in text.rows()] for text, _ in made]
         first_text, first_frame = made[0]
         features = torch.cat([first_text.hidden[:, None], first_frame.hidden], dim=1)
@@ -240,15 +248,31 @@ class ImaginationEngine:
         frame = self._decode_image(self.world_model, cache, block, self.config.image, generator)
         return frame.codes, frame.log_prob
 
+    def _given(self, texts: Sequence[str] | None, batch: int, candidates: int) -> list[list[int]] | None:
+        if texts is None:
+            return None
+        if len(texts) != batch:
+            raise ConfigError(f"there are {len(texts)} texts for {batch} observations; give one for each")
+        rows = [self.sequence_format.text_tokenizer.encode(text) for text in texts]
+        return [row for row in rows for _ in range(candidates)]
+
     def _step(
-        self, cache: KVCache, block: ImageBlock, candidates: int, generator: torch.Generator
+        self,
+        cache: KVCache,
+        block: ImageBlock,
+        candidates: int,
+        generator: torch.Generator,
+        given: list[list[int]] | None,
     ) -> tuple[StepText, Keyframe]:
         guided = self.config.guidance_scale is not None
         vocabulary = self.sequence_format.vocabulary
-        text = decode_text(
-            self.world_model, cache, vocabulary, self.config.text, generator,
-            max_tokens=self.config.max_text_tokens, guided=guided,
-        )  # fmt: skip
+        if given is not None:
+            text = read_text(self.world_model, cache, vocabulary, given, guided=guided)
+        else:
+            text = decode_text(
+                self.world_model, cache, vocabulary, self.config.text, generator,
+                max_tokens=self.config.max_text_tokens, guided=guided,
+            )  # fmt: skip
         sampling = self.config.image if candidates == 1 else self.config.candidate_image
         frame = self._decode_image(
             self.world_model, cache, block, sampling, generator,

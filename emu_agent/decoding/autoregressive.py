@@ -94,6 +94,44 @@ def decode_text(
 
 
 @torch.no_grad()
+def read_text(
+    model: TokenModel,
+    cache: KVCache,
+    vocabulary: Vocabulary,
+    texts: Sequence[Sequence[int]],
+    *,
+    guided: bool = False,
+) -> StepText:
+    """Read a given step instruction in every row, in one call; all is left as `decode_text` leaves it.
+
+    Args:
+        model: what reads.
+        cache: everything so far; if `guided`, the second half of its rows is unconditional.
+        vocabulary: ids of the structure tokens.
+        texts: text tokens of each conditional row.
+        guided: whether there are unconditional rows, which do not see the text.
+    """
+    text = cache.view(0, num_conditional(cache, guided)) if guided else cache
+    bias = _forbid_all_but(step_ids(vocabulary), vocabulary.visual.start, cache.valid.device)
+    lengths = torch.tensor([len(row) for row in texts], device=bias.device)
+    longest = max(map(len, texts))
+    rows = [[vocabulary.boc, *row] + [vocabulary.pad] * (longest - len(row)) for row in texts]
+    ids = torch.tensor(rows, device=bias.device)
+    places = torch.arange(longest + 1, device=bias.device)
+    valid = None if bool((lengths == longest).all()) else places <= lengths[:, None]
+    hidden = model.hidden_states(ids, text, valid)
+    if guided:
+        cache.skip_to(text.length)
+    following = torch.cat((ids[:, 1:], ids.new_full((len(ids), 1), vocabulary.eoc)), dim=1)
+    following = following.masked_fill(places >= lengths[:, None], vocabulary.eoc)
+    scores = (model.logits(hidden, range(len(bias))) + bias).log_softmax(-1)
+    chosen = scores.gather(-1, following[..., None])[..., 0].masked_fill(places > lengths[:, None], 0.0)
+    words = hidden[:, 1:].masked_fill((places[1:] > lengths[:, None])[..., None], 0.0)
+    mean = words.sum(dim=1) / lengths.clamp(min=1)[:, None]
+    return StepText(ids[:, 1:], lengths, chosen.sum(dim=1) / (lengths + 1), mean)
+
+
+@torch.no_grad()
 def decode_image(
     model: TokenModel,
     cache: KVCache,

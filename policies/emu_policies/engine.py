@@ -1,5 +1,6 @@
 """What a policy asks of an imagination engine; `emu_agent.imagination.ImaginationEngine` offers it."""
 
+from collections.abc import Sequence
 from typing import Any, Protocol, runtime_checkable
 
 import torch
@@ -46,6 +47,17 @@ class Engine(Protocol):
         """Makes a `Scene` of the frame of one camera and the instruction."""
         ...
 
-    def imagine(self, observation: Any, *, steps: int, candidates: int, generator: torch.Generator) -> Any:
-        """Continues a `Scene` to an `Imagined`; the scene stays as it is."""
+    def imagine(
+        self,
+        observation: Any,
+        *,
+        steps: int,
+        candidates: int,
+        generator: torch.Generator,
+        texts: Sequence[str] | None = None,
+    ) -> Any:
+        """Continues a `Scene` to an `Imagined`; the scene stays as it is.
+
+        The texts are the first step instruction of each row, if they are not to be imagined as well.
+        """
         ...

@@ -1,5 +1,6 @@
 """Reads the signals of the trust score while a policy acts."""
 
+from collections.abc import Sequence
 from typing import Any, Protocol, runtime_checkable
 
 import torch
@@ -20,10 +21,15 @@ class CodedScene(Scene, Protocol):
 
 @runtime_checkable
 class CodedImagination(Imagined, Protocol):
-    """An imagination that also tells its codes and how likely its words are."""
+    """An imagination that also tells its words, its codes and how likely the words are."""
 
     codes: Tensor
     text_log_prob: Tensor
+
+    @property
+    def text(self) -> Sequence[Sequence[Sequence[str]]]:
+        """The step instructions: of each row, its candidates and their steps."""
+        ...
 
 
 class TrustMeter:
@@ -66,7 +72,7 @@ class TrustMeter:
             "rarity": self._score.rarity(scene.codes),
             "image_log_prob": imagination.image_log_prob[:, 0, 0],
             "text_log_prob": imagination.text_log_prob[:, 0, 0],
-            "disagreement": self._disagreement(scene, keyframe) if compare else self._usual(keyframe),
+            "disagreement": self._disagreement(scene, imagination) if compare else self._usual(keyframe),
         }
         self._gap = torch.zeros(len(keyframe), device=keyframe.device)
 
@@ -111,9 +117,13 @@ class TrustMeter:
         mean = self._score.normalizer.mean[self._score.config.signals.index("disagreement")]
         return mean.expand(len(keyframe))
 
-    def _disagreement(self, scene: Any, keyframe: Tensor) -> Tensor:
-        count = self._score.config.candidates
+    def _disagreement(self, scene: Any, imagination: CodedImagination) -> Tensor:
+        """Share of the codes in which other keyframes of the same steps differ."""
+        count, keyframe = self._score.config.candidates, imagination.codes[:, 0, 0]
         if not count:
             return torch.zeros(len(keyframe), device=keyframe.device)
-        others = self._engine.imagine(scene, steps=1, candidates=count, generator=self._generator)
+        others = self._engine.imagine(
+            scene, steps=1, candidates=count, generator=self._generator,
+            texts=[candidates[0][0] for candidates in imagination.text],
+        )  # fmt: skip
         return (others.codes[:, :, 0] != keyframe[:, None]).flatten(1).float().mean(dim=1)

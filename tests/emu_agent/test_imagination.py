@@ -52,6 +52,26 @@ def test_candidates_differ_and_imagining_leaves_the_context_alone(
     assert torch.equal(torch.stack(context.cache.keys), keys)
 
 
+@pytest.mark.parametrize("guidance_scale", [None, 3.0])
+def test_a_step_that_is_given_is_imagined_as_if_the_model_had_written_it(
+    tiny_agent: ModuleType, guidance_scale: float | None
+) -> None:
+    engine = tiny_agent.build_engine(guidance_scale=guidance_scale)
+    context = engine.observe(tiny_agent.observation(), "agentview")
+    first = engine.imagine(context, texts=["lift", "the cube now"], steps=2)
+    assert [candidates[0][0] for candidates in first.text] == ["lift", "the cube now"]
+    keyframes = first.codes[:, 0, 0]
+    recorded = engine.features_of(
+        context.codes, tiny_agent.observation().instruction, ["lift", "the cube now"], keyframes
+    )
+    torch.testing.assert_close(first.features[:, 0], recorded, atol=1e-4, rtol=1e-3)
+    other = engine.imagine(context, texts=["reach", "the cube now"])
+    assert other.text_log_prob[1, 0, 0] == pytest.approx(first.text_log_prob[1, 0, 0].item(), abs=1e-4)
+    assert not torch.allclose(other.features[0], first.features[0])
+    several = engine.imagine(context, texts=["lift", "the cube now"], candidates=3)
+    assert several.text == ((("lift",),) * 3, (("the cube now",),) * 3)
+
+
 def test_features_of_the_frame_are_those_of_a_full_pass(
     engine: ImaginationEngine, tiny_agent: ModuleType
 ) -> None:
@@ -120,6 +140,8 @@ def test_what_cannot_work_is_refused(engine: ImaginationEngine, tiny_agent: Modu
         engine.observe(tiny_agent.observation(), "top")
     with pytest.raises(ConfigError, match=r"steps=0 and candidates=1 must be at least 1"):
         engine.imagine(tiny_agent.observation(), steps=0)
+    with pytest.raises(ConfigError, match=r"there are 1 texts for 2 observations; give one for each"):
+        engine.imagine(tiny_agent.observation(), texts=["lift"])
     with pytest.raises(CheckpointError, match=r"no action bins"):
         tiny_agent.build_engine().simulate(torch.zeros(1, 2, 2, dtype=torch.int64), torch.zeros(1, 4, 3))
     bigger = ImageTokenizerConfig(**{**tiny_agent.IMAGE.to_dict(), "n_embed": 32})

@@ -1,4 +1,4 @@
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
@@ -33,6 +33,7 @@ class Imagination:
     codes: Tensor
     image_log_prob: Tensor
     text_log_prob: Tensor
+    text: Sequence[Sequence[Sequence[str]]] = ((("grasp the cube",),),)
 
     @property
     def features(self) -> Tensor:
@@ -46,14 +47,21 @@ class Dreamer:
 
     def __init__(self, differing: int = 0) -> None:
         self.differing, self.asked = differing, 0
+        self.texts: Sequence[str] | None = None
 
     def observe(self, observation: object, camera: str) -> Scene:
         return Scene(torch.zeros(1, 2, 2, dtype=torch.int64))
 
     def imagine(
-        self, observation: Scene, *, steps: int, candidates: int, generator: torch.Generator
+        self,
+        observation: Scene,
+        *,
+        steps: int,
+        candidates: int,
+        generator: torch.Generator,
+        texts: Sequence[str] | None = None,
     ) -> Imagination:
-        self.asked += 1
+        self.asked, self.texts = self.asked + 1, texts
         codes = torch.tensor([[[[[1, 1], [1, 1]]]]]).repeat(1, candidates, 1, 1, 1)
         codes.view(1, candidates, -1)[..., : self.differing] = 7
         return Imagination(codes, torch.zeros(1, candidates, 1), torch.zeros(1, candidates, 1))
@@ -104,6 +112,7 @@ def test_candidates_that_differ_are_noticed(differing: int) -> None:
     one = begun(differing)
     one.measure(Scene(grid(1, 1, 0, 0)), CALM, age=0)
     assert signal(one, "disagreement") == differing / 4
+    assert one._engine.texts == ["grasp the cube"]  # type: ignore[attr-defined] - of the same step
 
 
 def test_codes_that_were_never_there_surprise_more() -> None:

@@ -5,7 +5,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from emu_agent.decoding.autoregressive import decode_image, decode_text, pad_left
+from emu_agent.decoding.autoregressive import decode_image, decode_text, pad_left, read_text
 from emu_agent.decoding.grammar import ImageBlock
 from emu_agent.decoding.sampling import GREEDY, SamplingConfig
 from emu_agent.errors import ConfigError
@@ -86,6 +86,28 @@ def test_text_equals_the_naive_loop(limit: int) -> None:
         states = hidden_of([*prompt, VOCABULARY.boc, *text])[len(prompt) + 1 :]
         expected = states.mean(0) if text else torch.zeros(MODEL.config.hidden_size)
         torch.testing.assert_close(step.hidden[row], expected, atol=1e-4, rtol=1e-4)
+
+
+@pytest.mark.parametrize("texts", [[[4, 5, 6], [], [7]], [[4], [5], [6]]], ids=["uneven", "even"])
+@pytest.mark.parametrize("guided", [False, True])
+def test_a_given_text_is_read_as_if_the_model_had_written_it(texts: list[list[int]], guided: bool) -> None:
+    cache = prefill([*PROMPTS, *UNCONDITIONAL] if guided else PROMPTS)
+    step = read_text(MODEL, cache, VOCABULARY, texts, guided=guided)
+    assert step.rows() == texts
+    legal = [*range(VOCABULARY.num_text), VOCABULARY.eoc]
+    scale = 1.0 if guided else None
+    frame = decode_image(
+        MODEL, cache, BLOCK, GREEDY, before=(VOCABULARY.eoc,), guidance_scale=scale
+    )  # fmt: skip
+    for row, (prompt, text) in enumerate(zip(PROMPTS, texts, strict=True)):
+        states = hidden_of([*prompt, VOCABULARY.boc, *text])[len(prompt) :]
+        scores = MODEL.logits(states)[:, legal].log_softmax(-1)
+        chosen = [scores[i, legal.index(token)] for i, token in enumerate([*text, VOCABULARY.eoc])]
+        torch.testing.assert_close(step.log_prob[row], torch.stack(chosen).mean(), atol=1e-4, rtol=1e-4)
+        expected = states[1:].mean(0) if text else torch.zeros(MODEL.config.hidden_size)
+        torch.testing.assert_close(step.hidden[row], expected, atol=1e-4, rtol=1e-4)
+        ids = [*prompt, VOCABULARY.boc, *text, VOCABULARY.eoc]
+        assert frame.codes[row].flatten().tolist() == naive_image(ids, None, 1.0)[0]
 
 
 def test_image_equals_the_naive_loop() -> None:

@@ -1,5 +1,6 @@
 """An imagination engine without a world model: enough to test a policy."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -33,7 +34,13 @@ class FakeEngine:
         return FakeScene((brightness[:, None, None] * torch.linspace(-1, 1, 16)).expand(-1, 4, -1))
 
     def imagine(
-        self, observation: FakeScene, *, steps: int, candidates: int, generator: torch.Generator
+        self,
+        observation: FakeScene,
+        *,
+        steps: int,
+        candidates: int,
+        generator: torch.Generator,
+        texts: Sequence[str] | None = None,
     ) -> FakeImagination:
         self.num_imaginations += 1
         batch = len(observation.features)
