@@ -7,6 +7,8 @@ import argparse
 import time
 from pathlib import Path
 
+import emu_envs  # noqa: F401 - registers the environments
+import gymnasium
 import numpy as np
 import torch
 from emu_policies import ImaginationPolicy
@@ -20,6 +22,15 @@ def percentiles(milliseconds: list[float]) -> dict[str, float]:
     """Median and 95th percentile."""
     p50, p95 = np.percentile(milliseconds, [50, 95])
     return {"p50": float(p50), "p95": float(p95)}
+
+
+def first_observation() -> Observation:
+    """How an episode begins: what is imagined of noise may have more words than a step has."""
+    env = gymnasium.make("emu/RobosuiteLift-v0")
+    raw, _ = env.reset(seed=100_000)
+    observation = Observation.from_gym(raw, env.unwrapped.instruction)  # type: ignore[attr-defined]
+    env.close()
+    return observation
 
 
 def main() -> None:
@@ -36,12 +47,7 @@ def main() -> None:
         decoder: ImaginationPolicy.from_pretrained(args.checkpoint, imagine="always", decoder=decoder)
         for decoder in ("dida", "autoregressive")
     }
-    generator = torch.Generator().manual_seed(0)
-    images = {
-        name: torch.randint(256, (1, 128, 128, 3), dtype=torch.uint8, generator=generator)
-        for name in ("agentview", "wrist")
-    }
-    observation = Observation(images, torch.zeros(1, 16), ("lift the red cube off the table",))
+    observation = first_observation()
     chunk: list[float] = []
     imagine: dict[str, list[float]] = {decoder: [] for decoder in imagining}
     for round_number in range(args.rounds + 3):
