@@ -171,14 +171,14 @@ class ImaginationEngine:
         generator = generator or torch.Generator(self.device).manual_seed(seed)
         block, batch = self._block(context.codes), len(context.codes)
         given = self._given(texts, batch, candidates)
-        words = max([self.config.max_text_tokens, *map(len, given or ())])
-        room = steps * (words + 2 + block.grid.block_length)
+        longest = max([self.config.max_text_tokens, *map(len, given or ())])
+        room = steps * (longest + 2 + block.grid.block_length)
         cache = context.cache.fork(candidates, context.cache.length + room)
         made = [
             self._step(cache, block, candidates, generator, given if step == 0 else None)
             for step in range(steps)
         ]
-        texts = [[self.sequence_format.text_tokenizer.decode(row) for row in text.rows()] for text, _ in made]
+        words = [[self.sequence_format.text_tokenizer.decode(row) for row in text.rows()] for text, _ in made]
         first_text, first_frame = made[0]
         features = torch.cat([first_text.hidden[:, None], first_frame.hidden], dim=1)
 
@@ -187,7 +187,7 @@ class ImaginationEngine:
 
         return Imagination(
             text=tuple(
-                tuple(tuple(texts[k][b * candidates + c] for k in range(steps)) for c in range(candidates))
+                tuple(tuple(words[k][b * candidates + c] for k in range(steps)) for c in range(candidates))
                 for b in range(batch)
             ),
             codes=grouped([frame.codes for _, frame in made]),
