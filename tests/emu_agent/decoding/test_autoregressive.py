@@ -95,10 +95,8 @@ def test_a_given_text_is_read_as_if_the_model_had_written_it(texts: list[list[in
     step = read_text(MODEL, cache, VOCABULARY, texts, guided=guided)
     assert step.rows() == texts
     legal = [*range(VOCABULARY.num_text), VOCABULARY.eoc]
-    scale = 1.0 if guided else None
-    frame = decode_image(
-        MODEL, cache, BLOCK, GREEDY, before=(VOCABULARY.eoc,), guidance_scale=scale
-    )  # fmt: skip
+    scale = 3.0 if guided else None  # above 1 it matters that the unconditional rows do not see the text
+    frame = decode_image(MODEL, cache, BLOCK, GREEDY, before=(VOCABULARY.eoc,), guidance_scale=scale)
     for row, (prompt, text) in enumerate(zip(PROMPTS, texts, strict=True)):
         states = hidden_of([*prompt, VOCABULARY.boc, *text])[len(prompt) :]
         scores = MODEL.logits(states)[:, legal].log_softmax(-1)
@@ -107,7 +105,8 @@ def test_a_given_text_is_read_as_if_the_model_had_written_it(texts: list[list[in
         expected = states[1:].mean(0) if text else torch.zeros(MODEL.config.hidden_size)
         torch.testing.assert_close(step.hidden[row], expected, atol=1e-4, rtol=1e-4)
         ids = [*prompt, VOCABULARY.boc, *text, VOCABULARY.eoc]
-        assert frame.codes[row].flatten().tolist() == naive_image(ids, None, 1.0)[0]
+        twin = UNCONDITIONAL[row] if guided else None
+        assert frame.codes[row].flatten().tolist() == naive_image(ids, twin, 3.0)[0]
 
 
 def test_image_equals_the_naive_loop() -> None:
