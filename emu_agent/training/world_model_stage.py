@@ -1,8 +1,8 @@
 """Stage 2: the world model, trained to imagine and to simulate.
 
 Imagine: instruction and frame to step instructions and keyframes. Simulate: frame and actions to a later
-    frame. There is a loss on the answers only; visual tokens weigh half, as in Emu3.5 (arXiv 2510.26583,
-    section 3).
+frame. There is a loss on the answers only; visual tokens weigh half, as in Emu3.5 (arXiv 2510.26583,
+section 3).
 """
 
 from collections.abc import Sequence
@@ -13,7 +13,6 @@ from typing import Any
 import cv2
 import numpy as np
 import torch
-from jaxtyping import Int64
 from torch import nn
 
 from emu_agent.data.codes import load_codes
@@ -29,12 +28,12 @@ from emu_agent.tokens.prompts import ANSWER_CUE, TEMPLATES, UNCONDITIONAL
 from emu_agent.tokens.sequence import SequenceFormat, TokenSequence
 from emu_agent.tokens.text import TEXT_FILE, BytePairTokenizer
 from emu_agent.tokens.vocabulary import Vocabulary
+from emu_agent.training.action_chunks import ActionChunks, draw_sequences, load_play
 from emu_agent.training.sequences import (
     TokenBatch,
     imagine_sequence,
     loss_metrics,
     padded,
-    simulate_sequence,
     token_losses,
     weighted_mean,
 )
@@ -60,6 +59,8 @@ class WorldModelStageConfig:
     """Share of the imagine sequences without instruction, for classifier-free guidance."""
     chunk: int = 8
     """Actions in a simulate sequence."""
+    play: str | None = None
+    """A second LeRobotDataset, in which more goes wrong, that only simulating is learned from as well."""
     visual_weight: float = 0.5
     """Loss weight of visual tokens."""
     num_text: int = 512
@@ -100,8 +101,8 @@ class WorldModelStage:
         count = min(self.config.validation_plans, len(held_out_plans))
         chosen = np.linspace(0, len(held_out_plans) - 1, count).astype(int)
         self.validation = [held_out_plans[i] for i in chosen]
-        self.chunk_starts = self._chunk_starts(training)
-        self.validation_starts = self._chunk_starts(held_out)
+        self.chunks = [self._chunks(training), *self._play_chunks()]
+        self.validation_starts = self._chunks(held_out).starts
         executed = torch.from_numpy(self.frames.executed)
         self.bins = ActionBins.over(executed, self.config.num_action_bins)
         self.format = self._sequence_format()
@@ -189,11 +190,16 @@ class WorldModelStage:
         prompts = [UNCONDITIONAL, ANSWER_CUE, simulate, *(vla + task for task in sorted(tasks))]
         return [*prompts, *sorted(tasks), *sorted(steps), *SIZE_CHARACTERS]
 
-    def _chunk_starts(self, episodes: Sequence[int]) -> Int64[np.ndarray, " starts"]:
-        spans = (self.frames.span(episode) for episode in episodes)
-        return np.concatenate(
-            [np.arange(s.start, s.stop - self.config.chunk) for s in spans if len(s) > self.config.chunk]
-        )
+    def _chunks(self, episodes: Sequence[int]) -> ActionChunks:
+        return ActionChunks.of(self.frames, self.codes, episodes, self.config.chunk)
+
+    def _play_chunks(self) -> list[ActionChunks]:
+        if self.config.play is None:
+            return []
+        frames = load_play(Path(self.config.play), self.camera, self.frames)
+        codes = load_codes(frames, self.camera, self.image_tokenizer)
+        episodes, _ = frames.split(self.config.held_out)
+        return [ActionChunks.of(frames, codes, episodes, self.config.chunk)]
 
     def _draw(self, rng: np.random.Generator) -> tuple[str, list[TokenSequence]]:
         """Sequences for one update, all of one kind: imagining some number of steps, or simulating."""
@@ -218,14 +224,9 @@ class WorldModelStage:
         )
 
     def _simulate_sequences(self, rng: np.random.Generator) -> list[TokenSequence]:
-        starts = self.chunk_starts[rng.integers(len(self.chunk_starts), size=self.config.batch_size)]
-        sequences = []
-        for start in starts.tolist():
-            bins = self.bins.encode(torch.from_numpy(self.frames.executed[start : start + self.config.chunk]))
-            sequences.append(
-                simulate_sequence(self.format, self.codes, bins, start, self.config.visual_weight)
-            )
-        return sequences
+        return draw_sequences(
+            self.chunks, self.config.batch_size, rng, self.format, self.bins, self.config.visual_weight
+        )
 
     def _padded(self, sequences: list[TokenSequence]) -> TokenBatch:
         return padded(sequences, self.vocabulary.pad)

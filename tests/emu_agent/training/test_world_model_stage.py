@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 
+from emu_agent.config import build
 from emu_agent.data.codes import load_codes
 from emu_agent.imagination import ImaginationEngine
 from emu_agent.scoring.pictures import psnr_from_mse
@@ -58,13 +59,28 @@ def test_validation_sees_held_out_episodes_and_training_does_not(stage: WorldMod
     assert min(plan.frame for plan in stage.validation) >= first
     assert stage.validation_starts.min() >= first
     assert max(plan.steps[-1].keyframe for plan in stage.plans) < first
-    assert stage.chunk_starts.max() + stage.config.chunk < first
+    (chunks,) = stage.chunks
+    assert chunks.starts.max() + stage.config.chunk < first
 
 
 def test_a_seed_repeats_its_batch(stage: WorldModelStage) -> None:
     model = stage.build()
     first, again, other = (stage.step(model, np.random.default_rng(seed)).loss.item() for seed in (3, 3, 4))
     assert first == again != other
+
+
+def test_simulating_is_learned_from_a_second_dataset_as_well(
+    tiny_data: ModuleType, tiny_chain: Path, tmp_path: Path
+) -> None:
+    play = tiny_data.record(tmp_path / "play", episodes=4)
+    cfg = tiny_data.train_config("world_model", tiny_chain / "data" / "cells", tiny_chain / "runs")
+    cfg.stage.make.play = str(play)
+    stage = build(cfg.stage.make)
+    own, other = stage.chunks
+    assert (own.frames.num_episodes, other.frames.num_episodes) == (8, 4)
+    assert other.starts.max() + stage.config.chunk < other.frames.span(3).start  # one of four is held out
+    assert torch.equal(other.codes, load_codes(other.frames, "front", stage.image_tokenizer))
+    assert stage.plans == tiny_data.build_stage("world_model", tiny_chain).plans
 
 
 def test_the_checkpoint_stands_on_that_of_the_first_stage(run: Path, tiny_chain: Path) -> None:
