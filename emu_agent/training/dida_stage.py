@@ -56,6 +56,7 @@ class DidaStageConfig(WorldModelStageConfig):
     autoregressive, so here is nothing to learn, only to forget."""
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         if self.anchor < 0.0:
             raise ConfigError(f"anchor={self.anchor} must not be negative; 0 does without the source")
 

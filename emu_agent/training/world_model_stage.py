@@ -18,6 +18,7 @@ from torch import nn
 from emu_agent.data.codes import load_codes
 from emu_agent.data.frames import load_frames
 from emu_agent.data.plans import Plan, plans
+from emu_agent.errors import ConfigError
 from emu_agent.imagination import ImaginationEngine
 from emu_agent.official import load_image_tokenizer
 from emu_agent.run_folder import replacing
@@ -53,7 +54,7 @@ class WorldModelStageConfig:
     """Sequences per update."""
     held_out: float = 0.1
     """Fraction of the episodes, the last ones, that training never sees."""
-    step_counts: tuple[float, ...] = (0.7, 0.06, 0.06)
+    step_counts: Sequence[float] = (0.7, 0.06, 0.06)
     """Share of the updates that imagine 1, 2, ... steps; the rest simulates."""
     unconditional: float = 0.1
     """Share of the imagine sequences without instruction, for classifier-free guidance."""
@@ -69,6 +70,13 @@ class WorldModelStageConfig:
     """Bins per action component."""
     validation_plans: int = 96
     """Held-out frames from which is imagined in a validation."""
+
+    def __post_init__(self) -> None:
+        if not self.step_counts or min(self.step_counts) < 0.0 or sum(self.step_counts) > 1.0 + 1e-9:
+            raise ConfigError(
+                f"step_counts={list(self.step_counts)} must be shares of the updates: one or more, none "
+                "negative, together at most 1"
+            )
 
 
 class WorldModelStage:
@@ -203,7 +211,7 @@ class WorldModelStage:
 
     def _draw(self, rng: np.random.Generator) -> tuple[str, list[TokenSequence]]:
         """Sequences for one update, all of one kind: imagining some number of steps, or simulating."""
-        shares = [*self.config.step_counts, 1.0 - sum(self.config.step_counts)]
+        shares = [*self.config.step_counts, max(0.0, 1.0 - sum(self.config.step_counts))]
         kind = int(rng.choice(len(shares), p=shares))
         if kind == len(shares) - 1:
             return "simulate", self._simulate_sequences(rng)

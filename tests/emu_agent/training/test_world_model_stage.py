@@ -10,10 +10,11 @@ import torch
 
 from emu_agent.config import build
 from emu_agent.data.codes import load_codes
+from emu_agent.errors import ConfigError
 from emu_agent.imagination import ImaginationEngine
 from emu_agent.scoring.pictures import psnr_from_mse
 from emu_agent.tokens.image import ImageTokenizer, ImageTokenizerConfig
-from emu_agent.training.world_model_stage import WorldModelStage
+from emu_agent.training.world_model_stage import WorldModelStage, WorldModelStageConfig
 from emu_agent.world_model.checkpoint import read_config, read_part
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
@@ -81,6 +82,12 @@ def test_simulating_is_learned_from_a_second_dataset_as_well(
     assert other.starts.max() + stage.config.chunk < other.frames.span(3).start  # one of four is held out
     assert torch.equal(other.codes, load_codes(other.frames, "front", stage.image_tokenizer))
     assert stage.plans == tiny_data.build_stage("world_model", tiny_chain).plans
+
+
+@pytest.mark.parametrize("shares", [[], [0.9, 0.2], [1.2, -0.2]])
+def test_shares_that_do_not_add_up_are_refused(shares: list[float]) -> None:
+    with pytest.raises(ConfigError, match=r"step_counts=.* must be shares"):
+        WorldModelStageConfig(step_counts=shares)
 
 
 def test_the_checkpoint_stands_on_that_of_the_first_stage(run: Path, tiny_chain: Path) -> None:
