@@ -1,4 +1,4 @@
-"""Stage 1: the image tokenizer, trained to reconstruct the frames of a dataset.
+"""Stage 1: the image tokenizer, trained to reconstruct the frames of a dataset, and then its decoder alone.
 
 Pixel losses only: perceptual and adversarial losses need networks that nobody can download here. Pixels are
 weighted by how much they change over the dataset: a robot scene is mostly still, and what moves is what
@@ -7,7 +7,7 @@ matters.
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import cv2
 import numpy as np
@@ -16,13 +16,13 @@ from jaxtyping import Float, UInt8
 from torch import Tensor, nn
 
 from emu_agent.data.frames import load_frames
-from emu_agent.errors import CheckpointError, DatasetError
+from emu_agent.errors import CheckpointError, ConfigError, DatasetError
 from emu_agent.imagination import bundled_checkpoint
 from emu_agent.run_folder import replacing
 from emu_agent.scoring.pictures import psnr_from_mse
 from emu_agent.tokens.image import ImageTokenizer, ImageTokenizerConfig, to_images, to_pixels
 from emu_agent.training.stage import StepResult
-from emu_agent.world_model.checkpoint import read_part, write_checkpoint
+from emu_agent.world_model.checkpoint import read_config, read_part, write_checkpoint
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,6 +46,14 @@ class TokenizerStageConfig:
     start: str | None = None
     """Agent checkpoint whose tokenizer is trained further, `bundled` for the one inside the package; None
     begins with new weights."""
+    trained: Literal["all", "decoder"] = "all"
+    """What is trained: everything, or the decoder alone, which leaves the codes of `start` as they are."""
+
+    def __post_init__(self) -> None:
+        if self.trained not in ("all", "decoder"):
+            raise ConfigError(f"trained={self.trained!r} must be 'all' or 'decoder'")
+        if self.trained == "decoder" and self.start is None:
+            raise ConfigError("trained=decoder goes on from a tokenizer: start must be its checkpoint")
 
 
 class TokenizerStage:
@@ -79,11 +87,14 @@ class TokenizerStage:
         self.pixel_weight = _motion(self.pictures[: self.last_training_frame : 7], self.config.motion_weight)
 
     def build(self) -> nn.Module:
-        """Return a new tokenizer."""
+        """Return a tokenizer, new or as `start` has it."""
         # Channels last: convolutions on a CPU take two thirds of the time.
         tokenizer = ImageTokenizer(self.model_config)
         if self.weights is not None:
             tokenizer.load_state_dict(self.weights)
+        if self.config.trained == "decoder":
+            for part in (tokenizer.encoder, tokenizer.quant_conv, tokenizer.quantize):
+                part.requires_grad_(False)
         tokenizer.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue] - not in its stubs
         return tokenizer
 
@@ -130,15 +141,26 @@ class TokenizerStage:
             "camera": self.camera,
             "image_size": list(self.pictures.shape[1:3]),
             "fingerprint": self.frames.fingerprint,
-            "training": {"tokenizer": training},
+            "training": self._trainings(training),
         }
         tensors = {f"image_tokenizer.{key}": value for key, value in model.state_dict().items()}
         write_checkpoint(folder, config, tensors)
 
+    def _trainings(self, training: dict[str, Any]) -> dict[str, Any]:
+        """What the checkpoint tells of its training; the codes are those of an earlier one for a decoder."""
+        if self.config.trained == "all":
+            return {"tokenizer": training}
+        earlier = read_config(self._starting_folder())["training"]["tokenizer"]
+        return {"tokenizer": earlier, "decoder": training}
+
+    def _starting_folder(self) -> Path:
+        assert self.config.start is not None
+        return bundled_checkpoint() if self.config.start == "bundled" else Path(self.config.start)
+
     def _starting_weights(self) -> dict[str, Tensor] | None:
         if self.config.start is None:
             return None
-        folder = bundled_checkpoint() if self.config.start == "bundled" else Path(self.config.start)
+        folder = self._starting_folder()
         values, tensors = read_part(folder, "image_tokenizer")
         wanted, found = self.model_config.to_dict(), ImageTokenizerConfig.from_dict(values).to_dict()
         other = {key: (found.get(key), wanted[key]) for key in wanted if found.get(key) != wanted[key]}

@@ -9,11 +9,12 @@ import pytest
 import torch
 from torch import nn
 
+from emu_agent.commands import train
 from emu_agent.config import build
-from emu_agent.errors import CheckpointError, DatasetError
+from emu_agent.errors import CheckpointError, ConfigError, DatasetError
 from emu_agent.scoring.pictures import PSNR_CEILING_DB
 from emu_agent.tokens.image import ImageTokenizer, ImageTokenizerConfig, TokenizerOutput
-from emu_agent.training.tokenizer_stage import TokenizerStage
+from emu_agent.training.tokenizer_stage import TokenizerStage, TokenizerStageConfig
 from emu_agent.world_model.checkpoint import load_state, read_config, read_part
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
@@ -102,6 +103,34 @@ def test_training_goes_on_from_the_tokenizer_of_a_checkpoint(
     other = {**tiny_data.IMAGE, "n_embed": 8}
     with pytest.raises(CheckpointError, match=r"'n_embed': \(16, 8\)"):
         TokenizerStage(other, dataset, "front", held_out=0.25, start=start)
+
+
+def test_a_decoder_trained_alone_draws_the_same_codes_better(
+    run: Path, tiny_data: ModuleType, tiny_chain: Path, tmp_path: Path
+) -> None:
+    cfg = tiny_data.train_config("tokenizer", tiny_chain / "data" / "cells", tmp_path)
+    cfg.stage.make.update(start=str(run / "checkpoint"), trained="decoder")
+    cfg.output = str(tmp_path)
+    train.main(cfg)
+    before, after = (read_part(folder / "checkpoint", "image_tokenizer")[1] for folder in (run, tmp_path))
+    drawing = ("decoder.", "post_quant_conv.")
+    changed = {key for key in before if not torch.equal(before[key], after[key])}
+    assert changed == {key for key in before if key.startswith(drawing)}
+    figures = [json.loads((folder / "result.json").read_text())["validation"] for folder in (run, tmp_path)]
+    assert figures[1]["psnr"] > figures[0]["psnr"] + 0.1
+    assert figures[1]["codebook_use"] == figures[0]["codebook_use"]
+    trainings = read_config(tmp_path / "checkpoint")["training"]
+    assert trainings["tokenizer"] == read_config(run / "checkpoint")["training"]["tokenizer"]
+    assert trainings["decoder"]["updates"] == 120
+
+
+@pytest.mark.parametrize(
+    ("settings", "complaint"),
+    [({"trained": "decoder"}, "start must be"), ({"trained": "encoder"}, "'encoder' must be 'all' or")],
+)
+def test_what_cannot_be_trained_alone_is_refused(settings: dict[str, str], complaint: str) -> None:
+    with pytest.raises(ConfigError, match=complaint):
+        TokenizerStageConfig(**settings)
 
 
 def test_pictures_that_do_not_fit_are_refused(tiny_data: ModuleType, tiny_chain: Path) -> None:
