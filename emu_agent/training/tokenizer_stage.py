@@ -7,7 +7,7 @@ matters.
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import cv2
 import numpy as np
@@ -46,8 +46,8 @@ class TokenizerStageConfig:
     start: str | None = None
     """Agent checkpoint whose tokenizer is trained further, `bundled` for the one inside the package; None
     begins with new weights."""
-    trained: Literal["all", "decoder"] = "all"
-    """What is trained: everything, or the decoder alone, which leaves the codes of `start` as they are."""
+    trained: str = "all"
+    """What is trained: `all`, or the `decoder` alone, which leaves the codes of `start` as they are."""
 
     def __post_init__(self) -> None:
         if self.trained not in ("all", "decoder"):
