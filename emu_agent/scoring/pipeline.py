@@ -99,9 +99,12 @@ class Scorer:
         before: tuple[int, Pending] | None = None
         with tqdm(chosen, "scoring", unit="episode") as bar:
             for place, episode in enumerate(bar):
-                asked = None if parts.has(episode) else self._ask(reader, chosen, place, pool)
-                if before is not None:
-                    _keep(parts, *before)
+                asked = None
+                try:
+                    asked = None if parts.has(episode) else self._ask(reader, chosen, place, pool)
+                finally:  # the episode before is answered, whatever became of this one
+                    if before is not None:
+                        _keep(parts, *before)
                 before = None if asked is None else (episode, asked)
                 bar.set_postfix(skipped=len(reader.bad))
             if before is not None:

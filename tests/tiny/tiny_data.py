@@ -113,7 +113,7 @@ def train_config(stage: str, dataset: Path, runs: Path) -> DictConfig:
     makes = {
         "tokenizer": {
             "_target_": "emu_agent.training.tokenizer_stage.TokenizerStage",
-            "model": IMAGE, **data, "camera": "front", "batch_size": 8, "motion_weight": 8.0,
+            "model": IMAGE, **data, "camera": "front", "batch_size": 8, "motion_weight": 0.0,
             "entropy_weight": 0.02,
         },
         "world_model": {

@@ -60,10 +60,10 @@ def test_training_draws_from_its_own_episodes_only(stage: TokenizerStage) -> Non
 
 
 def test_pixels_that_move_weigh_more(stage: TokenizerStage, tiny_data: ModuleType, tiny_chain: Path) -> None:
+    assert (stage.pixel_weight == 1).all()
     dataset = str(tiny_chain / "data" / "cells")
-    even = TokenizerStage(tiny_data.IMAGE, dataset, "front", held_out=0.25, motion_weight=0.0)
-    assert (even.pixel_weight == 1).all()
-    weight = stage.pixel_weight[0, 0]
+    weighing = TokenizerStage(tiny_data.IMAGE, dataset, "front", held_out=0.25, motion_weight=8.0)
+    weight = weighing.pixel_weight[0, 0]
     assert weight.mean().item() == pytest.approx(1.0)
     assert weight[8, 8] > 2 * weight[8, 14]  # in the middle of the first cell, and at its edge
     assert weight[24, 8] < 1  # the square never goes there
@@ -74,8 +74,8 @@ def test_it_learns(run: Path) -> None:
     errors = [row["squared"] for row in rows if row["kind"] == "train"]
     assert errors[-1] < 0.6 * errors[0]
     figures = json.loads((run / "result.json").read_text())["validation"]
-    assert figures["psnr"] > 25
-    assert figures["codebook_use"] >= 2 / 16
+    assert figures["psnr"] > 18
+    assert figures["codebook_use"] >= 3 / 16
     assert (run / "samples" / "000120.png").read_bytes().startswith(b"\x89PNG")
 
 
