@@ -32,7 +32,8 @@ def main() -> None:
     args = parser.parse_args()
     torch.set_num_threads(2)
     checkpoint = args.checkpoint or bundled_checkpoint()
-    engine, camera = ImaginationEngine.from_pretrained(checkpoint), read_config(checkpoint)["camera"]
+    engine, config = ImaginationEngine.from_pretrained(checkpoint), read_config(checkpoint)
+    camera = config["camera"]
     frames = load_frames(args.dataset, [camera])
     codes = load_codes(frames, camera, engine.image_tokenizer)
     _, held_out = frames.split(args.held_out)
@@ -53,7 +54,15 @@ def main() -> None:
     }
     write_json(
         args.output,
-        {"figures": figures, "held_out_episodes": len(held_out), "frames": args.frames, **provenance()},
+        {
+            "checkpoint": "bundled" if args.checkpoint is None else args.checkpoint.as_posix(),
+            "updates": {name: stage["updates"] for name, stage in config["training"].items()},
+            "dataset": args.dataset.as_posix(),
+            "held_out_episodes": len(held_out),
+            "frames": args.frames,
+            "figures": figures,
+            **provenance(),
+        },
     )
     for name, value in figures.items():
         print(f"{name:>28}  {value:8.3f}")

@@ -3,7 +3,6 @@
 Knows nothing of particular environments or policies: it meets them in Gymnasium's spaces and in two methods.
 """
 
-import json
 import time
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
@@ -14,11 +13,7 @@ import numpy as np
 from jaxtyping import Float, UInt8
 from torch import Tensor
 
-from emu_agent.errors import FingerprintError
 from emu_agent.observation import Observation
-
-FINGERPRINT_KEYS = ("env", "camera_names", "image_size", "render_preset", "control_hz")
-"""What must agree between the environment and the data that a policy was made from."""
 
 
 @runtime_checkable
@@ -149,34 +144,6 @@ def run_episode(
     )
 
 
-def fingerprint_differences(
-    env: Mapping[str, Any], policy: Mapping[str, Any] | None
-) -> dict[str, tuple[Any, Any]]:
-    """What differs between an environment and a policy's own one: (environment's, policy's) by key."""
-    if policy is None:
-        return {}
-    pairs = {key: (_plain(env.get(key)), _plain(policy.get(key))) for key in FINGERPRINT_KEYS}
-    return {key: pair for key, pair in pairs.items() if pair[0] != pair[1]}
-
-
-def refuse_differences(differences: Mapping[str, tuple[Any, Any]]) -> None:
-    """Stop before any work if the environment is not the one that the policy was made for.
-
-    Raises:
-        FingerprintError: Names both values of everything that differs.
-    """
-    if not differences:
-        return
-    lines = [
-        f"  {key}: {here!r} here, {there!r} in the checkpoint" for key, (here, there) in differences.items()
-    ]
-    raise FingerprintError(
-        "the environment is not the one that this checkpoint was made for:\n"
-        + "\n".join(lines)
-        + "\nset the environment to the checkpoint's values, or say allow_fingerprint_mismatch=true"
-    )
-
-
 def _timed_action(
     policy: Policy, observation: Observation, timings: EpisodeTimings
 ) -> tuple[Float[np.ndarray, " action_dim"], dict[str, float]]:
@@ -223,8 +190,3 @@ def _step_record(
         imagination_reason=getattr(policy, "imagination_reason", None),
         timing=happened,
     )
-
-
-def _plain(value: Any) -> Any:
-    """As it reads back from JSON: one side of a comparison has been in a file, the other has not."""
-    return json.loads(json.dumps(value))

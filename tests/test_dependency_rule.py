@@ -18,7 +18,7 @@ PACKAGES = {
     "policies/lerobot-policy-emu-agent/lerobot_policy_emu_agent": OURS,
 }
 LAYERS = [
-    {"errors", "run_folder", "processes", "provenance", "gl_probe"},
+    {"errors", "fingerprint", "run_folder", "processes", "provenance", "gl_probe"},
     {"config", "observation"},
     {"tokens"},
     {"world_model"},

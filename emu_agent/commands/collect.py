@@ -13,8 +13,8 @@ from emu_agent.data.demonstration import Demonstration
 from emu_agent.data.frames import cache_of
 from emu_agent.data.lerobot_writer import read_side_file, write_dataset
 from emu_agent.data.unpack import unpack
-from emu_agent.errors import DatasetError, FingerprintError
-from emu_agent.rollout import fingerprint_differences
+from emu_agent.errors import DatasetError
+from emu_agent.fingerprint import fingerprint_differences, refuse_differences
 from emu_agent.run_folder import RunFolder
 
 
@@ -90,10 +90,12 @@ def _finished(root: Path, config: dict[str, Any]) -> bool:
 
 def _refuse_mixture(root: Path, fingerprint: dict[str, Any]) -> None:
     """Refuse to add episodes of another environment to a dataset."""
-    differences = fingerprint_differences(fingerprint, read_side_file(root)["fingerprint"])
-    if differences:
-        pairs = "; ".join(f"{key}: {here} now, {there} there" for key, (here, there) in differences.items())
-        raise FingerprintError(f"{root} was recorded in another environment ({pairs}); choose another output")
+    refuse_differences(
+        fingerprint_differences(fingerprint, read_side_file(root)["fingerprint"]),
+        f"{root} was recorded in another environment",
+        ("now", "there"),
+        "choose another output",
+    )
 
 
 def _refuse_fewer(staging: Path, seeds: list[int]) -> None:

@@ -18,6 +18,7 @@ from tqdm import tqdm
 
 from emu_agent.commands import run_worker
 from emu_agent.errors import ConfigError, EmuAgentError, lookup
+from emu_agent.fingerprint import refuse_other_environment
 from emu_agent.report.html import render_report
 from emu_agent.report.results import summarize
 from emu_agent.run_folder import RunFolder, default_folder, is_full_disk, write_json, write_text
@@ -104,9 +105,7 @@ def _check_fingerprint(stage: run_worker.Stage, *, allow: bool) -> None:
     if stage.differences and allow:
         _log.warning("environment and checkpoint differ in %s", ", ".join(stage.differences))
     elif stage.differences:
-        from emu_agent.rollout import refuse_differences
-
-        refuse_differences(stage.differences)
+        refuse_other_environment(stage.differences)
 
 
 def _play_all(

@@ -13,6 +13,7 @@ from omegaconf import DictConfig
 
 from emu_agent.config import build
 from emu_agent.errors import lookup
+from emu_agent.fingerprint import fingerprint_differences
 from emu_agent.processes import end_with_parent
 from emu_agent.run_folder import RunFolder, write_json
 
@@ -92,8 +93,6 @@ class Worker:
 
     def inspect(self) -> Stage:
         """Compare the environment with the one that the policy was made for."""
-        from emu_agent.rollout import fingerprint_differences
-
         lookup("camera", self._config["camera"], self.env.observation_space["pixels"].spaces)
         fingerprint = self.env.unwrapped.fingerprint()
         differences = fingerprint_differences(fingerprint, getattr(self.policy, "fingerprint", None))

@@ -21,18 +21,22 @@ def load_codes(frames: Frames, camera: str, tokenizer: ImageTokenizer) -> Int64[
     Args:
         frames: of a dataset.
         camera: whose pictures are encoded.
-        tokenizer: what encodes them; its weights are the key of the cache.
+        tokenizer: what encodes them; the weights that decide about codes are the key of the cache.
     """
-    digest = hashlib.sha256()
-    for name, tensor in sorted(tokenizer.state_dict().items()):
-        digest.update(name.encode() + tensor.cpu().numpy().tobytes())
-    key = digest.hexdigest()[:12]
-    path = frames.cache / f"codes-{camera}-{key}.npy"
+    path = frames.cache / f"codes-{camera}-{_key(tokenizer)}.npy"
     if not path.exists():
         codes = _encode(frames, camera, tokenizer)
         with replacing(path) as part, part.open("wb") as stream:
             np.save(stream, codes)
     return torch.from_numpy(np.load(path).astype(np.int64))
+
+
+def _key(tokenizer: ImageTokenizer) -> str:
+    digest = hashlib.sha256()
+    for part in (tokenizer.encoder, tokenizer.quant_conv, tokenizer.quantize):
+        for name, tensor in sorted(part.state_dict().items()):
+            digest.update(name.encode() + tensor.cpu().numpy().tobytes())
+    return digest.hexdigest()[:12]
 
 
 def _encode(frames: Frames, camera: str, tokenizer: ImageTokenizer) -> Int32[np.ndarray, "frames rows cols"]:

@@ -10,8 +10,8 @@ from jaxtyping import Int64
 from torch import Tensor
 
 from emu_agent.data.frames import Frames, load_frames
-from emu_agent.errors import DatasetError, FingerprintError
-from emu_agent.rollout import fingerprint_differences
+from emu_agent.errors import DatasetError
+from emu_agent.fingerprint import fingerprint_differences, refuse_differences
 from emu_agent.tokens.action import ActionBins
 from emu_agent.tokens.sequence import SequenceFormat, TokenSequence
 from emu_agent.training.sequences import simulate_sequence
@@ -83,7 +83,10 @@ def load_play(folder: Path, camera: str, demonstrations: Frames) -> Frames:
     ):
         if here != there:
             raise DatasetError(f"{folder} has {what} of shape {here}, the demonstrations have {there}")
-    if differences := fingerprint_differences(play.fingerprint, demonstrations.fingerprint):
-        pairs = "; ".join(f"{key}: {here} there, {of} here" for key, (here, of) in differences.items())
-        raise FingerprintError(f"{folder} is not of the demonstrations' environment ({pairs})")
+    refuse_differences(
+        fingerprint_differences(play.fingerprint, demonstrations.fingerprint),
+        f"{folder} is not of the demonstrations' environment",
+        ("there", "in the demonstrations"),
+        "record play in the environment of the demonstrations, or train without it: experiment.play=null",
+    )
     return play

@@ -150,8 +150,9 @@ class TokenizerStage:
         """What the checkpoint tells of its training; the codes are those of an earlier one for a decoder."""
         if self.config.trained == "all":
             return {"tokenizer": training}
-        earlier = read_config(self._starting_folder())["training"]["tokenizer"]
-        return {"tokenizer": earlier, "decoder": training}
+        earlier = read_config(self._starting_folder()).get("training", {})  # published ones tell of none
+        codes = {"tokenizer": earlier["tokenizer"]} if "tokenizer" in earlier else {}
+        return {**codes, "decoder": training}
 
     def _starting_folder(self) -> Path:
         assert self.config.start is not None

@@ -13,8 +13,8 @@ from lerobot.utils.constants import ACTION, OBS_STATE
 from torch import Tensor
 
 from emu_agent.errors import ConfigError
+from emu_agent.fingerprint import fingerprint_differences, refuse_other_environment
 from emu_agent.observation import Observation
-from emu_agent.rollout import fingerprint_differences, refuse_differences
 from emu_agent.tokens.text import TEXT_FILE
 from lerobot_policy_emu_agent.configuration_emu_agent import PHASES, TEXT_TOKENIZER, EmuAgentConfig
 from lerobot_policy_emu_agent.features import origin_of, own_features, refuse_other_rate, use_features
@@ -183,7 +183,7 @@ class EmuAgentPolicy(PreTrainedPolicy):
         if not self._robots:
             here = (batch.get("info") or {}).get("fingerprint")  # our environments put it there
             if here is not None:
-                refuse_differences(fingerprint_differences(here, config.agent.get("fingerprint")))
+                refuse_other_environment(fingerprint_differences(here, config.agent.get("fingerprint")))
             self._robots = [self._robot(self._episodes + i) for i in range(len(rows))]
         if len(rows) != len(self._robots):
             raise ConfigError(

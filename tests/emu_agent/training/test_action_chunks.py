@@ -99,7 +99,7 @@ def test_play_of_the_same_environment_is_read(tiny_data: ModuleType, dataset: Pa
     [
         ((16, 32, 3), 3, "four_cells", DatasetError, r"pictures of shape \(32, 32, .* have \(16, 32"),
         ((32, 32, 3), 4, "four_cells", DatasetError, r"actions of shape \(3,\), .* have \(4,\)"),
-        ((32, 32, 3), 3, "nine_cells", FingerprintError, "env: four_cells there, nine_cells here"),
+        ((32, 32, 3), 3, "nine_cells", FingerprintError, "'four_cells' there, 'nine_cells' in the dem"),
     ],
 )
 def test_play_of_another_make_is_refused(

@@ -1,6 +1,7 @@
 """The first stage on the tiny world: four cells, a square in one of them."""
 
 import json
+import shutil
 from pathlib import Path
 from types import ModuleType
 
@@ -122,6 +123,20 @@ def test_a_decoder_trained_alone_draws_the_same_codes_better(
     trainings = read_config(tmp_path / "checkpoint")["training"]
     assert trainings["tokenizer"] == read_config(run / "checkpoint")["training"]["tokenizer"]
     assert trainings["decoder"]["updates"] == 120
+
+
+def test_a_decoder_goes_on_from_a_tokenizer_that_tells_of_no_training(
+    run: Path, tiny_data: ModuleType, tiny_chain: Path, tmp_path: Path
+) -> None:
+    silent = shutil.copytree(run / "checkpoint", tmp_path / "silent")
+    config = json.loads((silent / "config.json").read_text())
+    del config["training"]
+    (silent / "config.json").write_text(json.dumps(config))
+    cfg = tiny_data.train_config("tokenizer", tiny_chain / "data" / "cells", tmp_path)
+    cfg.stage.make.update(start=str(silent), trained="decoder")
+    cfg.stage.loop.updates, cfg.output = 1, str(tmp_path / "drawn")
+    train.main(cfg)
+    assert set(read_config(tmp_path / "drawn" / "checkpoint")["training"]) == {"decoder"}
 
 
 @pytest.mark.parametrize(

@@ -102,7 +102,7 @@ def test_pictures_survive_the_way_through_lerobot_bit_for_bit(plugin: ModuleType
 
 
 def test_the_policy_is_told_the_fingerprint_of_the_environment(plugin: ModuleType, make: Callable) -> None:
-    from emu_agent.rollout import fingerprint_differences
+    from emu_agent.fingerprint import fingerprint_differences
 
     config = plugin.EmuRobosuiteEnvConfig(**SMALL, preset="lite")
     told = config.get_env_processors()[0]({"observation.state": torch.zeros(1, 16)})["info"]["fingerprint"]
