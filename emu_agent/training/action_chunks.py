@@ -73,10 +73,13 @@ def load_play(folder: Path, camera: str, demonstrations: Frames) -> Frames:
     """Frames of a dataset that only simulating is learned from, beside that of the demonstrations.
 
     Raises:
-        DatasetError: its pictures or actions are of another size.
+        DatasetError: it is not there, or its pictures or actions are of another size.
         FingerprintError: it was recorded in another environment.
     """
-    play = load_frames(folder, [camera])
+    try:
+        play = load_frames(folder, [camera])
+    except DatasetError as error:
+        raise DatasetError(f"{error}\nto train without play, say experiment.play=null") from error
     for what, here, there in (
         ("pictures", play.images[camera].shape[1:], demonstrations.images[camera].shape[1:]),
         ("actions", play.executed.shape[1:], demonstrations.executed.shape[1:]),

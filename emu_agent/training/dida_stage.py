@@ -27,7 +27,7 @@ from emu_agent.tokens.text import TEXT_FILE, BytePairTokenizer
 from emu_agent.tokens.vocabulary import Vocabulary
 from emu_agent.training.dida_loss import DidaLoss
 from emu_agent.training.distillation import OwnKeyframes, own_keyframes
-from emu_agent.training.sequences import TokenBatch, loss_metrics, token_losses
+from emu_agent.training.sequences import TokenBatch, loss_metrics, next_token_losses
 from emu_agent.training.stage import StepResult
 from emu_agent.training.world_model_stage import WorldModelStage, WorldModelStageConfig
 from emu_agent.world_model.checkpoint import load_world_model, read_config
@@ -133,19 +133,8 @@ class DidaStage(WorldModelStage):
 
     def next_token_losses(self, model: nn.Module) -> dict[str, float]:
         """Mean next-token loss of text and of images on held-out plans."""
-        device, size = next(model.parameters()).device, self.config.batch_size
         sequences = [self._imagine_sequence(plan, 1, unconditional=False) for plan in self.validation]
-        losses, visual = [], []
-        for start in range(0, len(sequences), size):
-            batch = self._padded(sequences[start : start + size])
-            found = token_losses(model, batch.to(device), self.vocabulary)
-            losses.append(found[0])
-            visual.append(found[1])
-        loss, is_visual = torch.cat(losses), torch.cat(visual)
-        return {
-            "ar_text_loss": loss[~is_visual].mean().item(),
-            "ar_image_loss": loss[is_visual].mean().item(),
-        }
+        return next_token_losses(model, sequences, self.vocabulary, self.config.batch_size)
 
     def _sections(self) -> dict[str, Any]:
         return {**super()._sections(), "dida": self.dida.to_dict()}

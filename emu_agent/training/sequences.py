@@ -84,6 +84,20 @@ def token_losses(
     return F.cross_entropy(model.logits(hidden), targets, reduction="none"), vocabulary.is_visual(targets)
 
 
+def next_token_losses(
+    model: nn.Module, sequences: Sequence[TokenSequence], vocabulary: Vocabulary, batch_size: int
+) -> dict[str, float]:
+    """Mean next-token losses of text and of images over sequences."""
+    device, losses, visual = next(model.parameters()).device, [], []
+    for start in range(0, len(sequences), batch_size):
+        batch = padded(sequences[start : start + batch_size], vocabulary.pad).to(device)
+        found = token_losses(model, batch, vocabulary)
+        losses.append(found[0])
+        visual.append(found[1])
+    loss, is_visual = torch.cat(losses), torch.cat(visual)
+    return {"ar_text_loss": loss[~is_visual].mean().item(), "ar_image_loss": loss[is_visual].mean().item()}
+
+
 def weighted_mean(losses: Float[Tensor, " targets"], batch: TokenBatch) -> Float[Tensor, ""]:
     """Mean of `token_losses` with the batch's weights."""
     weight = batch.loss_weight[:, 1:][batch.loss_weight[:, 1:] > 0]

@@ -92,6 +92,8 @@ def dataset(tiny_data: ModuleType, tmp_path_factory: pytest.TempPathFactory) -> 
 def test_play_of_the_same_environment_is_read(tiny_data: ModuleType, dataset: Path, tmp_path: Path) -> None:
     demonstrations = tiny_data.frames(tmp_path, [tiny_data.demonstration(9)])
     assert load_play(dataset, "front", demonstrations).num_episodes == 2
+    with pytest.raises(DatasetError, match=r"(?s)emu-agent collect.*experiment\.play=null"):
+        load_play(dataset / "elsewhere", "front", demonstrations)
 
 
 @pytest.mark.parametrize(
