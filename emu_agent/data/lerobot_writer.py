@@ -1,6 +1,7 @@
 """Demonstrations as a LeRobotDataset v3, written with lerobot, step instructions in its language rows."""
 
 import json
+import os
 import shutil
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
@@ -57,10 +58,11 @@ def write_dataset(
             dataset = LeRobotDataset.create(
                 f"emu-agent/{root.name}", fps=fps, features=_features(demonstration, names), root=part,
                 use_videos=False, robot_type=str(fingerprint.get("robot", "")),
+                image_writer_threads=os.cpu_count() or 1,
             )  # fmt: skip
         for t in range(len(demonstration)):
             dataset.add_frame(_frame(demonstration, t))
-        _check_pictures(part)
+        _check_pictures(dataset, part)
         dataset.save_episode()
         episodes.append(
             {"seed": demonstration.seed, "success": demonstration.success, "steps": len(demonstration)}
@@ -93,8 +95,9 @@ def ended_well(side_file: Mapping[str, Any], episode: int) -> bool:
     return bool(episodes[episode]["success"]) if episode < len(episodes) else True
 
 
-def _check_pictures(part: Path) -> None:
+def _check_pictures(dataset: Any, part: Path) -> None:
     """Refuse pictures that a full disk cut short: lerobot logs such an error and goes on."""
+    dataset.writer.image_writer.wait_until_done()
     for path in (part / PICTURES).rglob("*.png"):
         if not path.read_bytes().endswith(PNG_END):
             raise DatasetError(f"{path} was not written whole; is there space left on the disk?")
