@@ -75,9 +75,9 @@ def test_it_learns(run: Path) -> None:
     errors = [row["squared"] for row in rows if row["kind"] == "train"]
     assert errors[-1] < 0.6 * errors[0]
     figures = json.loads((run / "result.json").read_text())["validation"]
-    assert figures["psnr"] > 18
+    assert figures["psnr"] > 26  # what codes that say nothing of the square reach is 23
     assert figures["codebook_use"] >= 3 / 16
-    assert (run / "samples" / "000120.png").read_bytes().startswith(b"\x89PNG")
+    assert (run / "samples" / "000200.png").read_bytes().startswith(b"\x89PNG")
 
 
 def test_the_checkpoint_holds_what_was_validated(run: Path, stage: TokenizerStage) -> None:
@@ -90,7 +90,7 @@ def test_the_checkpoint_holds_what_was_validated(run: Path, stage: TokenizerStag
     config = read_config(run / "checkpoint")
     assert (config["camera"], config["image_size"]) == ("front", [32, 32])
     assert config["fingerprint"] == stage.frames.fingerprint
-    assert config["training"]["tokenizer"]["updates"] == 120
+    assert config["training"]["tokenizer"]["updates"] == 200
 
 
 def test_training_goes_on_from_the_tokenizer_of_a_checkpoint(
@@ -122,7 +122,7 @@ def test_a_decoder_trained_alone_draws_the_same_codes_better(
     assert figures[1]["codebook_use"] == figures[0]["codebook_use"]
     trainings = read_config(tmp_path / "checkpoint")["training"]
     assert trainings["tokenizer"] == read_config(run / "checkpoint")["training"]["tokenizer"]
-    assert trainings["decoder"]["updates"] == 120
+    assert trainings["decoder"]["updates"] == 200
 
 
 def test_a_decoder_goes_on_from_a_tokenizer_that_tells_of_no_training(

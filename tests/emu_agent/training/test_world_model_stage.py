@@ -37,7 +37,7 @@ def test_it_learns_what_comes_next(run: Path) -> None:
     figures = json.loads((run / "result.json").read_text())["validation"]
     assert figures["step_accuracy"] == 1.0
     assert figures["region_gain_db"] > 3
-    assert (run / "samples" / "000120.png").exists()
+    assert (run / "samples" / "000240.png").exists()
 
 
 def test_its_figures_are_those_of_the_checkpoint_it_wrote(run: Path, stage: WorldModelStage) -> None:
