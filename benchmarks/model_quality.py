@@ -98,9 +98,7 @@ def main() -> None:
     }
     if args.before is not None:
         before = ImaginationEngine.from_pretrained(args.before)
-        losses = text_and_codes(
-            before, frames, load_codes(frames, config["camera"], before.image_tokenizer), some
-        )
+        losses = text_and_codes(before, frames, codes, some)
         figures |= {f"{name}_change": figures[name] / loss - 1.0 for name, loss in losses.items()}
     write_json(
         args.output,
