@@ -21,7 +21,7 @@ def record(folder: Path) -> dict[str, Any]:
     last = [row for row in rows if row["kind"] == "train"][-1]
     result = json.loads((folder / "result.json").read_text())
     return {
-        "loop": result["config"]["stage"]["loop"],
+        **{key: result["config"]["stage"][key] for key in ("make", "loop")},
         "validation": [row for row in rows if row["kind"] == "validation"],
         "hours": last["hours"],
         "throughput": {key: value for key, value in last.items() if key.endswith("_per_second")},
