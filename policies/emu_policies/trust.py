@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
+import torch.nn.functional as F
 from jaxtyping import Float, Int64
 from torch import Tensor, nn
 
@@ -22,20 +23,20 @@ from emu_policies.settings import Settings
 PART = "trust"
 """Name of the part of a checkpoint."""
 SIGNALS = {
-    "image_log_prob": (1, "mean log-probability of the keyframe's codes"),
-    "text_log_prob": (1, "mean log-probability of the step instruction"),
-    "disagreement": (-1, "share of codes in which other candidates differ from the keyframe"),
-    "progress": (1, "share of the codes that were to change which are as in the keyframe now"),
-    "drift": (-1, "share of the codes that were to stay which are not as they were"),
-    "rarity": (-1, "mean surprise at the codes of the frame, given how often each stands in its place"),
-    "rarest": (-1, "the same over the eighth of the cells that are most surprising"),
-    "rarity_change": (-1, "how much more surprising the frame is than the one that was imagined from"),
-    "inverse_dynamics": (-1, "gap between the latest actions and those that the keyframe asked for"),
-    "done": (-1, "probability of the step monitor that the step is done; before its time that is a mistake"),
-    "stale": (-1, "its probability that the imagination does not fit"),
-    "age": (-1, "control steps since the imagination was made"),
+    "image_log_prob": "mean log-probability of the keyframe's codes",
+    "text_log_prob": "mean log-probability of the step instruction",
+    "disagreement": "share of codes in which other candidates differ from the keyframe",
+    "progress": "share of the codes that were to change which are as in the keyframe now",
+    "drift": "share of the codes that were to stay which are not as they were",
+    "rarity": "mean surprise at the codes of the frame, given how often each stands in its place",
+    "rarest": "the same over the eighth of the cells that are most surprising",
+    "rarity_change": "how much more surprising the frame is than the one that was imagined from",
+    "inverse_dynamics": "gap between the latest actions and those that the keyframe asked for",
+    "done": "probability of the step monitor that the step is done; before its time that is a mistake",
+    "stale": "its probability that the imagination does not fit",
+    "age": "control steps since the imagination was made",
 }
-"""What the score is made from, in order: whether much of it speaks for the imagination, and what it is."""
+"""What the score is made from, in order, and what it is."""
 SMOOTHING = 0.1
 """Added to every count of a code in a place, so that none is impossible."""
 
@@ -58,6 +59,8 @@ class TrustConfig(Settings):
     """Number of entries of an action."""
     horizon: int = 20
     """Control steps within which an imagined step should be done."""
+    hidden: int = 16
+    """Units between the signals and the score."""
 
     def __post_init__(self) -> None:
         if list(self.signals) != list(SIGNALS):
@@ -72,10 +75,10 @@ class TrustConfig(Settings):
 
 
 class TrustScore(nn.Module):
-    """The tables that the signals are read with, and a logistic regression on the signals.
+    """The tables that the signals are read with, and a small network on the signals.
 
-    A signal can only speak in the direction that makes sense. Failures are few and come in streaks, one
-    episode each: without this, a signal is easily held to mean the opposite.
+    What a signal says depends on the others: that a step is said to be done is good news late and bad news
+    early. A logistic regression cannot tell.
     """
 
     surprise: Tensor
@@ -83,7 +86,6 @@ class TrustScore(nn.Module):
     inverse_weight: Tensor
     inverse_bias: Tensor
     action_std: Tensor
-    direction: Tensor
 
     def __init__(self, config: TrustConfig) -> None:
         """Builds a score that knows nothing yet."""
@@ -96,18 +98,12 @@ class TrustScore(nn.Module):
         self.register_buffer("inverse_bias", torch.zeros(config.action_dim))
         self.register_buffer("action_std", torch.ones(config.action_dim))
         self.normalizer = Normalizer.identity(len(config.signals))
-        self.register_buffer("direction", torch.tensor([float(SIGNALS[name][0]) for name in config.signals]))
-        self.root_weight = nn.Parameter(torch.full((len(config.signals),), 0.4))
-        self.bias = nn.Parameter(torch.zeros(()))
-
-    @property
-    def weight(self) -> Float[Tensor, " signals"]:
-        """How much each signal counts, once normalised."""
-        return self.root_weight.square() * self.direction
+        self.hidden = nn.Linear(len(config.signals), config.hidden)
+        self.output = nn.Linear(config.hidden, 1)
 
     def forward(self, signals: Float[Tensor, "batch signals"]) -> Float[Tensor, " batch"]:
         """Logits that the imaginations will come true."""
-        return self.normalizer(signals).clamp(-4.0, 4.0) @ self.weight + self.bias
+        return self.output(F.silu(self.hidden(self.normalizer(signals).clamp(-4.0, 4.0))))[:, 0]
 
     def rarity(self, codes: Int64[Tensor, "batch rows cols"]) -> Float[Tensor, "batch 2"]:
         """Mean surprise at the codes of frames: over all cells, and over the most surprising eighth."""

@@ -165,7 +165,7 @@ class TrustStage:
         self, frames: Frames, policy: ImaginationPolicy, env: gymnasium.Env, oracle: Oracle
     ) -> tuple[Moments, Moments]:
         """Moments of the episodes to fit and to test with; played on first use, kept beside the dataset."""
-        seen = replace(self.config, horizon=1)  # what is played does not depend on how it is judged
+        seen = replace(self.config, horizon=1, hidden=1)  # what is played does not depend on how it is judged
         about = f"{self.settings.max_steps} {seen} {policy.config} {oracle.steps} {env}"
         weights = (self.source / WEIGHTS_FILE).read_bytes()
         key = hashlib.sha256(weights + about.encode()).hexdigest()[:12]

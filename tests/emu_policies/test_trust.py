@@ -161,15 +161,16 @@ def test_an_action_against_the_keyframe_widens_the_gap() -> None:
 
 
 @settings(max_examples=10, deadline=None)
-@given(st.sampled_from(list(SIGNALS)), st.floats(0.1, 3.0), st.floats(-2.0, 2.0))
-def test_a_signal_speaks_in_its_own_direction_whatever_was_fitted(
-    name: str, step: float, root: float
+@given(st.sampled_from(list(SIGNALS)), st.floats(4.0, 100.0), st.sampled_from([-1.0, 1.0]))
+def test_a_signal_far_from_all_that_was_seen_counts_as_four_deviations(
+    name: str, size: float, sign: float
 ) -> None:
     score = TrustScore(CONFIG)
-    torch.nn.init.constant_(score.root_weight, root)
-    more = torch.zeros(1, len(SIGNALS))
-    more[0, list(SIGNALS).index(name)] = step
-    assert SIGNALS[name][0] * (score(more) - score(0 * more)).item() >= 0.0
+    far, at_the_end = torch.zeros(2, 1, len(SIGNALS))
+    far[0, list(SIGNALS).index(name)] = sign * size
+    at_the_end[0, list(SIGNALS).index(name)] = sign * 4.0
+    assert score(far).item() == pytest.approx(score(at_the_end).item(), abs=1e-6)
+    assert score(far).item() != pytest.approx(score(0 * far).item(), abs=1e-6)
 
 
 def test_reset_forgets() -> None:
@@ -253,8 +254,8 @@ def make_trusting(tiny_agent: ModuleType) -> Callable:
         score = TrustScore(
             TrustConfig(num_cells=4, num_codes=tiny_agent.IMAGE.n_embed, action_dim=3, candidates=2)
         )
-        torch.nn.init.zeros_(score.root_weight)
-        torch.nn.init.constant_(score.bias, bias)
+        torch.nn.init.zeros_(score.output.weight)
+        torch.nn.init.constant_(score.output.bias, bias)
         config = ImaginationPolicyConfig(imagine=imagine, trust_threshold=0.5, n_action_steps=2)
         return ImaginationPolicy(tiny_agent.build_engine(), head, config, trust=score)
 
