@@ -102,7 +102,7 @@ class TrustStage:
     def build(self) -> nn.Module:
         """Return a new score with its tables and the statistics of the signals."""
         score = TrustScore(self.config)
-        score.load_state_dict(self.tables.state_dict())
+        score.load_state_dict(dict(self.tables.named_buffers()), strict=False)  # the network begins anew
         signals, _ = as_tensors(self.fit)
         score.normalizer = Normalizer(signals.mean(dim=0), signals.std(dim=0))
         return score

@@ -5,6 +5,7 @@ from typing import Any
 import gymnasium
 import numpy as np
 import pytest
+import torch
 from emu_policies.imagination_policy import ImaginationPolicy
 from emu_policies.trust import load_trust
 from emu_policies.trust_stage import TrustStage
@@ -93,6 +94,17 @@ def test_a_score_learns_to_doubt_a_world_that_is_stuck(make_stage: Any, tmp_path
     assert policy.config.trust_threshold == 0.5
     again = make_stage(threshold=0.5)  # from what was played the first time
     assert np.array_equal(again.fit.signals, stage.fit.signals)
+
+
+def test_a_score_begins_as_the_seed_says(make_stage: Any) -> None:
+    begun = []
+    for earlier in (1, 2):
+        torch.manual_seed(earlier)
+        stage = make_stage()
+        torch.manual_seed(0)
+        begun.append(stage.build().state_dict())
+    assert all(torch.equal(begun[0][key], begun[1][key]) for key in begun[0])
+    assert begun[0]["surprise"].any()
 
 
 def test_episodes_in_which_nothing_fails_teach_nothing(make_stage: Any) -> None:
