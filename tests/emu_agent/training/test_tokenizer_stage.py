@@ -60,10 +60,13 @@ def test_training_draws_from_its_own_episodes_only(stage: TokenizerStage) -> Non
     assert stage.validation.max() == len(stage.frames) - 1
 
 
-def test_pixels_that_move_weigh_more(stage: TokenizerStage, tiny_data: ModuleType, tiny_chain: Path) -> None:
-    assert (stage.pixel_weight == 1).all()
+def test_pixels_that_move_weigh_more(tiny_data: ModuleType, tiny_chain: Path) -> None:
     dataset = str(tiny_chain / "data" / "cells")
-    weighing = TokenizerStage(tiny_data.IMAGE, dataset, "front", held_out=0.25, motion_weight=8.0)
+    alike, weighing = (
+        TokenizerStage(tiny_data.IMAGE, dataset, "front", held_out=0.25, motion_weight=weight)
+        for weight in (0.0, 8.0)
+    )
+    assert (alike.pixel_weight == 1).all()
     weight = weighing.pixel_weight[0, 0]
     assert weight.mean().item() == pytest.approx(1.0)
     assert weight[8, 8] > 2 * weight[8, 14]  # in the middle of the first cell, and at its edge
