@@ -125,18 +125,27 @@ class KVCache:
 
     def select(self, rows: Int[Tensor, " rows"], max_length: int | None = None) -> "KVCache":
         """A copy of the given rows, in the given order; the original does not change afterwards."""
-        size = self.max_length if max_length is None else max_length
-        if size < self.length:
-            raise ConfigError(f"max_length={size} is less than the {self.length} tokens to copy")
+        valid = self._selected(rows, max_length)
+        size = valid.shape[1]
         layers = [
             (self._copy(keys, rows, size), self._copy(values, rows, size)) for keys, values in self._layers
         ]
-        valid = self.valid.new_zeros(len(rows), size)
-        valid[:, : self.length] = self.valid[rows, : self.length]
         return KVCache(layers, valid, self.length)
 
-    def _copy(self, stored: Tensor, rows: Tensor, max_length: int) -> Tensor:
-        _, heads, _, head_dim = stored.shape
-        copy = stored.new_zeros(len(rows), heads, max_length, head_dim)
-        copy[:, :, : self.length] = stored[:, :, : self.length].index_select(0, rows.to(stored.device))
+    def _selected(self, rows: Tensor, max_length: int | None) -> Bool[Tensor, "rows max_length"]:
+        """Which slots of a copy of the rows are valid."""
+        size = self.max_length if max_length is None else max_length
+        if size < self.length:
+            raise ConfigError(f"max_length={size} is less than the {self.length} tokens to copy")
+        valid = self.valid.new_zeros(len(rows), size)
+        valid[:, : self.length] = self.valid[rows, : self.length]
+        return valid
+
+    def _copy(
+        self, stored: Float[Tensor, "*layers batch kv_heads slots head_dim"], rows: Tensor, max_length: int
+    ) -> Float[Tensor, "*layers rows kv_heads max_length head_dim"]:
+        *layers, _, heads, _, head_dim = stored.shape
+        copy = stored.new_zeros(*layers, len(rows), heads, max_length, head_dim)
+        filled = stored[..., : self.length, :]
+        copy[..., : self.length, :] = filled.index_select(-4, rows.to(stored.device))
         return copy

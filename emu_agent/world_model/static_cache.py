@@ -4,7 +4,6 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from emu_agent.errors import ConfigError
 from emu_agent.world_model.cache import KVCache
 from emu_agent.world_model.config import TransformerConfig
 
@@ -57,17 +56,8 @@ class StaticCache(KVCache):
 
     def select(self, rows: Int[Tensor, " rows"], max_length: int | None = None) -> "StaticCache":
         """A copy of the given rows, in the given order; the original does not change afterwards."""
-        size = self.max_length if max_length is None else max_length
-        if size < self.length:
-            raise ConfigError(f"max_length={size} is less than the {self.length} tokens to copy")
-        layers, _, heads, _, head_dim = self.all_keys.shape
-        keys, values = (stored.new_zeros(layers, len(rows), heads, size, head_dim) for stored in self._all)
-        for copy, stored in zip((keys, values), self._all, strict=True):
-            copy[:, :, :, : self.length] = stored[:, :, :, : self.length].index_select(1, rows)
-        valid = self.valid.new_zeros(len(rows), size)
-        valid[:, : self.length] = self.valid[rows, : self.length]
+        valid = self._selected(rows, max_length)
+        keys, values = (
+            self._copy(stored, rows, valid.shape[1]) for stored in (self.all_keys, self.all_values)
+        )
         return StaticCache(keys, values, valid, self.length)
-
-    @property
-    def _all(self) -> tuple[Tensor, Tensor]:
-        return self.all_keys, self.all_values
