@@ -8,7 +8,7 @@ import hashlib
 import json
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -45,6 +45,8 @@ class Frames:
     fingerprint: dict[str, Any]
     cache: Path
     """Folder for what is derived from these frames."""
+    seeds: tuple[int, ...] = ()
+    """Seed of the environment in each episode; none where it is not known."""
 
     def __len__(self) -> int:
         return len(self.proprio)
@@ -72,6 +74,14 @@ class Frames:
             )
         return range(kept), range(kept, self.num_episodes)
 
+    def digest(self) -> str:
+        """What tells these episodes from others, wherever they lie: hash of all but the pictures."""
+        words = json.dumps([self.instructions, [[asdict(one) for one in row] for row in self.segments]])
+        digest = hashlib.sha256(words.encode())
+        for array in (self.starts, self.proprio, self.actions, self.executed):
+            digest.update(np.ascontiguousarray(array).tobytes())
+        return digest.hexdigest()[:16]
+
 
 def load_frames(root: Path, cameras: Sequence[str], size: tuple[int, int] | None = None) -> Frames:
     """Open the dataset at `root`, decoding its pictures on first use.
@@ -92,7 +102,7 @@ def load_frames(root: Path, cameras: Sequence[str], size: tuple[int, int] | None
     present = sorted(key.removeprefix(IMAGES) for key in info["features"] if key.startswith(IMAGES))
     if missing := sorted(set(cameras) - set(present)):
         raise DatasetError(f"{root} has no camera {missing[0]!r}; its cameras are {present}")
-    content = [info, read_side_file(root), sorted(cameras), *([size] if size else [])]
+    content = [info, _files(root), sorted(cameras), *([size] if size else [])]
     cache = cache_of(root) / hashlib.sha256(json.dumps(content).encode()).hexdigest()[:12]
     if not (cache / "frames.json").exists():
         _fill(root, cache, tuple(cameras), size)
@@ -110,6 +120,12 @@ def new_array(path: Path, dtype: type[np.generic], shape: tuple[int, ...]) -> np
     with path.open("r+b") as stream:
         os.posix_fallocate(stream.fileno(), 0, path.stat().st_size)
     return array
+
+
+def _files(root: Path) -> list[tuple[str, int, int]]:
+    """Name, size and time of every file: a dataset that was written again is another one."""
+    stats = ((path, path.stat()) for path in sorted(root.rglob("*")) if path.is_file())
+    return [(path.relative_to(root).as_posix(), stat.st_size, stat.st_mtime_ns) for path, stat in stats]
 
 
 def _fill(root: Path, cache: Path, cameras: tuple[str, ...], size: tuple[int, int] | None) -> None:
@@ -180,6 +196,7 @@ def _segments(dataset: Any, table: Any, span: range, task: str, *, success: bool
 
 def _open(root: Path, cache: Path, cameras: tuple[str, ...]) -> Frames:
     meta, side_file = json.loads((cache / "frames.json").read_text()), read_side_file(root)
+    seeds = tuple(one["seed"] for one in side_file.get("episodes", []))
     return Frames(
         images={camera: np.load(cache / f"{camera}.npy", mmap_mode="r") for camera in cameras},
         proprio=np.load(cache / "proprio.npy"),
@@ -191,6 +208,7 @@ def _open(root: Path, cache: Path, cameras: tuple[str, ...]) -> Frames:
         successes=tuple(ended_well(side_file, episode) for episode in range(len(meta["starts"]))),
         fingerprint=meta["fingerprint"],
         cache=cache,
+        seeds=seeds if len(seeds) == len(meta["starts"]) else (),
     )
 
 

@@ -46,7 +46,7 @@ class DidaStageConfig(WorldModelStageConfig):
     full_noise: float = 0.15
     """Share of the images that are nothing but noise, as every decoding begins."""
     distilled: float = 0.5
-    """Share of the one-step imagine sequences that end in a keyframe of the model's own."""
+    """Share of the imagine sequences that give way to one step with a keyframe of the model's own."""
     distilled_frames: int = 1024
     """Training frames from which the model imagines its own keyframes."""
     distilled_temperature: float = 0.0

@@ -60,6 +60,9 @@ class LoopConfig:
     """Where to train; on "cuda" matrices are multiplied in bfloat16."""
 
     def __post_init__(self) -> None:
+        for name in ("updates", "log_every", "validate_every", "save_every"):
+            if (count := getattr(self, name)) < 1:
+                raise ConfigError(f"{name}={count} must be at least 1")
         if self.keep_every < 0 or self.keep_every % self.validate_every:
             raise ConfigError(
                 f"keep_every={self.keep_every} must be 0 or a multiple of "
@@ -71,6 +74,7 @@ def train(stage: Stage, config: LoopConfig, folder: Path) -> dict[str, float]:
     """Train a stage in `folder`, going on from the state that is there, and return the last validation.
 
     Raises:
+        CheckpointError: the state that is there is broken, or stands on other data or weights.
         TrainingDivergedError: the loss is no longer a finite number; the last good state and checkpoint are
             kept.
     """
@@ -116,7 +120,8 @@ def _new_state(stage: Stage, config: LoopConfig) -> TrainingState:
     optimizers: list[torch.optim.Optimizer] = [torch.optim.AdamW(groups, lr=config.lr, betas=(first, second))]
     if kernels:
         optimizers.append(Muon(kernels, lr=config.lr, weight_decay=config.weight_decay))
-    return TrainingState(model, _averaged(model, config.average), tuple(optimizers))
+    average = _averaged(model, config.average)
+    return TrainingState(model, average, tuple(optimizers), sources=stage.sources())
 
 
 def _averaged(model: nn.Module, decay: float) -> AveragedModel:
@@ -140,8 +145,9 @@ def _update(stage: Stage, state: TrainingState, config: LoopConfig) -> dict[str,
     norm = nn.utils.clip_grad_norm_(state.model.parameters(), config.clip_norm)
     if not (torch.isfinite(result.loss) and torch.isfinite(norm)):
         raise TrainingDivergedError(
-            f"update {state.update}: loss {result.loss.item()}, gradient norm {norm.item()}; the last good "
-            "state is kept. Lower lr or clip_norm and start again from it"
+            f"update {state.update}: loss {result.loss.item()}, gradient norm {norm.item()}; what was saved "
+            "before is kept. The same settings come to the same end: train into another output with a lower "
+            "lr or clip_norm"
         )
     for optimizer in state.optimizers:
         optimizer.step()

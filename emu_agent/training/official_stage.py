@@ -22,6 +22,7 @@ from emu_agent.tokens.image import NATIVE_FILE, SAFE_FILE, ImageTokenizer
 from emu_agent.tokens.sequence import SequenceFormat
 from emu_agent.tokens.text import RANKS_FILE, VISION_FILE, EmuTokenizer
 from emu_agent.tokens.vocabulary import Vocabulary
+from emu_agent.training.upstream import weights_digest
 from emu_agent.training.world_model_stage import WorldModelStage
 from emu_agent.world_model.adapter import LoraSettings, add_adapter, merged_weight, save_adapter
 from emu_agent.world_model.checkpoint import load_world_model
@@ -114,8 +115,15 @@ class OfficialStage(WorldModelStage):
                 )
             yield name, weight
 
+    def sources(self) -> dict[str, str]:
+        """Return digests of the published weights and of the datasets."""
+        return {**super().sources(), "weights": weights_digest(self.language_model)}
+
     def _load_image_tokenizer(self) -> ImageTokenizer:
         return super()._load_image_tokenizer().to(self.device)
+
+    def _refuse_other_data(self, dataset: Path) -> None:
+        """Published weights are made for any pictures."""
 
     def _sequence_format(self) -> SequenceFormat:
         vocabulary = Vocabulary.official()

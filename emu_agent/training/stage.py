@@ -23,6 +23,10 @@ class Stage(Protocol):
     unit: str
     """What `StepResult.size` counts, for the throughput figure."""
 
+    def sources(self) -> dict[str, str]:
+        """Return digests of what the stage stands on: a run does not go on from other data or weights."""
+        ...
+
     def build(self) -> nn.Module:
         """Return the network to train, initialised."""
         ...

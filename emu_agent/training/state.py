@@ -1,7 +1,8 @@
 """Everything that a training run needs to go on after a kill, in one safetensors file: never pickle."""
 
 import json
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import torch
@@ -12,6 +13,8 @@ from torch.optim.swa_utils import AveragedModel
 
 from emu_agent.errors import CheckpointError
 from emu_agent.run_folder import replacing
+from emu_agent.training.upstream import refuse_other_sources
+from emu_agent.world_model.checkpoint import load_state
 
 
 @dataclass
@@ -26,10 +29,17 @@ class TrainingState:
     """Wall time spent in updates so far, over all runs."""
     size: int = 0
     """Tokens or pictures seen so far."""
+    sources: Mapping[str, str] = field(default_factory=dict)
+    """Digests of what the stage stands on."""
 
     def save(self, path: Path) -> None:
         """Write the state whole or not at all."""
-        meta = {"update": self.update, "seconds": self.seconds, "size": self.size}
+        meta = {
+            "update": self.update,
+            "seconds": self.seconds,
+            "size": self.size,
+            "sources": dict(self.sources),
+        }
         with replacing(path) as part:
             save_file(self._tensors(), part, metadata={"training": json.dumps(meta)})
 
@@ -37,7 +47,7 @@ class TrainingState:
         """Continue from a file that `save` has written.
 
         Raises:
-            CheckpointError: the file is broken, or of another network.
+            CheckpointError: the file is broken, of another network, or stands on something else.
         """
         try:
             with safe_open(path, "pt") as file:
@@ -47,8 +57,9 @@ class TrainingState:
             raise CheckpointError(
                 f"{path} is no training state ({error}); delete it to start afresh"
             ) from error
-        self.model.load_state_dict(_frozen(self.model) | _part(stored, "model."))
-        self.average.load_state_dict(_frozen(self.average) | _part(stored, "average."))
+        refuse_other_sources(meta.get("sources", {}), self.sources, path)
+        for module, name in ((self.model, "model."), (self.average, "average.")):
+            load_state(module, _frozen(module) | _part(stored, name), path)
         for number, optimizer in enumerate(self.optimizers):
             _load_optimizer(optimizer, _part(stored, f"optimizer.{number}."))
         self.update, self.seconds, self.size = int(meta["update"]), float(meta["seconds"]), int(meta["size"])

@@ -22,6 +22,7 @@ from emu_agent.run_folder import replacing
 from emu_agent.scoring.pictures import psnr_from_mse
 from emu_agent.tokens.image import ImageTokenizer, ImageTokenizerConfig, to_images, to_pixels
 from emu_agent.training.stage import StepResult
+from emu_agent.training.upstream import weights_digest
 from emu_agent.world_model.checkpoint import read_config, read_part, write_checkpoint
 
 
@@ -34,7 +35,7 @@ class TokenizerStageConfig:
     held_out: float = 0.1
     """Fraction of the episodes, the last ones, that training never sees."""
     motion_weight: float = 8.0
-    """Extra weight of the pixels that change most over the dataset, beside 1 for still ones."""
+    """Extra weight of the pixels that change most over the dataset, in units of that of still ones."""
     squared_weight: float = 8.0
     """Weight of the squared error of the pixels."""
     quantizer_weight: float = 0.1
@@ -85,6 +86,11 @@ class TokenizerStage:
         count = min(self.config.validation_frames, len(self.frames) - first)
         self.validation = np.linspace(first, len(self.frames) - 1, count).astype(int)
         self.pixel_weight = _motion(self.pictures[: self.last_training_frame : 7], self.config.motion_weight)
+
+    def sources(self) -> dict[str, str]:
+        """Return digests of the dataset, and of the tokenizer to start from."""
+        start = {} if self.config.start is None else {"start": weights_digest(self._starting_folder())}
+        return {"dataset": self.frames.digest(), **start}
 
     def build(self) -> nn.Module:
         """Return a tokenizer, new or as `start` has it."""
@@ -184,7 +190,7 @@ class TokenizerStage:
 def _motion(
     pictures: UInt8[np.ndarray, "frames height width 3"], weight: float
 ) -> Float[Tensor, "1 1 height width"]:
-    """Weight of every pixel: 1 where nothing ever moves, up to 1 + `weight` where most does, 1 on average."""
+    """Weight of every pixel, 1 on average: where most moves 1 + `weight` times that of where nothing does."""
     spread = torch.from_numpy(pictures.astype(np.float32).std(axis=0).mean(axis=-1))
     relative = spread / spread.max().clamp(min=1e-6)
     raw = 1 + weight * relative

@@ -39,6 +39,7 @@ from emu_agent.training.sequences import (
     weighted_mean,
 )
 from emu_agent.training.stage import StepResult
+from emu_agent.training.upstream import refuse_other_data, weights_digest
 from emu_agent.world_model.checkpoint import read_config, write_checkpoint
 from emu_agent.world_model.config import TransformerConfig
 from emu_agent.world_model.transformer import WorldModel
@@ -102,6 +103,7 @@ class WorldModelStage:
         self.source, self.camera = Path(tokenizer), camera
         self.image_tokenizer = self._load_image_tokenizer()
         self.frames = load_frames(Path(dataset), [camera])
+        self._refuse_other_data(Path(dataset))
         self.codes = load_codes(self.frames, camera, self.image_tokenizer)
         training, held_out = self.frames.split(self.config.held_out)
         self.plans = plans(self.frames, training, len(self.config.step_counts))
@@ -109,13 +111,20 @@ class WorldModelStage:
         count = min(self.config.validation_plans, len(held_out_plans))
         chosen = np.linspace(0, len(held_out_plans) - 1, count).astype(int)
         self.validation = [held_out_plans[i] for i in chosen]
-        self.chunks = [self._chunks(training), *self._play_chunks()]
+        play = self._play(held_out)
+        self.chunks = [self._chunks(training), *([] if play is None else [play])]
         self.validation_starts = self._chunks(held_out).starts
-        executed = torch.from_numpy(self.frames.executed)
+        executed = torch.from_numpy(self.frames.executed[: self.frames.span(training[-1]).stop])
         self.bins = ActionBins.over(executed, self.config.num_action_bins)
         self.format = self._sequence_format()
         self.vocabulary = self.format.vocabulary
         self.model_config = TransformerConfig.from_dict({**model, "vocab_size": self.vocabulary.size})
+
+    def sources(self) -> dict[str, str]:
+        """Return digests of the checkpoint before and of the datasets."""
+        names = ("dataset", "play")
+        data = {name: chunks.frames.digest() for name, chunks in zip(names, self.chunks, strict=False)}
+        return {"checkpoint": weights_digest(self.source), **data}
 
     def build(self) -> nn.Module:
         """Return a new world model."""
@@ -159,6 +168,7 @@ class WorldModelStage:
         base = read_config(self.source)
         config = {
             **base,
+            "fingerprint": self.frames.fingerprint,
             "parts": {**base["parts"], "world_model": self.model_config.to_dict()},
             **self._sections(),
             "training": {**base["training"], self.name: {**training, "data": asdict(self.config)}},
@@ -173,6 +183,9 @@ class WorldModelStage:
 
     def _load_image_tokenizer(self) -> ImageTokenizer:
         return load_image_tokenizer(self.source)
+
+    def _refuse_other_data(self, dataset: Path) -> None:
+        refuse_other_data(self.source, self.frames, dataset, self.camera)
 
     def _sections(self) -> dict[str, Any]:
         """What the checkpoint's config says beside its parts."""
@@ -191,9 +204,10 @@ class WorldModelStage:
         return ImaginationEngine(tokenizer, self.format, model, self.bins)
 
     def _corpus(self) -> list[str]:
-        """All texts that the model will read or write; sizes of pictures stay single characters."""
-        steps = {segment.text for episode in self.frames.segments for segment in episode}
-        tasks = set(self.frames.instructions)
+        """All texts that the model learns to read or write; sizes of pictures stay single characters."""
+        training, _ = self.frames.split(self.config.held_out)
+        steps = {segment.text for episode in training for segment in self.frames.segments[episode]}
+        tasks = {self.frames.instructions[episode] for episode in training}
         vla, simulate = TEMPLATES["vla"].opening, TEMPLATES["simulate"].opening
         prompts = [UNCONDITIONAL, ANSWER_CUE, simulate, *(vla + task for task in sorted(tasks))]
         return [*prompts, *sorted(tasks), *sorted(steps), *SIZE_CHARACTERS]
@@ -201,13 +215,13 @@ class WorldModelStage:
     def _chunks(self, episodes: Sequence[int]) -> ActionChunks:
         return ActionChunks.of(self.frames, self.codes, episodes, self.config.chunk)
 
-    def _play_chunks(self) -> list[ActionChunks]:
+    def _play(self, held_out: Sequence[int]) -> ActionChunks | None:
         if self.config.play is None:
-            return []
-        frames = load_play(Path(self.config.play), self.camera, self.frames)
+            return None
+        frames = load_play(Path(self.config.play), self.camera, self.frames, held_out)
         codes = load_codes(frames, self.camera, self.image_tokenizer)
         episodes, _ = frames.split(self.config.held_out)
-        return [ActionChunks.of(frames, codes, episodes, self.config.chunk)]
+        return ActionChunks.of(frames, codes, episodes, self.config.chunk)
 
     def _draw(self, rng: np.random.Generator) -> tuple[str, list[TokenSequence]]:
         """Sequences for one update, all of one kind: imagining some number of steps, or simulating."""

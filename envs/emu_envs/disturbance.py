@@ -54,6 +54,11 @@ class DisturbedEnv(gymnasium.Wrapper):
         self.kinds, self.moments = tuple(kinds), moments
         self._cameras: tuple[np.ndarray, np.ndarray] | None = None
 
+    def fingerprint(self) -> dict[str, Any]:
+        """Return what describes the environment, with what may go wrong in it."""
+        inner = self.env.get_wrapper_attr("fingerprint")()
+        return {**inner, "disturbance": {"kinds": list(self.kinds), "moments": list(self.moments)}}
+
     def reset(
         self, *, seed: int | None = None, options: dict[str, Any] | None = None
     ) -> tuple[dict[str, Any], dict[str, Any]]:

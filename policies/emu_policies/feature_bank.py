@@ -51,12 +51,12 @@ def load_bank(
         frames: the dataset.
         codes: of the imagined camera.
         weights: the world model's file; its content and the decoder are the key of the cache.
-        stride: frames between two from which is imagined.
+        stride: frames between two from which is imagined; each episode's first is one as well.
     """
-    settings = f"{stride} {engine.decoder} {engine.dida}"
+    settings = f"{stride} and starts {engine.decoder} {engine.dida}"
     key = hashlib.sha256(weights.read_bytes() + settings.encode()).hexdigest()[:12]
     folder = frames.cache / f"features-{key}"
-    sources = np.arange(0, len(frames), stride)
+    sources = imagined_frames(frames, stride)
     tokens = 1 + codes[0].numel()
     every, world = np.arange(len(frames)), (engine, frames, codes)
     frame = _filled(
@@ -69,6 +69,14 @@ def load_bank(
         folder / "recorded.npy", sources, tokens, engine, lambda part: recorded_features(*world, part)
     )
     return FeatureBank(frame=frame, sources=sources, sampled=sampled, recorded=_or_sampled(recorded, sampled))
+
+
+def imagined_frames(frames: Frames, stride: int) -> Int64[np.ndarray, " sources"]:
+    """Frames from which is imagined, ascending: every `stride`-th of the dataset and each episode's first.
+
+    An episode's first is among them so that no frame has to do with an imagination that is yet to be made.
+    """
+    return np.union1d(np.arange(0, len(frames), stride), frames.starts)
 
 
 def episode_of(frames: Frames, frame: int) -> int:

@@ -34,7 +34,7 @@ class Pursuits:
 
     Args:
         frames: the dataset.
-        sources: frames from which was imagined, ascending.
+        sources: frames from which was imagined, ascending; each episode's first is one of them.
         episodes: those from which stale imaginations may come.
         config: which imaginations to pair with a frame.
     """
@@ -62,9 +62,8 @@ class Pursuits:
         reach_back = rng.random() < self.config.finished
         oldest = max(start if reach_back else step_start, frame - self.config.max_age)
         first, last = np.searchsorted(self.sources, [oldest, frame + 1])
-        if first == last:  # no imagination since then: the nearest earlier one of the episode, or the first
-            nearest = max(int(last) - 1, int(np.searchsorted(self.sources, start)))
-            return nearest, self._state(episode, nearest, frame, start)
+        if first == last:  # no imagination since then: the nearest earlier one, at least that of the start
+            first = last - 1
         source = int(rng.integers(first, last))
         return source, self._state(episode, source, frame, start)
 

@@ -13,6 +13,7 @@ from emu_agent.data.frames import load_frames
 from emu_agent.imagination import ImaginationEngine
 from emu_agent.tokens.text import TEXT_FILE
 from emu_agent.training.stage import StepResult
+from emu_agent.training.upstream import refuse_other_data, weights_digest
 from emu_agent.world_model.checkpoint import WEIGHTS_FILE, read_config, read_part, write_checkpoint
 from emu_policies.action_head import ActionHead
 from emu_policies.feature_bank import load_bank
@@ -69,6 +70,7 @@ class HeadStage:
         self.base = read_config(self.source)
         camera = self.base["camera"]
         self.frames = load_frames(Path(dataset), [camera, wrist_camera])
+        refuse_other_data(self.source, self.frames, Path(dataset), camera)
         engine = ImaginationEngine.from_pretrained(self.source)
         weights = self.source / WEIGHTS_FILE
         codes = load_codes(self.frames, camera, engine.image_tokenizer)
@@ -89,6 +91,10 @@ class HeadStage:
         self.validation_indices = self.validation.indices[
             np.linspace(0, len(self.validation.indices) - 1, count).astype(int)
         ]
+
+    def sources(self) -> dict[str, str]:
+        """Return digests of the checkpoint before and of the dataset."""
+        return {"checkpoint": weights_digest(self.source), "dataset": self.frames.digest()}
 
     def build(self) -> nn.Module:
         """Return a new head with the statistics of the training episodes."""

@@ -57,6 +57,8 @@ class ImaginationPolicy:
         config: ImaginationPolicyConfig,
         fingerprint: Mapping[str, Any] | None = None,
         trust: TrustScore | None = None,
+        *,
+        compare: bool | None = None,
     ) -> None:
         """Combines trained parts.
 
@@ -66,6 +68,8 @@ class ImaginationPolicy:
             config: When to imagine.
             fingerprint: Describes the environment that the parts were trained for.
             trust: Says how likely an imagination is to come true; needs an engine that tells its codes.
+            compare: Whether the trust score has further candidates drawn, which cost as much as the
+                imagination; None has them where a threshold depends on them, and no chunk waits for them.
 
         Raises:
             ConfigError: If settings do not go together.
@@ -88,6 +92,8 @@ class ImaginationPolicy:
         self._queue = ActionQueue(config.n_action_steps)
         self._background = BackgroundImagination(engine, self._device) if config.background else None
         self._meter = None if trust is None else TrustMeter(trust.to(self._device), engine)
+        depends = config.imagine == "adaptive" and config.trust_threshold is not None
+        self._compare = depends and not config.background if compare is None else compare
         self.reset(0)
 
     @classmethod
@@ -241,10 +247,8 @@ class ImaginationPolicy:
     def _pursue(self, imagination: Imagined, scene: Scene, reason: ImaginationReason) -> None:
         self.imagination, self.imagination_reason, self._age = imagination, reason, 0
         if self._meter is not None:
-            # Further candidates cost as much as the imagination: there are none where nothing depends on the
-            # trust, and none in the background, where a chunk would wait for them.
-            compare = self._background is None and self.config.imagine == "adaptive"
-            self._meter.begin(cast(CodedScene, scene), cast(CodedImagination, imagination), compare=compare)
+            coded = cast(CodedScene, scene), cast(CodedImagination, imagination)
+            self._meter.begin(*coded, compare=self._compare)
 
     def _encode(self, scene: Scene, observation: Observation) -> HeadContext:
         return self._head.encode_context(

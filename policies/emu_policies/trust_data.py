@@ -129,11 +129,11 @@ def play_all(
 
 
 def judged(episodes: Sequence[Played], order: Sequence[str], horizon: int) -> Moments:
-    """The moments whose outcome is known.
+    """The moments whose outcome was open and is known by now.
 
     A step is done when what fits comes later in the order. What was imagined must become so within `horizon`
-    control steps of being imagined; moments at which it already is are left out, and so are those whose time
-    was not up when an unsolved episode was stopped.
+    control steps of being imagined; moments at which it already is, or at which its time is up, are left out,
+    and so are those whose time was not up when an unsolved episode was stopped.
     """
     place = {step: index for index, step in enumerate(order)}
     rows: list[tuple[tuple[float, ...], bool, bool, int, str]] = []
@@ -161,8 +161,13 @@ def _moment(policy: ImaginationPolicy, time: int, made: int) -> Moment:
 
 
 def _outcome(episode: Played, moment: Moment, place: int | None, horizon: int) -> tuple[bool, bool] | None:
-    """Whether the imagined step came true and whether that could be foreseen; None if it is not known."""
+    """Whether the imagined step came true and whether that could be foreseen.
+
+    None if it is not known, or was decided when the moment came.
+    """
     deadline = moment.made + horizon
+    if moment.time >= deadline:
+        return None
     if place is None:  # words that mean nothing
         return False, True
     done = next((t for t in range(moment.made, len(episode.rank)) if episode.rank[t] > place), None)

@@ -19,6 +19,7 @@ from emu_agent.imagination import ImaginationEngine
 from emu_agent.scoring.metrics.usefulness import auroc, brier, calibration_error
 from emu_agent.tokens.text import TEXT_FILE
 from emu_agent.training.stage import StepResult
+from emu_agent.training.upstream import refuse_other_data, weights_digest
 from emu_agent.world_model.checkpoint import WEIGHTS_FILE, read_config, read_part, write_checkpoint
 from emu_policies.head_stage import HALF
 from emu_policies.imagination_policy import ImaginationPolicy, ImaginationPolicyConfig, load_head
@@ -80,6 +81,8 @@ class TrustStage:
         engine, head = ImaginationEngine.from_pretrained(self.source), load_head(self.source)
         camera, wrist_camera = head.config.camera, head.config.wrist_camera
         frames = load_frames(Path(dataset), [camera, wrist_camera])
+        refuse_other_data(self.source, frames, Path(dataset), camera)
+        self.dataset = frames.digest()
         codes = load_codes(frames, camera, engine.image_tokenizer)
         known, _ = frames.split(self.settings.held_out)
         lengths = [s.end - s.start for e in known for s in frames.segments[e] if s.completed]
@@ -90,7 +93,7 @@ class TrustStage:
         config = ImaginationPolicyConfig.from_dict({**self.base.get("policy", {}), "trust_threshold": None})
         self.tables = TrustScore(self.config)
         self._fit_tables(frames, codes, engine, known, config.n_action_steps)
-        policy = ImaginationPolicy(engine, head, config, trust=self.tables)
+        policy = ImaginationPolicy(engine, head, config, trust=self.tables, compare=True)
         self.fit, self.test = self._moments(frames, policy, env, oracle)
         for name, moments in (("fit_episodes", self.fit), ("test_episodes", self.test)):
             if not 0 < moments.came_true.sum() < len(moments.came_true):
@@ -98,6 +101,10 @@ class TrustStage:
                     f"of {len(moments.came_true)} imaginations {int(moments.came_true.sum())} came true; a "
                     f"trust score needs some that do and some that do not: raise {name}"
                 )
+
+    def sources(self) -> dict[str, str]:
+        """Return digests of the checkpoint before and of the dataset."""
+        return {"checkpoint": weights_digest(self.source), "dataset": self.dataset}
 
     def build(self) -> nn.Module:
         """Return a new score with its tables and the statistics of the signals."""
@@ -166,7 +173,9 @@ class TrustStage:
     ) -> tuple[Moments, Moments]:
         """Moments of the episodes to fit and to test with; played on first use, kept beside the dataset."""
         seen = replace(self.config, horizon=1, hidden=1)  # what is played does not depend on how it is judged
-        about = f"{self.settings.max_steps} {seen} {policy.config} {oracle.steps} {env}"
+        where = env.get_wrapper_attr("fingerprint")()
+        limits = f"{self.settings.max_steps} {self.settings.held_out}"  # which episodes the tables are of
+        about = f"{limits} {seen} {policy.config} {oracle.steps} {where}"
         weights = (self.source / WEIGHTS_FILE).read_bytes()
         key = hashlib.sha256(weights + about.encode()).hexdigest()[:12]
         folder, settings, order = frames.cache / f"trust-{key}", self.settings, list(oracle.steps)

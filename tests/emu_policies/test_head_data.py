@@ -9,9 +9,9 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from emu_policies.feature_bank import FeatureBank, episode_of
+from emu_policies.feature_bank import FeatureBank, episode_of, imagined_frames
 from emu_policies.head_batch import HeadBatch
-from emu_policies.head_data import HeadData, PursuitConfig
+from emu_policies.head_data import HeadData, PursuitConfig, Pursuits
 from emu_policies.monitor import StepState
 
 from emu_agent.data.frames import Frames
@@ -33,7 +33,7 @@ def make_data(frames: Frames) -> Callable[..., HeadData]:
     def features(values: np.ndarray) -> np.ndarray:
         return np.broadcast_to(values.astype(np.float16)[:, None, None], (len(values), 5, 2)).copy()
 
-    sources = np.arange(0, len(frames), STRIDE)
+    sources = imagined_frames(frames, STRIDE)
     bank = FeatureBank(
         frame=features(np.arange(len(frames)))[:, :4],
         sources=sources,
@@ -82,8 +82,17 @@ def test_the_imagination_is_of_the_step_under_way(make_data: Callable[..., HeadD
         (episode, step), (own_episode, own_step) = step_of(frames, source), step_of(frames, frame)
         assert episode == own_episode
         assert step == own_step or frame - source <= STRIDE  # right after a change nothing newer is there
-        assert source <= frame or source < frames.starts[episode] + STRIDE
+        assert source <= frame
     assert len(set(sources - chosen)) > 3
+
+
+@pytest.mark.parametrize("stride", [3, 20, 1000])
+def test_no_imagination_is_of_a_time_to_come_however_rare_they_are(frames: Frames, stride: int) -> None:
+    sources, rng = imagined_frames(frames, stride), np.random.default_rng(0)
+    pursuits = Pursuits(frames, sources, range(frames.num_episodes), PursuitConfig(foreign=0.0))
+    for frame in range(len(frames)):
+        source = sources[pursuits.draw(frame, rng)[0]]
+        assert frames.starts[episode_of(frames, frame)] <= source <= frame
 
 
 def test_old_imaginations_are_left_out(make_data: Callable[..., HeadData]) -> None:

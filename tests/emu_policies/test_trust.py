@@ -222,15 +222,19 @@ def test_a_policy_measures_trust_and_acts_on_it(tiny_agent: ModuleType, make_tru
     assert doubtful.trust.max() < 0.1 < 0.9 < sure.trust.min()
 
 
-@pytest.mark.parametrize(("imagine", "drawn"), [("adaptive", [1, 2]), ("always", [1, 1])])
+@pytest.mark.parametrize(
+    ("imagine", "threshold", "drawn"),
+    [("adaptive", 0.5, [1, 2]), ("adaptive", None, [1]), ("always", 0.5, [1, 1])],
+)
 def test_further_candidates_are_drawn_where_trust_decides(
     tiny_agent: ModuleType,
     make_trusting: Callable,
     monkeypatch: pytest.MonkeyPatch,
     imagine: str,
+    threshold: float | None,
     drawn: list[int],
 ) -> None:
-    policy, asked = make_trusting(bias=5.0, imagine=imagine), []
+    policy, asked = make_trusting(bias=5.0, imagine=imagine, threshold=threshold), []
     draw = policy._engine.imagine
     monkeypatch.setattr(
         policy._engine,
@@ -245,7 +249,7 @@ def test_further_candidates_are_drawn_where_trust_decides(
 
 @pytest.fixture
 def make_trusting(tiny_agent: ModuleType) -> Callable:
-    def make(bias: float, imagine: str = "adaptive") -> ImaginationPolicy:
+    def make(bias: float, imagine: str = "adaptive", threshold: float | None = 0.5) -> ImaginationPolicy:
         torch.manual_seed(0)
         head = ActionHead(tiny_agent.HEAD)
         last = head.monitor.classify[-1]
@@ -256,7 +260,7 @@ def make_trusting(tiny_agent: ModuleType) -> Callable:
         )
         torch.nn.init.zeros_(score.output.weight)
         torch.nn.init.constant_(score.output.bias, bias)
-        config = ImaginationPolicyConfig(imagine=imagine, trust_threshold=0.5, n_action_steps=2)
+        config = ImaginationPolicyConfig(imagine=imagine, trust_threshold=threshold, n_action_steps=2)
         return ImaginationPolicy(tiny_agent.build_engine(), head, config, trust=score)
 
     return make

@@ -39,14 +39,15 @@ def outcomes(episode: Played, horizon: int = 3) -> list[tuple[bool, bool]]:
         (played("00112223", (2, 0, "reach")), []),
         (played("0000", (2, 2, "reach"), ended=False), []),
         (played("000000", (2, 2, "reach"), ended=False), [(False, True)]),
+        (played("00000112", (2, 0, "reach"), (3, 0, "reach"), (4, 0, "fly")), [(False, True)]),
         (played("0011000001", (2, 2, "grasp"), disturbed=4, ended=False), [(False, False)]),
         (played("0011000001", (4, 3, "grasp"), disturbed=3, ended=False), [(False, True)]),
         (played("00112223", (0, 0, "reach"), disturbed=5), [(True, True)]),
     ],
     ids=[
         "done in time", "done too late", "not the next step", "the last step", "no step at all",
-        "already done", "stopped too early", "never done", "disturbed later", "disturbed before",
-        "disturbed after it was done",
+        "already done", "stopped too early", "never done", "time is up", "disturbed later",
+        "disturbed before", "disturbed after it was done",
     ],
 )  # fmt: skip
 def test_a_moment_is_judged_by_what_followed(episode: Played, expected: list[tuple[bool, bool]]) -> None:

@@ -27,6 +27,9 @@ class Cells(gymnasium.Env):
         self.action_space = spaces.Box(-1.0, 1.0, (3,), np.float32)
         self.observation_space = spaces.Dict({})
 
+    def fingerprint(self) -> dict[str, Any]:
+        return {"env": "four_cells"}
+
     def reset(self, *, seed: int | None = None, options: Any = None) -> tuple[dict, dict]:
         assert seed is not None
         self.stuck = self.may_stick and seed % 2 == 1

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 from emu_policies import ActionHeadConfig
-from emu_policies.feature_bank import episode_of
+from emu_policies.feature_bank import episode_of, imagined_frames
 from emu_policies.head_data import PursuitConfig, Pursuits
 from jaxtyping import Int64
 from torch import Tensor
@@ -70,7 +70,7 @@ class Recording:
     @cached_property
     def pursuits(self) -> Pursuits:
         """Which imaginations are pursued where."""
-        sources = np.arange(0, len(self.frames), STRIDE)
+        sources = imagined_frames(self.frames, STRIDE)
         return Pursuits(self.frames, sources, range(self.frames.num_episodes), PursuitConfig())
 
     def sequences(

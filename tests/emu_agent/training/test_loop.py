@@ -22,8 +22,11 @@ class LineStage:
 
     unit = "points"
 
-    def __init__(self, poison: int | None = None, stop: int | None = None) -> None:
-        self.poison, self.stop, self.calls = poison, stop, 0
+    def __init__(self, poison: int | None = None, stop: int | None = None, data: str = "points") -> None:
+        self.poison, self.stop, self.data, self.calls = poison, stop, data, 0
+
+    def sources(self) -> dict[str, str]:
+        return {"dataset": self.data}
 
     def build(self) -> nn.Module:
         return nn.Sequential(nn.Linear(1, 16), nn.Dropout(0.1), nn.ReLU(), nn.Linear(16, 1))
@@ -84,7 +87,7 @@ def test_rows_of_undone_updates_are_dropped(tmp_path: Path) -> None:
 
 
 def test_a_loss_that_is_no_number_stops_and_keeps_the_last_good_state(tmp_path: Path) -> None:
-    with pytest.raises(TrainingDivergedError, match=r"update 12: loss nan.*last good state is kept"):
+    with pytest.raises(TrainingDivergedError, match=r"update 12: loss nan.*saved before is kept.*lower lr"):
         train(LineStage(poison=13), LoopConfig(updates=30, **CONFIG), tmp_path)
     assert all(torch.isfinite(value.float()).all() for value in weights(tmp_path).values())
     assert (tmp_path / "checkpoint" / "model.safetensors").exists()
@@ -110,6 +113,25 @@ def test_a_broken_state_is_refused(tmp_path: Path) -> None:
     state.write_bytes(state.read_bytes()[:100])
     with pytest.raises(CheckpointError, match=r"state.safetensors is no training state"):
         train(LineStage(), LoopConfig(updates=10, **CONFIG), tmp_path)
+
+
+def test_a_run_does_not_go_on_from_other_data_or_another_network(tmp_path: Path) -> None:
+    train(LineStage(), LoopConfig(updates=5, **CONFIG), tmp_path)
+    kept = weights(tmp_path)
+    with pytest.raises(CheckpointError, match=r"other dataset \(points then, numbers now\)"):
+        train(LineStage(data="numbers"), LoopConfig(updates=10, **CONFIG), tmp_path)
+    wider = LineStage()
+    wider.build = lambda: nn.Linear(2, 1)  # type: ignore[method-assign]
+    with pytest.raises(CheckpointError, match=r"does not fit the model"):
+        train(wider, LoopConfig(updates=10, **CONFIG), tmp_path)
+    assert all(torch.equal(kept[key], value) for key, value in weights(tmp_path).items())
+    assert (tmp_path / "checkpoint" / "updates").read_text() == "5"
+
+
+@pytest.mark.parametrize("name", ["updates", "log_every", "validate_every", "save_every"])
+def test_counts_below_one_are_refused(name: str) -> None:
+    with pytest.raises(ConfigError, match=f"{name}=0 must be at least 1"):
+        LoopConfig(**{"updates": 5, **CONFIG, name: 0})
 
 
 def test_the_learning_rate_rises_and_falls() -> None:

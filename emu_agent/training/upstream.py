@@ -1,0 +1,63 @@
+"""What a stage stands on: the checkpoint of the stage before, and the dataset that both must be made for."""
+
+import hashlib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from emu_agent.data.frames import Frames
+from emu_agent.errors import CheckpointError
+from emu_agent.fingerprint import fingerprint_differences, refuse_differences
+from emu_agent.world_model.checkpoint import read_config
+
+
+def refuse_other_data(checkpoint: Path, frames: Frames, dataset: Path, camera: str) -> None:
+    """Stop before any work if a checkpoint was made from pictures of another kind than the dataset's.
+
+    A dataset or a checkpoint that others have made has no fingerprint; then only what is known is compared.
+
+    Raises:
+        CheckpointError: it was made for another camera, or for pictures of another size.
+        FingerprintError: it was made in another environment.
+    """
+    meta = read_config(checkpoint)
+    size = list(frames.images[camera].shape[1:3])
+    for what, there, here in (("camera", meta.get("camera"), camera), ("size", meta.get("image_size"), size)):
+        if there is not None and there != here:
+            raise CheckpointError(
+                f"{checkpoint} was made for pictures of {what} {there!r}, and {dataset} is to be used with "
+                f"{here!r}; train the stage before on this dataset, or take the other one"
+            )
+    if not (meta.get("fingerprint") and frames.fingerprint):
+        return
+    refuse_differences(
+        fingerprint_differences(frames.fingerprint, meta["fingerprint"]),
+        f"{checkpoint} was not made from the environment of {dataset}",
+        ("in the dataset", "in the checkpoint"),
+        "train the stage before on this dataset, or take the other one",
+    )
+
+
+def weights_digest(folder: Path) -> str:
+    """What tells the weights in a folder from others: hash of its weight files."""
+    digest = hashlib.sha256()
+    for path in sorted(folder.glob("*.safetensors")) + sorted(folder.glob("*.ckpt")):
+        digest.update(path.name.encode())
+        with path.open("rb") as file:
+            digest.update(hashlib.file_digest(file, "sha256").digest())
+    return digest.hexdigest()[:16]
+
+
+def refuse_other_sources(stored: Mapping[str, Any], now: Mapping[str, str], state: Path) -> None:
+    """Stop if what a training run stands on has changed since it began.
+
+    Raises:
+        CheckpointError: names what changed, with both digests.
+    """
+    changed = [f"{name} ({stored.get(name)} then, {now.get(name)} now)" for name in {**stored, **now}
+               if stored.get(name) != now.get(name)]  # fmt: skip
+    if changed:
+        raise CheckpointError(
+            f"{state} goes on from other {' and other '.join(changed)}; train into another output, remove "
+            "the folder to begin again, or put back what was there"
+        )
