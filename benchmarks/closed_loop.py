@@ -2,7 +2,7 @@
 
 Run `python benchmarks/closed_loop.py`. Every mode is an `emu-agent run` of its own; a stopped one goes on
 where it was. `--decoders autoregressive dida` compares decoders of the modes that imagine, and
-`--name disturbed env=robosuite_lift_disturbed` plays episodes in which things go wrong.
+`--name closed_loop_disturbed env=robosuite_lift_disturbed` plays episodes in which things go wrong.
 """
 
 import argparse
@@ -47,7 +47,8 @@ def main() -> None:
             *([f"decoder={decoder}"] if imagines else []), *args.settings,
         ]  # fmt: skip
         subprocess.run(command, check=True)
-        summaries[name] = json.loads((output / "summary.json").read_text())
+        about = {"checkpoint": args.checkpoint, "settings": args.settings}
+        summaries[name] = {**json.loads((output / "summary.json").read_text()), **about}
         write_json(Path("benchmarks/results") / f"{args.name}.json", summaries)
     for name, summary in summaries.items():
         low, high = summary["wilson95"]

@@ -7,7 +7,6 @@ played is kept in `runs/policy_ranking`, so that a stopped benchmark goes on whe
 """
 
 import argparse
-import hashlib
 import json
 from pathlib import Path
 from typing import Any
@@ -25,7 +24,7 @@ from emu_agent.rollout import Policy, run_episode
 from emu_agent.run_folder import write_json
 from emu_agent.scoring.inside import compare_candidates, compare_policies, run_inside
 from emu_agent.scoring.wilson import wilson_interval
-from emu_agent.world_model.checkpoint import WEIGHTS_FILE
+from emu_agent.world_model.checkpoint import weights_digest
 
 RESULT = Path("benchmarks/results/policy_ranking.json")
 PLAYED = Path("runs/policy_ranking")
@@ -57,7 +56,7 @@ def simulate(
     env: gymnasium.Env, name: str, settings: list[str], args: argparse.Namespace
 ) -> list[dict[str, Any]]:
     """Episodes of a policy in the simulator."""
-    folder = PLAYED / f"{args.name}-{args.max_steps}" / name
+    folder = PLAYED / f"{args.name}-{args.max_steps}" / kept_name(name, settings)
     files = [folder / f"{seed}.json" for seed in seeds_of(args)]
     policy = None
     for seed, file in zip(tqdm(seeds_of(args), name, unit="episode"), files, strict=True):
@@ -74,7 +73,7 @@ def imagine(
     folder = PLAYED / f"{args.name}-{args.max_steps}" / f"inside-{world_name(args)}"
     inside, world = {}, None
     for name, overrides in settings.items():
-        file = folder / f"{name}.json"
+        file = folder / f"{kept_name(name, overrides)}.json"
         if not file.exists() or len(json.loads(file.read_text(encoding="utf-8"))["solved"]) < args.episodes:
             world = world or open_world(
                 args.dataset, args.world, env=env, seeds=seeds_of(args), max_steps=args.max_steps
@@ -87,10 +86,15 @@ def imagine(
     return inside
 
 
+def kept_name(name: str, settings: list[str]) -> str:
+    """Under which a policy's outcomes are kept: other weights are another policy."""
+    folders = [word.removeprefix("checkpoint=") for word in settings if word.startswith("checkpoint=")]
+    return "-".join([name, *(weights_digest(Path(folder)) for folder in folders)])
+
+
 def world_name(args: argparse.Namespace) -> str:
     """Tells the world models apart whose outcomes are kept."""
-    folder = args.world or bundled_checkpoint()
-    return hashlib.sha256((folder / WEIGHTS_FILE).read_bytes()).hexdigest()[:8]
+    return weights_digest(args.world or bundled_checkpoint())
 
 
 def seeds_of(args: argparse.Namespace) -> range:

@@ -1,7 +1,7 @@
 """What `emu-agent score` costs: seconds and memory for 50 episodes and three horizons on two cores.
 
-Run `python benchmarks/score_cost.py`. The last 50 episodes of the dataset are more than training kept back,
-so that the scores themselves mean nothing here and are not kept.
+Run `python benchmarks/score_cost.py`. They are spread over more than training kept back, so that the scores
+themselves mean nothing here and are not kept.
 """
 
 import argparse

@@ -1,7 +1,7 @@
 """How models of different make score on the same held-out episodes.
 
-Run `python benchmarks/train_tdmpc.py`, then `python benchmarks/score_models.py`. Finished models are kept in
-`--runs` and not scored again.
+Run `python benchmarks/train_tdmpc.py`, then `python benchmarks/score_models.py episodes=30`. Finished
+episodes are kept in `--runs`.
 """
 
 import argparse
@@ -14,7 +14,7 @@ import msgspec
 
 from emu_agent.provenance import provenance
 from emu_agent.run_folder import write_json
-from emu_agent.scoring.scores import MODEL, SCORES_FILE, MetricScores, Scores
+from emu_agent.scoring.scores import MODEL, MetricScores, Scores
 
 MODELS = ("ours", "tdmpc", "nearest", "persistence")
 
@@ -31,12 +31,12 @@ def main() -> None:
     found = {}
     for name in args.models:
         folder = args.runs / name
-        if not (folder / SCORES_FILE).exists():
-            command = [sys.executable, "-m", "emu_agent", "score", f"dataset={args.dataset}"]
-            subprocess.run([*command, f"model={name}", f"output={folder}", *args.settings], check=True)
+        command = [sys.executable, "-m", "emu_agent", "score", f"dataset={args.dataset}", f"model={name}"]
+        subprocess.run([*command, f"output={folder}", *args.settings], check=True)
         found[name] = summary(Scores.read(folder))
         print(f"{name:>12}  {found[name]['headline']['mean']:6.3f}")
-    write_json(args.output, {"dataset": args.dataset, "models": found, **provenance()})
+    about = {"dataset": args.dataset, "settings": args.settings}
+    write_json(args.output, {**about, "models": found, **provenance()})
 
 
 def summary(scores: Scores) -> dict[str, Any]:

@@ -1,12 +1,11 @@
 """Success in the simulator against hours of training: every kept checkpoint of a run plays the same seeds.
 
-Train with `keep_every` first, for example `emu-agent train stage=head +experiment.head.loop.keep_every=250`;
-then run `python benchmarks/success_curve.py`. Settings of `emu-agent run` may follow, such as
-`imagine=never`. Every checkpoint is an `emu-agent run` of its own; a stopped one goes on where it was.
+Train with `keep_every` first, as the head of lift_nano is; then run `python benchmarks/success_curve.py`.
+Settings of `emu-agent run` may follow, such as `imagine=never`. Every checkpoint is an `emu-agent run` of its
+own; a stopped one goes on where it was.
 """
 
 import argparse
-import hashlib
 import json
 import subprocess
 import sys
@@ -19,7 +18,7 @@ from matplotlib.figure import Figure
 from emu_agent.errors import ConfigError
 from emu_agent.provenance import provenance
 from emu_agent.run_folder import replacing, write_json
-from emu_agent.world_model.checkpoint import read_config
+from emu_agent.world_model.checkpoint import read_config, weights_digest
 
 RESULTS = Path("benchmarks/results")
 
@@ -45,8 +44,7 @@ def training_hours(checkpoint: Path) -> dict[str, float]:
 
 def play(checkpoint: Path, output: Path, settings: Sequence[str]) -> dict[str, Any]:
     """Summary of the episodes that a checkpoint plays, from the run folder where they are all there."""
-    weights = hashlib.sha256((checkpoint / "model.safetensors").read_bytes()).hexdigest()[:8]
-    folder = output / f"{checkpoint.name}-{weights}"  # other weights are another run
+    folder = output / f"{checkpoint.name}-{weights_digest(checkpoint)}"  # other weights are another run
     command = [
         sys.executable, "-m", "emu_agent", "run", *settings, "video=false",
         f"checkpoint={checkpoint}", f"output={folder}",

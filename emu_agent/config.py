@@ -102,6 +102,34 @@ def build(node: DictConfig, *args: Any, **kwargs: Any) -> Any:
         raise ConfigError(f"cannot build {node._target_}: {_reason(error)}") from error
 
 
+def check_counts(cfg: DictConfig, *keys: str, optional: Sequence[str] = ()) -> None:
+    """Refuse settings that are no whole numbers from 1 on.
+
+    Args:
+        cfg: a command's config.
+        keys: its settings that count something.
+        optional: others, that may be null.
+
+    Raises:
+        ConfigError: names the setting and its value.
+    """
+    for key in (*keys, *optional):
+        value = cfg[key]
+        whole = isinstance(value, int) and not isinstance(value, bool) and value >= 1
+        if not whole and not (value is None and key in optional):
+            raise ConfigError(f"{key} must be a whole number of at least 1, got {value!r}")
+
+
+def check_seed(seed: Any) -> None:
+    """Refuse what is no seed of an episode.
+
+    Raises:
+        ConfigError: it is no whole number, or negative.
+    """
+    if not isinstance(seed, int) or isinstance(seed, bool) or seed < 0:
+        raise ConfigError(f"seed must be a whole number from 0 on, got {seed!r}")
+
+
 def plain_config(cfg: DictConfig) -> dict[str, Any]:
     """The config as plain dictionaries and lists, with every interpolation resolved."""
     plain = OmegaConf.to_container(cfg, resolve=True)

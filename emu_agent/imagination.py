@@ -25,7 +25,13 @@ from emu_agent.tokens.sequence import ImageGrid, SequenceFormat
 from emu_agent.tokens.text import TEXT_FILE, BytePairTokenizer
 from emu_agent.tokens.vocabulary import Vocabulary
 from emu_agent.world_model.cache import KVCache
-from emu_agent.world_model.checkpoint import load_state, load_world_model, read_config, read_part
+from emu_agent.world_model.checkpoint import (
+    load_state,
+    load_world_model,
+    read_config,
+    read_part,
+    read_section,
+)
 from emu_agent.world_model.fast import FastModel
 from emu_agent.world_model.token_model import TokenModel
 from emu_agent.world_model.transformer import WorldModel
@@ -93,7 +99,7 @@ class ImaginationEngine:
         image_tokenizer = ImageTokenizer(ImageTokenizerConfig.from_dict(values))
         load_state(image_tokenizer, tensors, folder)
         meta = read_config(folder)
-        vocabulary = Vocabulary.from_dict(meta["vocabulary"])
+        vocabulary = Vocabulary.from_dict(read_section(meta, "vocabulary", folder))
         sequence_format = SequenceFormat(vocabulary, BytePairTokenizer.load(folder / TEXT_FILE))
         world_model = load_world_model(folder, vocab_size=vocabulary.size)
         bins = ActionBins.from_dict(meta["action_bins"]) if "action_bins" in meta else None
@@ -220,7 +226,7 @@ class ImaginationEngine:
         for row, answer in enumerate(answers):
             first = length - len(answer) + 1  # behind BOC
             count = answer.index(self.sequence_format.vocabulary.eoc) - 1
-            words.append(hidden[row, first : first + count].mean(dim=0))
+            words.append(hidden[row, first : first + count].sum(dim=0) / max(1, count))
         return torch.cat([torch.stack(words)[:, None], features], dim=1)
 
     @torch.no_grad()

@@ -6,6 +6,7 @@ Every file appears whole or not at all: it is written under another name and mov
 """
 
 import errno
+import fcntl
 import json
 import os
 import re
@@ -22,6 +23,8 @@ from emu_agent.errors import ConfigError
 
 _PART = re.compile(r"\.part-\d+$")
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+_OWN: dict[Path, int] = {}
+"""Folders that this process has locked, with the descriptors that hold the locks."""
 
 
 @contextmanager
@@ -86,10 +89,12 @@ class RunFolder:
             may_differ: Top-level keys that a continued run may have changed, such as the number of workers.
 
         Raises:
-            ConfigError: The folder holds a run with another config, or something that is no run.
+            ConfigError: The folder holds a run with another config, or something that is no run, or another
+                process works in it.
         """
         folder = cls(path)
         folder.check(config, may_differ)
+        _keep_to_this_process(path)
         write_text(folder.config_file, yaml.safe_dump(dict(config), sort_keys=False))
         folder._remove_parts()
         return folder
@@ -144,6 +149,25 @@ class RunFolder:
         for path in self.path.rglob("*.part-*"):
             if _PART.search(path.name):
                 path.unlink()
+
+
+def _keep_to_this_process(path: Path) -> None:
+    """Lock a folder until this process ends: two that go on with one run would undo each other's work."""
+    if path.resolve() in _OWN:
+        return
+    path.mkdir(parents=True, exist_ok=True)
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError as error:
+        os.close(descriptor)
+        raise ConfigError(
+            f"another process works in {path}; wait until it has ended, or name another folder"
+        ) from error
+    except OSError:  # a file system without locks
+        os.close(descriptor)
+        return
+    _OWN[path.resolve()] = descriptor
 
 
 def _read_episode(path: Path) -> dict[str, Any]:

@@ -7,7 +7,7 @@ from typing import Any
 from omegaconf import DictConfig
 from tqdm import tqdm
 
-from emu_agent.config import plain_config
+from emu_agent.config import check_counts, check_seed, plain_config
 from emu_agent.data.collect import build_env, episode_file, record_all
 from emu_agent.data.demonstration import Demonstration
 from emu_agent.data.frames import cache_of
@@ -17,9 +17,14 @@ from emu_agent.errors import DatasetError
 from emu_agent.fingerprint import fingerprint_differences, refuse_differences
 from emu_agent.run_folder import RunFolder
 
+MAY_DIFFER = ("workers", "episodes", "output")
+"""Settings that a collection which goes on, or grows, may have changed."""
+
 
 def main(cfg: DictConfig) -> int:
     """Record what is missing, write the dataset, say where it is."""
+    check_counts(cfg, "episodes", "workers", "max_steps")
+    check_seed(cfg.seed)
     root, config = Path(cfg.output), plain_config(cfg)
     staging = RunFolder(root.with_name(root.name + ".episodes"))
     if _finished(root, config):
@@ -31,8 +36,8 @@ def main(cfg: DictConfig) -> int:
     env = build_env(cfg.env)
     fingerprint, fps = env.unwrapped.fingerprint(), env.unwrapped.control_hz
     env.close()
-    RunFolder.open(staging.path, config, may_differ=("workers", "episodes"))
-    if root.exists():
+    RunFolder.open(staging.path, config, MAY_DIFFER)
+    if root.exists() and any(root.iterdir()):
         _refuse_mixture(root, fingerprint)
         unpack(root, staging.path)
     outcomes = _record(cfg, seeds, staging.path)
@@ -75,8 +80,7 @@ def _finished(root: Path, config: dict[str, Any]) -> bool:
     if "config" not in collection:
         raise DatasetError(f"{root} holds something that `collect` has not made; choose another output")
     made = collection["config"]
-    free = ("workers", "episodes")
-    different = sorted(key for key in config if key not in free and made.get(key) != config[key])
+    different = sorted(key for key in config if key not in MAY_DIFFER and made.get(key) != config[key])
     if different:
         pairs = "; ".join(f"{key}: {made.get(key)!r} there, {config[key]!r} asked for" for key in different)
         raise DatasetError(f"{root} holds another collection ({pairs}); choose another output")

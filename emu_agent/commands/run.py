@@ -17,7 +17,8 @@ from omegaconf import DictConfig, OmegaConf
 from tqdm import tqdm
 
 from emu_agent.commands import run_worker
-from emu_agent.errors import ConfigError, EmuAgentError, lookup
+from emu_agent.config import check_counts, check_seed
+from emu_agent.errors import EmuAgentError, lookup
 from emu_agent.fingerprint import refuse_other_environment
 from emu_agent.report.html import render_report
 from emu_agent.report.results import summarize
@@ -40,13 +41,13 @@ def main(cfg: DictConfig) -> int:
     _check(cfg)
     config: dict[str, Any] = OmegaConf.to_container(cfg, resolve=True)  # type: ignore[assignment]
     folder = RunFolder(Path(cfg.output) if cfg.output else default_folder(cfg.env.name, _mode(cfg)))
-    folder.check(config, MAY_DIFFER)
+    folder.check(config, (*MAY_DIFFER, "weights"))  # they are known once the policy is built
     workers, threads = _share_cores(cfg.workers, cfg.episodes)
     settings = run_worker.WorkerConfig(config=config, actor=_actor(cfg), threads=threads)
     with _pool(workers, settings) as (pool, counter):
         stage = pool.submit(run_worker.inspect).result()
         _check_fingerprint(stage, allow=cfg.allow_fingerprint_mismatch)
-        RunFolder.open(folder.path, config, MAY_DIFFER)
+        RunFolder.open(folder.path, {**config, "weights": stage.weights}, MAY_DIFFER)
         seeds = range(cfg.seed, cfg.seed + cfg.episodes)
         complete = _play_all(pool, counter, folder, seeds, workers)
     summary = _summarize(cfg, folder, seeds, stage, workers=workers, threads_per_worker=threads)
@@ -58,11 +59,8 @@ def main(cfg: DictConfig) -> int:
 def _check(cfg: DictConfig) -> None:
     """Refuse what cannot work before anything is loaded."""
     lookup("imagine mode", cfg.imagine, IMAGINE_MODES)
-    for key in ("episodes", "workers", "max_steps"):
-        if cfg[key] is not None and not (isinstance(cfg[key], int) and cfg[key] >= 1):
-            raise ConfigError(f"{key} must be a whole number of at least 1, got {cfg[key]!r}")
-    if cfg.seed < 0:
-        raise ConfigError(f"seed must be 0 or more, got {cfg.seed}")
+    check_counts(cfg, "episodes", optional=("workers", "max_steps"))
+    check_seed(cfg.seed)
 
 
 def _mode(cfg: DictConfig) -> str:
@@ -166,6 +164,7 @@ def _summarize(
         policy=_policy_name(cfg),
         imagine=cfg.imagine if "imagine" in cfg.policy else "never",
         seed=cfg.seed,
+        weights=stage.weights,
         fingerprint=stage.fingerprint,
         fingerprint_mismatch={key: list(pair) for key, pair in stage.differences.items()},
         interventions=dict(sorted(interventions.items())),

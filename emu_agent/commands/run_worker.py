@@ -41,6 +41,8 @@ class Stage:
     """Of the environment."""
     differences: dict[str, tuple[Any, Any]]
     """Where the policy was made for another one: (environment's value, policy's value)."""
+    weights: str | None
+    """What tells the policy's weights from others; None where it has none."""
 
 
 _worker: "Worker | None" = None
@@ -96,7 +98,8 @@ class Worker:
         lookup("camera", self._config["camera"], self.env.observation_space["pixels"].spaces)
         fingerprint = self.env.unwrapped.fingerprint()
         differences = fingerprint_differences(fingerprint, getattr(self.policy, "fingerprint", None))
-        return Stage(fingerprint=fingerprint, differences=differences)
+        weights = getattr(self.policy, "weights", None)
+        return Stage(fingerprint=fingerprint, differences=differences, weights=weights)
 
     def play(self, seed: int, folder: RunFolder) -> bool:
         """Run one episode; its record is written last, so that a record means that all of it is there."""

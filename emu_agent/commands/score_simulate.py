@@ -9,8 +9,7 @@ import torch
 from omegaconf import DictConfig
 
 from emu_agent.commands import run
-from emu_agent.config import build, load_config, plain_config
-from emu_agent.errors import ConfigError
+from emu_agent.config import build, check_counts, check_seed, load_config, plain_config
 from emu_agent.provenance import provenance
 from emu_agent.run_folder import RunFolder, default_folder, write_json
 from emu_agent.scoring.inside import run_inside
@@ -23,15 +22,17 @@ SHARED = ("episodes", "seed", "max_steps", "camera", "env", "policy")
 
 def main(cfg: DictConfig) -> int:
     """Let the policy act on both sides, and leave a folder with the outcomes."""
-    if not (isinstance(cfg.episodes, int) and cfg.episodes >= 1):
-        raise ConfigError(f"episodes must be a whole number of at least 1, got {cfg.episodes!r}")
+    check_counts(cfg, "episodes", "max_steps", "threads")
+    check_seed(cfg.seed)
     torch.set_num_threads(cfg.threads)
     config = plain_config(cfg)
     path = Path(cfg.output) if cfg.output else default_folder("inside", cfg.env.name)
     folder = RunFolder.open(path, config, MAY_DIFFER)
     result: dict[str, Any] = {"imagined": _imagine(cfg)}
     if cfg.simulator:
-        result["simulated"] = _simulate(config, path / "simulator")
+        if (simulated := _simulate(config, path / "simulator")) is None:
+            return run.INTERRUPTED
+        result["simulated"] = simulated
         both = zip(result["imagined"]["solved"], result["simulated"]["solved"], strict=True)
         result["agreement"] = float(np.mean([inside == outside for inside, outside in both]))
     write_json(folder.summary_file, {**result, "config": config, **provenance()})
@@ -56,12 +57,13 @@ def _imagine(cfg: DictConfig) -> dict[str, Any]:
     return run_inside(world, build(cfg.policy), cfg.seed).to_dict()
 
 
-def _simulate(config: dict[str, Any], output: Path) -> dict[str, Any]:
-    """Outcomes of the same episodes by `emu-agent run`, which goes on where it was stopped."""
+def _simulate(config: dict[str, Any], output: Path) -> dict[str, Any] | None:
+    """Outcomes of the same episodes by `emu-agent run`, None if it was stopped."""
     settings = load_config("run", [f"imagine={config['imagine']}", "video=false", f"output={output}"])
     for key in SHARED:
         settings[key] = config[key]
-    run.main(settings)
+    if run.main(settings) != 0:
+        return None
     episodes = json.loads((output / "summary.json").read_text(encoding="utf-8"))["episodes"]
     solved = [bool(episode["success"]) for episode in episodes]
     return {

@@ -5,23 +5,28 @@ from pathlib import Path
 import torch
 from omegaconf import DictConfig
 
-from emu_agent.config import build, plain_config
+from emu_agent.config import build, check_counts, plain_config
 from emu_agent.errors import ConfigError
 from emu_agent.provenance import provenance
 from emu_agent.run_folder import RunFolder, write_json
 from emu_agent.training.loop import LoopConfig, train
 from emu_agent.training.stage import Stage
 
+MAY_DIFFER = ("threads", "device", "output")
+"""Settings that a resumed run may change."""
+
 
 def main(cfg: DictConfig) -> int:
     """Train, store the figures, say where the checkpoint is."""
     if cfg.device.startswith("cuda") and not torch.cuda.is_available():
         raise ConfigError(f"device={cfg.device}, but there is no CUDA GPU here; use device=cpu")
+    check_counts(cfg, "threads")
     torch.set_num_threads(cfg.threads)
     config = plain_config(cfg)
-    folder = RunFolder.open(Path(cfg.output), config, may_differ=("threads", "device"))
-    loop = LoopConfig(**plain_config(cfg.stage.loop), device=cfg.device)
-    figures = train(_stage(cfg), loop, folder.path)
+    RunFolder(Path(cfg.output)).check(config, MAY_DIFFER)
+    loop, stage = LoopConfig(**plain_config(cfg.stage.loop), device=cfg.device), _stage(cfg)
+    folder = RunFolder.open(Path(cfg.output), config, MAY_DIFFER)
+    figures = train(stage, loop, folder.path)
     write_json(folder.path / "result.json", {"validation": figures, "config": config, **provenance()})
     for name, value in figures.items():
         print(f"{name:>28}  {value:.4g}")

@@ -149,10 +149,15 @@ def _fill(root: Path, cache: Path, cameras: tuple[str, ...], size: tuple[int, in
     task_names = {int(index): str(task) for task, index in task_table.items()}
     tasks = [task_names[int(i)] for i in table["task_index"][:]]
     ends = [*starts[1:], len(episodes)]
-    side_file = read_side_file(root)
-    segments = [
-        _segments(dataset, table, range(int(a), int(b)), tasks[int(a)], success=ended_well(side_file, i))
+    side_file, gripper = read_side_file(root), np.stack(table["action"][:])[:, -1]
+    named = [
+        _segments(dataset, range(int(a), int(b)), success=ended_well(side_file, i))
         for i, (a, b) in enumerate(zip(starts, ends, strict=True))
+    ]
+    middle = float(gripper.min() + gripper.max()) / 2
+    segments = [
+        found or segments_of_gripper(gripper[a:b], tasks[int(a)], middle)
+        for found, a, b in zip(named, starts, ends, strict=True)
     ]
     write_json(
         cache / "frames.json",
@@ -184,14 +189,12 @@ def _fill_pictures(dataset: Any, camera: str, cache: Path, size: tuple[int, int]
         pictures.flush()
 
 
-def _segments(dataset: Any, table: Any, span: range, task: str, *, success: bool) -> list[Segment]:
-    """Segments from the language rows of an episode, or from the gripper where there are none."""
-    start, end = span.start, span.stop
-    rows = []
+def _segments(dataset: Any, span: range, *, success: bool) -> list[Segment]:
+    """Segments from the language rows of an episode, if it has any."""
+    table, rows = dataset.hf_dataset, []
     if "language_persistent" in table.column_names:
-        rows = dataset.hf_dataset.with_format(None)[start]["language_persistent"] or []
-    named = segments_of_rows(rows, dataset.meta.fps, end - start, success=success)
-    return named or segments_of_gripper(np.stack(table["action"][start:end])[:, -1], task)
+        rows = table.with_format(None)[span.start]["language_persistent"] or []
+    return segments_of_rows(rows, dataset.meta.fps, len(span), success=success)
 
 
 def _open(root: Path, cache: Path, cameras: tuple[str, ...]) -> Frames:

@@ -63,10 +63,20 @@ def segments_of_rows(
 
 
 def segments_of_gripper(
-    gripper: Float[np.ndarray, " time"], instruction: str, horizon: int = FALLBACK_HORIZON
+    gripper: Float[np.ndarray, " time"],
+    instruction: str,
+    middle: float = 0.0,
+    horizon: int = FALLBACK_HORIZON,
 ) -> list[Segment]:
-    """Split an episode without step instructions where the gripper command turns, and at a fixed horizon."""
-    closed = gripper > 0
+    """Split an episode without step instructions where the gripper command turns, and at a fixed horizon.
+
+    Args:
+        gripper: commands, in the robot's units.
+        instruction: the text of every segment.
+        middle: between open and closed, whichever is above.
+        horizon: longest segment [frames].
+    """
+    closed = gripper > middle
     cuts, start = [], 0
     for t in range(1, len(closed)):
         if closed[t] != closed[t - 1] or t - start >= horizon:

@@ -33,7 +33,11 @@ def score_imagination(
     plans: Sequence[Plan],
     pictures: UInt8[np.ndarray, "frames height width 3"],
 ) -> dict[str, float]:
-    """Imagine the present step of every plan and compare its text and keyframe with the recorded ones."""
+    """Imagine the present step of every plan and compare its text and keyframe with the recorded ones.
+
+    An episode's last frame is its own keyframe: repeating it would be perfect, and it is left out of the
+    pictures if there are others.
+    """
     correct, imagined, trust = [], [], []
     for start in range(0, len(plans), BATCH):
         part = plans[start : start + BATCH]
@@ -42,14 +46,15 @@ def score_imagination(
         correct += [made.text[b][0][0] == plan.steps[0].text for b, plan in enumerate(part)]
         imagined.append(_fitted(made.pixels(engine.image_tokenizer)[:, 0, 0].cpu().numpy(), pictures))
         trust.append(made.image_log_prob[:, 0, 0].cpu())
-    truth = pictures[[plan.steps[0].keyframe for plan in plans]]
-    current = pictures[[plan.frame for plan in plans]]
-    figures = _reported(score_pictures(np.concatenate(imagined), truth, current).summary())
+    frame, keyframe = np.array([(plan.frame, plan.steps[0].keyframe) for plan in plans]).T
+    shown = np.flatnonzero(keyframe != frame) if (keyframe != frame).any() else np.arange(len(plans))
+    truth, current = pictures[keyframe[shown]], pictures[frame[shown]]
+    figures = _reported(score_pictures(np.concatenate(imagined)[shown], truth, current).summary())
     return {
         "step_accuracy": float(np.mean(correct)),
         **figures,
         "image_log_prob": float(torch.cat(trust).mean()),
-        "pictures": float(len(plans)),
+        "pictures": float(len(shown)),
     }
 
 

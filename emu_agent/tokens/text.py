@@ -78,11 +78,14 @@ class BytePairTokenizer:
         """Read a tokenizer.json.
 
         Raises:
-            CheckpointError: If there is no such file.
+            CheckpointError: If there is no such file, or it is damaged.
         """
         if not Path(path).is_file():
             raise CheckpointError(f"{path} is missing; expected the tokenizer.json of a text tokenizer")
-        return cls(Tokenizer.from_file(str(path)))
+        try:
+            return cls(Tokenizer.from_file(str(path)))
+        except Exception as error:  # tokenizers raises nothing more special
+            raise CheckpointError(f"{path} is no text tokenizer: {error}") from error
 
     @classmethod
     def from_json(cls, content: str) -> "BytePairTokenizer":

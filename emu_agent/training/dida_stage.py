@@ -30,7 +30,7 @@ from emu_agent.training.distillation import OwnKeyframes, own_keyframes
 from emu_agent.training.sequences import TokenBatch, loss_metrics, next_token_losses
 from emu_agent.training.stage import StepResult
 from emu_agent.training.world_model_stage import WorldModelStage, WorldModelStageConfig
-from emu_agent.world_model.checkpoint import load_world_model, read_config
+from emu_agent.world_model.checkpoint import load_world_model, read_config, read_section
 from emu_agent.world_model.dida_mask import DidaLayout
 from emu_agent.world_model.transformer import WorldModel
 
@@ -84,13 +84,14 @@ class DidaStage(WorldModelStage):
     ) -> None:
         self.dida = DidaConfig.from_dict(dida)
         self.meta = read_config(world_model)
-        if self.dida.noise == "mask" and Vocabulary.from_dict(self.meta["vocabulary"]).noise is None:
+        vocabulary = Vocabulary.from_dict(read_section(self.meta, "vocabulary", world_model))
+        if self.dida.noise == "mask" and vocabulary.noise is None:
             raise CheckpointError(
                 f"the vocabulary of {world_model} has no noise token, which DiDA with noise=mask needs; "
                 "train stage=world_model again, or use noise=uniform"
             )
         super().__init__(self.meta["parts"]["world_model"], world_model, dataset, camera, **settings)
-        self.bins = ActionBins.from_dict(self.meta["action_bins"])
+        self.bins = ActionBins.from_dict(read_section(self.meta, "action_bins", world_model))
         self.dida_loss = DidaLoss(self.vocabulary, self.dida, self.config.copies, self.config.full_noise)
         self._source: WorldModel | None = None
         self._own: OwnKeyframes | None = None

@@ -22,10 +22,9 @@ from emu_agent.tokens.image import NATIVE_FILE, SAFE_FILE, ImageTokenizer
 from emu_agent.tokens.sequence import SequenceFormat
 from emu_agent.tokens.text import RANKS_FILE, VISION_FILE, EmuTokenizer
 from emu_agent.tokens.vocabulary import Vocabulary
-from emu_agent.training.upstream import weights_digest
 from emu_agent.training.world_model_stage import WorldModelStage
 from emu_agent.world_model.adapter import LoraSettings, add_adapter, merged_weight, save_adapter
-from emu_agent.world_model.checkpoint import load_world_model
+from emu_agent.world_model.checkpoint import load_world_model, weights_digest
 from emu_agent.world_model.folders import CONFIG_FILE, replacing_folder
 from emu_agent.world_model.shards import read_json, stored_tensors, write_shards
 from emu_agent.world_model.transformer import WorldModel

@@ -22,8 +22,7 @@ from emu_agent.run_folder import replacing
 from emu_agent.scoring.pictures import psnr_from_mse
 from emu_agent.tokens.image import ImageTokenizer, ImageTokenizerConfig, to_images, to_pixels
 from emu_agent.training.stage import StepResult
-from emu_agent.training.upstream import weights_digest
-from emu_agent.world_model.checkpoint import read_config, read_part, write_checkpoint
+from emu_agent.world_model.checkpoint import read_config, read_part, weights_digest, write_checkpoint
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,6 +1,5 @@
 """What a stage stands on: the checkpoint of the stage before, and the dataset that both must be made for."""
 
-import hashlib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -36,16 +35,6 @@ def refuse_other_data(checkpoint: Path, frames: Frames, dataset: Path, camera: s
         ("in the dataset", "in the checkpoint"),
         "train the stage before on this dataset, or take the other one",
     )
-
-
-def weights_digest(folder: Path) -> str:
-    """What tells the weights in a folder from others: hash of its weight files."""
-    digest = hashlib.sha256()
-    for path in sorted(folder.glob("*.safetensors")) + sorted(folder.glob("*.ckpt")):
-        digest.update(path.name.encode())
-        with path.open("rb") as file:
-            digest.update(hashlib.file_digest(file, "sha256").digest())
-    return digest.hexdigest()[:16]
 
 
 def refuse_other_sources(stored: Mapping[str, Any], now: Mapping[str, str], state: Path) -> None:

@@ -39,8 +39,8 @@ from emu_agent.training.sequences import (
     weighted_mean,
 )
 from emu_agent.training.stage import StepResult
-from emu_agent.training.upstream import refuse_other_data, weights_digest
-from emu_agent.world_model.checkpoint import read_config, write_checkpoint
+from emu_agent.training.upstream import refuse_other_data
+from emu_agent.world_model.checkpoint import read_config, weights_digest, write_checkpoint
 from emu_agent.world_model.config import TransformerConfig
 from emu_agent.world_model.transformer import WorldModel
 

@@ -16,7 +16,7 @@ from emu_agent.world_model.config import TransformerConfig
 
 
 class KVCache:
-    """What the model remembers of `batch` sequences; changed in place by `WorldModel.forward`."""
+    """What the model remembers of `batch` sequences; changed in place by `WorldModel.hidden_states`."""
 
     def __init__(
         self,

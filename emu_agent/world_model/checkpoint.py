@@ -5,6 +5,7 @@ an index. Those written here hold several parts (image tokenizer, world model, a
 tensor begins with the name of its part. Nothing is ever unpickled.
 """
 
+import hashlib
 import json
 from collections.abc import Mapping
 from pathlib import Path
@@ -130,6 +131,16 @@ def read_config(folder: Path | str) -> dict[str, Any]:
     return config
 
 
+def weights_digest(folder: Path) -> str:
+    """What tells the weights in a folder from others: hash of its weight files."""
+    digest = hashlib.sha256()
+    for path in sorted(folder.glob("*.safetensors")) + sorted(folder.glob("*.ckpt")):
+        digest.update(path.name.encode())
+        with path.open("rb") as file:
+            digest.update(hashlib.file_digest(file, "sha256").digest())
+    return digest.hexdigest()[:16]
+
+
 def read_part(folder: Path | str, part: str) -> tuple[dict[str, Any], dict[str, Tensor]]:
     """Read the config of one part, and its tensors without the part's name, floating ones as float32.
 
@@ -206,6 +217,20 @@ def _part_config(folder: Path, part: str) -> dict[str, Any]:
     if part not in parts:
         raise CheckpointError(f"{folder} has no part {part!r}; it has {sorted(parts)}")
     return parts[part]
+
+
+def read_section(config: Mapping[str, Any], name: str, folder: Path | str) -> dict[str, Any]:
+    """What a checkpoint's config says of something beside its parts, such as the vocabulary.
+
+    Raises:
+        CheckpointError: it says nothing; a stage that comes later writes it.
+    """
+    if name not in config:
+        raise CheckpointError(
+            f"{folder} has no {name.replace('_', ' ')}; it has the parts {sorted(config.get('parts', {}))}. "
+            "A checkpoint that can imagine is made by stage=world_model and those after it"
+        )
+    return config[name]
 
 
 def _widened(tensor: Tensor) -> Tensor:

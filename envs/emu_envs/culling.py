@@ -1,5 +1,7 @@
 """What a camera cannot see is not handed to OpenGL; the pictures stay the same to the last byte.
 
+That holds without shadows and reflections, in which what is out of view is seen as well.
+
 MuJoCo draws every geom and site of the model for every picture, those behind the camera included, and without
 a GPU each costs its vertices. Here the bounding spheres that are wholly outside of the camera's pyramid of
 view, and what is wholly transparent, are moved to a group that is not drawn while MuJoCo collects what it

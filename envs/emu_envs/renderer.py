@@ -8,6 +8,7 @@ other's textures.
 
 import os
 from collections.abc import Sequence
+from contextlib import nullcontext
 from dataclasses import asdict, dataclass
 
 import cv2
@@ -92,6 +93,7 @@ class Renderer:
         flags = self._renderer.scene.flags
         flags[mujoco.mjtRndFlag.mjRND_SHADOW] = preset.shadows
         flags[mujoco.mjtRndFlag.mjRND_REFLECTION] = preset.reflections
+        self._culls = not (preset.shadows or preset.reflections)
         self._model, self._size = model, (image_size, image_size)
         self._options = mujoco.MjvOption()
         self._options.geomgroup[COLLISION_GROUP] = 0
@@ -102,7 +104,7 @@ class Renderer:
         """Return one picture per camera, first row at the top."""
         pictures = []
         for camera in cameras:
-            with unseen_hidden(self._model, data, camera):
+            with unseen_hidden(self._model, data, camera) if self._culls else nullcontext():
                 self._renderer.update_scene(data, camera, self._options)
             picture = self._renderer.render()
             if picture.shape[:2] != self._size:

@@ -57,8 +57,8 @@ class GatedPolicy:
         return cls(policy, ActionLimits.from_bounds(low.tolist(), high.tolist(), control_hz, hold=hold))
 
     def __getattr__(self, name: str) -> Any:
-        """What the gate does not concern."""
-        if name.startswith("_"):
+        """What the gate does not concern; chunks would pass it by."""
+        if name.startswith("_") or name in ("predict_action_chunk", "continue_chunk"):
             raise AttributeError(name)
         return getattr(self._policy, name)
 

@@ -13,8 +13,14 @@ from emu_agent.data.frames import load_frames
 from emu_agent.imagination import ImaginationEngine
 from emu_agent.tokens.text import TEXT_FILE
 from emu_agent.training.stage import StepResult
-from emu_agent.training.upstream import refuse_other_data, weights_digest
-from emu_agent.world_model.checkpoint import WEIGHTS_FILE, read_config, read_part, write_checkpoint
+from emu_agent.training.upstream import refuse_other_data
+from emu_agent.world_model.checkpoint import (
+    WEIGHTS_FILE,
+    read_config,
+    read_part,
+    weights_digest,
+    write_checkpoint,
+)
 from emu_policies.action_head import ActionHead
 from emu_policies.feature_bank import load_bank
 from emu_policies.head_batch import HeadBatch

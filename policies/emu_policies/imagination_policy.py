@@ -12,7 +12,7 @@ from torch import Tensor
 
 from emu_agent.errors import ConfigError, lookup
 from emu_agent.observation import Observation
-from emu_agent.world_model.checkpoint import load_state, read_config, read_part
+from emu_agent.world_model.checkpoint import load_state, read_config, read_part, weights_digest
 from emu_policies.action_head import ActionHead, HeadContext
 from emu_policies.action_queue import ActionQueue
 from emu_policies.background import BackgroundImagination
@@ -47,6 +47,8 @@ class ImaginationPolicy:
     """The latest imagination, if there is one."""
     imagination_reason: ImaginationReason | None
     """Why the latest imagination was made."""
+    weights: str | None = None
+    """What tells the weights of a checkpoint from others."""
     last_timing: dict[str, float]
     """Milliseconds of what happened in the latest call: `imagine_ms`, `chunk_ms`."""
 
@@ -133,7 +135,9 @@ class ImaginationPolicy:
         replan_rule(config.imagine, config)
         imagining = ImaginationConfig(decoder=decoder, passes=passes, force=force, compile=compile)
         engine = ImaginationEngine.from_pretrained(folder, imagining)
-        return cls(engine, load_head(folder), config, values.get("fingerprint"), load_trust(folder))
+        policy = cls(engine, load_head(folder), config, values.get("fingerprint"), load_trust(folder))
+        policy.weights = weights_digest(folder)
+        return policy
 
     @property
     def image_tokenizer(self) -> Any:

@@ -29,7 +29,7 @@ class NoisyPolicy:
 
     def __getattr__(self, name: str) -> Any:
         """What the noise does not concern."""
-        if name.startswith("_"):
+        if name.startswith("_") or name == "continue_chunk":  # which would take its own noise for the past
             raise AttributeError(name)
         return getattr(self._policy, name)
 
@@ -40,10 +40,18 @@ class NoisyPolicy:
 
     def select_action(self, observation: Observation) -> Float[Tensor, "batch action_dim"]:
         """The policy's action with noise, within [-1, 1]."""
-        action = self._policy.select_action(observation)
-        noise = self._sigma * torch.randn(action.shape, generator=self._generator).to(action)
+        return self._noisy(self._policy.select_action(observation))
+
+    def predict_action_chunk(self, observation: Observation) -> Float[Tensor, "batch chunk action_dim"]:
+        """The policy's chunk with noise, within [-1, 1]; of a policy without chunks its one action."""
+        make_chunk = getattr(self._policy, "predict_action_chunk", None)
+        chunk = make_chunk(observation) if make_chunk else self._policy.select_action(observation)[:, None]
+        return self._noisy(chunk)
+
+    def _noisy(self, actions: Float[Tensor, "*batch action_dim"]) -> Float[Tensor, "*batch action_dim"]:
+        noise = self._sigma * torch.randn(actions.shape, generator=self._generator).to(actions)
         if self._components is not None:
             kept = torch.zeros_like(noise)
-            kept[:, list(self._components)] = noise[:, list(self._components)]
+            kept[..., list(self._components)] = noise[..., list(self._components)]
             noise = kept
-        return (action + noise).clamp(-1.0, 1.0)
+        return (actions + noise).clamp(-1.0, 1.0)

@@ -19,8 +19,14 @@ from emu_agent.imagination import ImaginationEngine
 from emu_agent.scoring.metrics.usefulness import auroc, brier, calibration_error
 from emu_agent.tokens.text import TEXT_FILE
 from emu_agent.training.stage import StepResult
-from emu_agent.training.upstream import refuse_other_data, weights_digest
-from emu_agent.world_model.checkpoint import WEIGHTS_FILE, read_config, read_part, write_checkpoint
+from emu_agent.training.upstream import refuse_other_data
+from emu_agent.world_model.checkpoint import (
+    WEIGHTS_FILE,
+    read_config,
+    read_part,
+    weights_digest,
+    write_checkpoint,
+)
 from emu_policies.head_stage import HALF
 from emu_policies.imagination_policy import ImaginationPolicy, ImaginationPolicyConfig, load_head
 from emu_policies.normalizer import Normalizer

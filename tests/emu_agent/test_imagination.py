@@ -1,5 +1,7 @@
 """The imagination engine with small random weights; its slow twins read whole sequences instead of caches."""
 
+import shutil
+from pathlib import Path
 from types import ModuleType
 
 import pytest
@@ -8,10 +10,12 @@ from torch import Tensor
 
 from emu_agent.decoding.sampling import SamplingConfig
 from emu_agent.errors import CheckpointError, ConfigError, UnknownNameError
-from emu_agent.imagination import ImaginationEngine
+from emu_agent.imagination import ImaginationEngine, bundled_checkpoint
 from emu_agent.imagined import ImaginationConfig
 from emu_agent.tokens.action import ActionBins
 from emu_agent.tokens.image import ImageTokenizer, ImageTokenizerConfig
+from emu_agent.tokens.text import TEXT_FILE
+from emu_agent.world_model.checkpoint import read_config, read_part, write_checkpoint
 
 
 @pytest.fixture(scope="module")
@@ -166,3 +170,22 @@ def test_compiled_steps_imagine_the_same(decoder: str) -> None:
     assert made.text == again.text
     assert torch.equal(made.codes, again.codes)
     torch.testing.assert_close(made.features, again.features, atol=1e-3, rtol=1e-3)
+
+
+def test_a_checkpoint_that_cannot_imagine_yet_says_so(tmp_path: Path) -> None:
+    _, tensors = read_part(bundled_checkpoint(), "image_tokenizer")
+    part = {"image_tokenizer": read_config(bundled_checkpoint())["parts"]["image_tokenizer"]}
+    folder = write_checkpoint(
+        tmp_path / "tokenizer", {"parts": part}, {f"image_tokenizer.{k}": v for k, v in tensors.items()}
+    )
+    with pytest.raises(CheckpointError, match=r"has no vocabulary; it has the parts \['image_tokenizer'\]"):
+        ImaginationEngine.from_pretrained(folder)
+
+
+def test_a_damaged_text_tokenizer_is_refused(tmp_path: Path) -> None:
+    folder = tmp_path / "checkpoint"
+    shutil.copytree(bundled_checkpoint(), folder)
+    text = (folder / TEXT_FILE).read_text()
+    (folder / TEXT_FILE).write_text(text[: len(text) // 2])
+    with pytest.raises(CheckpointError, match=r"tokenizer\.json is no text tokenizer"):
+        ImaginationEngine.from_pretrained(folder)

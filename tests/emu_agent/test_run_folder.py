@@ -1,3 +1,5 @@
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -41,6 +43,24 @@ def test_a_run_is_resumed_and_knows_what_is_finished(tmp_path: Path) -> None:
     again = open_run(tmp_path / "run", episodes=50)
     assert again.finished() == {8: {"seed": 8, "success": True}}
     assert [path.name for path in again.episodes.iterdir()] == ["8.json"]
+
+
+def test_two_processes_do_not_work_in_one_folder(tmp_path: Path) -> None:
+    program = (
+        "import sys; from pathlib import Path; from emu_agent.run_folder import RunFolder\n"
+        "RunFolder.open(Path(sys.argv[1]), {}); print('open', flush=True); sys.stdin.read()"
+    )
+    command = [sys.executable, "-c", program, str(tmp_path / "run")]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as other:
+        assert other.stdout.readline() == "open\n"  # type: ignore[union-attr]
+        part = tmp_path / "run" / "state.part-1"
+        part.write_text("being written")
+        with pytest.raises(ConfigError, match="another process works in"):
+            RunFolder.open(tmp_path / "run", {})
+        assert part.exists()
+        other.kill()
+    RunFolder.open(tmp_path / "run", {})
+    assert not part.exists()
 
 
 def test_another_config_is_refused_with_both_values(tmp_path: Path) -> None:

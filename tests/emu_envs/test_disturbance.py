@@ -68,3 +68,9 @@ def test_the_same_seed_is_disturbed_in_the_same_way(plain: gymnasium.Env) -> Non
 def test_unknown_disturbances_are_refused_with_the_choices(plain: gymnasium.Env) -> None:
     with pytest.raises(UnknownNameError, match=r"flood.*camera.*none.*occluder.*push"):
         DisturbedEnv(plain, ("flood",))
+
+
+def test_the_fingerprint_says_what_may_go_wrong(plain: gymnasium.Env) -> None:
+    inner = plain.unwrapped.fingerprint()  # type: ignore[attr-defined]
+    found = DisturbedEnv(plain, kinds=("push",), moments=(0, 3)).fingerprint()
+    assert found == {**inner, "disturbance": {"kinds": ["push"], "moments": [0, 3]}}

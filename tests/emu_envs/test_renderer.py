@@ -21,8 +21,21 @@ SCENE = """
 """
 
 
-def draw(preset: str, size: int) -> np.ndarray:
-    model = mujoco.MjModel.from_xml_string(SCENE)
+SHADOW = """
+<mujoco>
+  <worldbody>
+    <light pos="0 2 3" dir="0 -0.6 -1" directional="true"/>
+    <geom type="plane" size="4 4 1" group="1"/>
+    <geom name="behind" type="box" size="0.3 0.3 0.5" pos="0 -0.8 1.4" group="1"/>
+    <camera name="eye" pos="0 -1.2 0.5" euler="0 0 0"/>
+  </worldbody>
+</mujoco>
+"""
+"""A box behind the camera, whose shadow may fall before it."""
+
+
+def draw(preset: str, size: int, scene: str = SCENE) -> np.ndarray:
+    model = mujoco.MjModel.from_xml_string(scene)
     data = mujoco.MjData(model)
     mujoco.mj_forward(model, data)
     renderer = Renderer(model, size, render_preset(preset))
@@ -41,6 +54,11 @@ def test_smooth_edges_are_nearer_to_the_truth() -> None:
     truth = cv2.resize(draw("fast", 512), (32, 32), interpolation=cv2.INTER_AREA).astype(np.float64)
     fast, smooth = (np.square(draw(preset, 32) - truth).mean() for preset in ("fast", "smooth"))
     assert smooth < 0.5 * fast
+
+
+def test_shadows_of_what_is_out_of_view_are_drawn() -> None:
+    without = draw("full", 64, SHADOW.replace('name="behind"', 'name="behind" rgba="0 0 0 0"'))
+    assert not np.array_equal(draw("full", 64, SHADOW), without)
 
 
 @pytest.mark.parametrize("preset", sorted(PRESETS))

@@ -67,3 +67,9 @@ def test_what_the_gate_does_not_concern_is_passed_on() -> None:
     gated = GatedPolicy.for_environment(policy, environment(spaces.Box(-1.0, 1.0, (7,))))
     assert gated.fingerprint == {"env": "toy"}
     assert not hasattr(gated, "imagination")
+
+
+def test_chunks_do_not_pass_the_gate_by() -> None:
+    space = spaces.Box(-1.0, 1.0, (4,), np.float32)
+    gated = GatedPolicy.for_environment(RandomPolicy((-3.0,) * 4, (3.0,) * 4), environment(space))
+    assert not hasattr(gated, "predict_action_chunk")

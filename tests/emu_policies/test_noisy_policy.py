@@ -37,6 +37,17 @@ def test_noise_can_be_kept_from_some_components() -> None:
     assert changed.tolist() == [[False, True, False, False]] * 2
 
 
+def test_a_chunk_has_noise_too_and_none_goes_on_without() -> None:
+    plain, policy = (RandomPolicy((-0.5,) * 4, (0.5,) * 4) for _ in range(2))
+    noisy = NoisyPolicy(policy, 0.1)
+    plain.reset(3)
+    noisy.reset(3)
+    chunk = noisy.predict_action_chunk(SEEN)
+    assert chunk.shape == (2, 1, 4)
+    assert ((chunk - plain.predict_action_chunk(SEEN)).abs() > 1e-4).all()
+    assert not hasattr(noisy, "continue_chunk")
+
+
 def test_negative_noise_is_refused() -> None:
     with pytest.raises(ConfigError, match="sigma=-1"):
         NoisyPolicy(RandomPolicy(), -1.0)

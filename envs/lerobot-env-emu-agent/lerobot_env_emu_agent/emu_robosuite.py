@@ -45,7 +45,7 @@ class EmuRobosuiteEnvConfig(EnvConfig):
     image_size: int = 128
     """Height and width of the pictures [pixels]."""
     preset: str = "smooth"
-    """What a picture pays for: fast, lite or full."""
+    """What a picture pays for: fast, smooth, lite or full."""
     episode_length: int = 200
     """Most control steps of an episode."""
     episode_log: Path | None = None

@@ -143,12 +143,14 @@ class Link:
         try:
             reader = await asyncio.wait_for(self._greet(welcome), self._config.connect_timeout_s)
             await self._converse(reader)
-        except (OSError, EOFError, ServingError) as error:
+        except (OSError, EOFError, UnicodeError, ServingError) as error:  # Unicode: no name of a host
             self._lost = _reason(error, self._config.address)
             if not welcome.done():
                 welcome.set_exception(ServingError(self._lost))
         finally:
             self._lost = self._lost or "the connection was closed"
+            if not welcome.done():
+                welcome.set_exception(ServingError(self._lost))
             self._on_lost()
             if self._writer is not None:
                 self._writer.close()

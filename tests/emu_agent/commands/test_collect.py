@@ -20,7 +20,7 @@ from emu_agent.data.collect import episode_file, record
 from emu_agent.data.demonstration import Demonstration
 from emu_agent.data.frames import load_frames
 from emu_agent.data.lerobot_writer import SIDE_FILE, read_side_file
-from emu_agent.errors import DatasetError, FingerprintError
+from emu_agent.errors import ConfigError, DatasetError, FingerprintError
 from emu_agent.run_folder import write_json
 
 PROGRAM = """
@@ -80,6 +80,12 @@ def test_a_folder_of_something_else_is_refused_before_any_work(tmp_path: Path) -
     assert not staging_of(tmp_path / "data").exists()
 
 
+@pytest.mark.parametrize("count", ["episodes", "workers", "max_steps"])
+def test_counts_below_one_are_refused(tmp_path: Path, count: str) -> None:
+    with pytest.raises(ConfigError, match=f"{count} must be a whole number of at least 1, got 0"):
+        collect.main(toy_config(tmp_path / "data", **{count: 0}))
+
+
 def test_fewer_episodes_than_are_recorded_are_refused(tmp_path: Path, toy_reach: ModuleType) -> None:
     recorded(toy_reach, 5).save(episode_file(staging_of(tmp_path / "data"), 5))
     with pytest.raises(DatasetError, match=r"up to seed 5, more than episodes=3; ask for at least 6"):
@@ -90,8 +96,10 @@ def test_fewer_episodes_than_are_recorded_are_refused(tmp_path: Path, toy_reach:
 @pytest.mark.timeout(500)
 def test_a_dataset_grows_and_never_shrinks(tmp_path: Path, toy_reach: ModuleType) -> None:
     root = tmp_path / "data"
+    root.mkdir()  # as a mount point is there before
     assert collect.main(toy_config(root, episodes=1)) == 0
     check(root, toy_reach, 1)
+    assert collect.main(toy_config(root.parent / "." / "data", episodes=1)) == 0
     assert collect.main(toy_config(root, episodes=3, workers=2)) == 0
     check(root, toy_reach, 3)
     written = (root / "meta" / "info.json").stat().st_mtime_ns

@@ -76,7 +76,8 @@ def test_the_shipped_config_is_complete() -> None:
         ({"imagine": "sometimes"}, UnknownNameError, "adaptive, always, never"),
         ({"episodes": 0}, ConfigError, "episodes must be a whole number of at least 1, got 0"),
         ({"workers": 1.5}, ConfigError, "workers must be"),
-        ({"seed": -1}, ConfigError, "seed must be 0 or more, got -1"),
+        ({"seed": -1}, ConfigError, "seed must be a whole number from 0 on, got -1"),
+        ({"seed": None}, ConfigError, "seed must be a whole number from 0 on, got None"),
     ],
 )
 def test_wrong_values_are_refused_before_anything_is_loaded(
@@ -177,6 +178,25 @@ def test_a_run_leaves_its_folder_and_workers_do_not_matter(
 
 @pytest.mark.slow
 @pytest.mark.timeout(500)
+@pytest.mark.slow
+@pytest.mark.timeout(300)
+def test_a_run_does_not_go_on_with_other_weights(tmp_path: Path, toy_reach: ModuleType) -> None:
+    weights = tmp_path / "weights"
+    weights.write_text("old")
+    cfg = toy_config(tmp_path / "run", episodes=1, video=False, workers=1)
+    OmegaConf.update(cfg, "policy.weights", str(weights))
+    assert run.main(cfg) == 0
+    assert json.loads((tmp_path / "run" / "summary.json").read_text())["weights"] == "old"
+    weights.write_text("new")
+    cfg.episodes = 2
+    with pytest.raises(ConfigError, match="weights: 'old' there, 'new' now"):
+        run.main(cfg)
+    assert len(outcomes(tmp_path / "run")) == 1
+    weights.write_text("old")
+    assert run.main(cfg) == 0
+    assert len(outcomes(tmp_path / "run")) == 2
+
+
 def test_what_fails_in_a_worker_reaches_the_caller(tmp_path: Path, toy_reach: ModuleType) -> None:
     with pytest.raises(ConfigError, match=r"cannot build toy_reach\.make"):
         run.main(toy_config(tmp_path / "run", env={"make": {"colour": "red"}}))

@@ -14,6 +14,7 @@ from omegaconf import DictConfig, OmegaConf
 from safetensors.torch import load_file
 
 from emu_agent.commands import train
+from emu_agent.errors import DatasetError
 
 PROGRAM = """
 import resource, sys
@@ -52,6 +53,13 @@ def short(tiny_data: ModuleType, chain: Path, runs: Path, updates: int) -> DictC
 def same_weights(one: Path, other: Path) -> bool:
     a, b = load_file(one / "state.safetensors"), load_file(other / "state.safetensors")
     return a.keys() == b.keys() and all(torch.equal(a[key], b[key]) for key in a)
+
+
+def test_a_mistake_leaves_no_folder_behind(tiny_data: ModuleType, tmp_path: Path) -> None:
+    cfg = tiny_data.train_config("tokenizer", tmp_path / "tpyo", tmp_path / "runs")
+    with pytest.raises(DatasetError, match="no LeRobotDataset v3 at"):
+        train.main(cfg)
+    assert not Path(cfg.output).exists()
 
 
 @pytest.mark.slow

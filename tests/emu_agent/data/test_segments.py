@@ -1,6 +1,7 @@
 from itertools import pairwise
 
 import numpy as np
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -31,6 +32,13 @@ def test_the_keyframe_is_the_first_frame_of_the_next_step_or_the_last_of_the_epi
     first, last = segments_of_steps([*"aab"])
     assert first.keyframe(3) == 2
     assert last.keyframe(3) == 2
+
+
+@pytest.mark.parametrize(("opened", "closed"), [(-1.0, 1.0), (0.0, 1.0), (5.0, 80.0), (100.0, 0.0)])
+def test_a_gripper_turns_in_any_units(opened: float, closed: float) -> None:
+    gripper = np.array([opened] * 4 + [closed] * 5, np.float32)
+    segments = segments_of_gripper(gripper, "stack the cups", (opened + closed) / 2)
+    assert [(segment.start, segment.end) for segment in segments] == [(0, 4), (4, 9)]
 
 
 def test_without_steps_the_gripper_and_a_horizon_cut() -> None:

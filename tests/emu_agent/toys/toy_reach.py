@@ -2,6 +2,7 @@
 
 import time
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import cv2
@@ -88,8 +89,11 @@ class ToyPolicy:
         fingerprint: dict | None = None,
         noise: float = 0.2,
         delay_s: float = 0.0,
+        weights: str | None = None,
     ) -> None:
         self.imagine, self.fingerprint, self.noise, self.delay_s = imagine, fingerprint, noise, delay_s
+        if weights is not None:
+            self.weights = Path(weights).read_text()
 
     def reset(self, seed: int) -> None:
         self.generator = torch.Generator().manual_seed(seed)

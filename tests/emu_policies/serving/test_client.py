@@ -171,6 +171,8 @@ def test_settings_that_cannot_work_are_refused(settings: dict, words: str) -> No
 def test_no_server_is_said_in_words() -> None:
     with pytest.raises(ServingError, match="cannot reach the policy server at 127"):
         RemotePolicy.connect(address="127.0.0.1:1")
+    with pytest.raises(ServingError, match=r"cannot reach the policy server at 192\.168\.\.5"):
+        RemotePolicy.connect(address="192.168..5:7447", insecure=True, connect_timeout_s=2.0)
 
 
 @pytest.fixture(scope="module")
