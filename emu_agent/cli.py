@@ -4,6 +4,7 @@ A command is a function `main(cfg)` that returns an exit code. Commands whose mo
 listed.
 """
 
+import errno
 import os
 import sys
 from collections.abc import Sequence
@@ -57,6 +58,11 @@ EXTRA_OF = {
 USER_ERRORS = {"EmuAgentError", "EmuEnvsError"}
 """Bases of errors whose message is meant for users; by name, because emu_envs is not imported here."""
 
+PATHS = (
+    errno.EACCES, errno.EEXIST, errno.EISDIR, errno.ENOENT, errno.ENOTDIR, errno.EPERM, errno.EROFS,
+)  # fmt: skip
+"""What the system says of a path that cannot be written or read, which is in the message."""
+
 WRONG_USE = 2
 INTERRUPTED = 130
 BROKEN_PIPE = 141
@@ -87,6 +93,8 @@ def main(argv: Sequence[str] | None = None) -> int:
             return _complain(
                 f"no space left ({error}); what was finished is kept: make room, then give the command again"
             )
+        if isinstance(error, OSError) and error.errno in PATHS and error.filename is not None:
+            return _complain(f"{error.filename}: {error.strerror}")
         raise
 
 

@@ -21,6 +21,7 @@ from yaml import YAMLError
 
 from emu_agent.errors import ConfigError
 
+LARGEST_SEED = 2**62
 _KINDS: dict[type, tuple[tuple[type, ...], str]] = {
     bool: ((bool,), "true or false"),
     int: ((int,), "a whole number"),
@@ -124,10 +125,25 @@ def check_seed(seed: Any) -> None:
     """Refuse what is no seed of an episode.
 
     Raises:
-        ConfigError: it is no whole number, or negative.
+        ConfigError: it is no whole number, negative, or too large for a generator.
     """
-    if not isinstance(seed, int) or isinstance(seed, bool) or seed < 0:
-        raise ConfigError(f"seed must be a whole number from 0 on, got {seed!r}")
+    if not isinstance(seed, int) or isinstance(seed, bool) or not 0 <= seed < LARGEST_SEED:
+        raise ConfigError(f"seed must be a whole number from 0 to {LARGEST_SEED - 1}, got {seed!r}")
+
+
+def output_folder(cfg: DictConfig, default: Path = Path()) -> Path:
+    """The folder that `output` names, or the default.
+
+    Raises:
+        ConfigError: it cannot be a folder, because a file stands there or above, or there is none.
+    """
+    folder = default if cfg.output is None else Path(str(cfg.output))
+    if folder == Path():
+        raise ConfigError("output must name a folder")
+    above = next(path for path in (folder, *folder.parents) if path.exists())
+    if not above.is_dir():
+        raise ConfigError(f"output={folder} cannot be a folder: {above} is a file")
+    return folder
 
 
 def plain_config(cfg: DictConfig) -> dict[str, Any]:
@@ -160,6 +176,8 @@ def _parse(text: str) -> Override:
         raise ConfigError(f"cannot read {text!r}; overrides look like key=value or group=choice") from error
     if override.is_sweep_override():
         raise ConfigError(f"{text!r} is a sweep; give one value (a list is written key=[a,b])")
+    if override.is_delete():
+        raise ConfigError(f"{text!r} removes a setting; give it a value, null for none")
     return override
 
 
@@ -179,7 +197,7 @@ def _check_choice(override: Override) -> None:
 
 def _fitted(name: str, base: DictConfig, override: Override) -> str:
     """The override in Hydra's words; refused if there is no such key, or the value is of another kind."""
-    if override.is_add():
+    if override.is_add() and "." in override.key_or_group:  # such as a setting that a target takes besides
         return str(override.input_line)
     node: Any = base
     passed: list[str] = []
@@ -190,7 +208,7 @@ def _fitted(name: str, base: DictConfig, override: Override) -> str:
             raise ConfigError(f"no setting {part!r} in {where}; it has {_listed(part, keys)}")
         node = _child(node, part)
         passed.append(part)
-    value: Any = None if override.is_delete() else override.value()
+    value: Any = override.value()
     _check_kind(override.key_or_group, node, value)
     whole_for_real = isinstance(node, float) and isinstance(value, int)
     return f"{override.key_or_group}={float(value)}" if whole_for_real else str(override.input_line)

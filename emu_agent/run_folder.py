@@ -70,7 +70,7 @@ def is_full_disk(error: BaseException | None) -> bool:
 def default_folder(*words: str) -> Path:
     """A new folder name `runs/<date>-<time>-<words>`, the newest run sorting last."""
     stamp = datetime.now().astimezone().strftime("%Y-%m-%d-%H%M%S")
-    return Path("runs") / "-".join([stamp, *words])
+    return Path("runs") / "-".join([stamp, *words]).replace(os.sep, "-")
 
 
 @dataclass(frozen=True)

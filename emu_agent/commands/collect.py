@@ -7,7 +7,7 @@ from typing import Any
 from omegaconf import DictConfig
 from tqdm import tqdm
 
-from emu_agent.config import check_counts, check_seed, plain_config
+from emu_agent.config import check_counts, check_seed, output_folder, plain_config
 from emu_agent.data.collect import build_env, episode_file, record_all
 from emu_agent.data.demonstration import Demonstration
 from emu_agent.data.frames import cache_of
@@ -25,7 +25,7 @@ def main(cfg: DictConfig) -> int:
     """Record what is missing, write the dataset, say where it is."""
     check_counts(cfg, "episodes", "workers", "max_steps")
     check_seed(cfg.seed)
-    root, config = Path(cfg.output), plain_config(cfg)
+    root, config = output_folder(cfg), plain_config(cfg)
     staging = RunFolder(root.with_name(root.name + ".episodes"))
     if _finished(root, config):
         shutil.rmtree(staging.path, ignore_errors=True)

@@ -8,6 +8,7 @@ from omegaconf import DictConfig
 from PIL import Image
 
 from emu_agent.commands.imagine_parts import check_settings, open_engine, read_pictures
+from emu_agent.config import output_folder
 from emu_agent.imagined import Imagination
 from emu_agent.report.story import PAGE_FILE, STORY_FILE, Panel, render_story
 from emu_agent.run_folder import frame_name, replacing, write_json, write_text
@@ -39,10 +40,15 @@ def _imagine(cfg: DictConfig) -> int:
     steps = DEFAULT_STEPS if cfg.steps is None else cfg.steps
     made = engine.imagine(context, steps=steps, candidates=cfg.candidates, seed=cfg.seed)
     frames = made.pixels(engine.image_tokenizer)[0].numpy()
-    output = Path(cfg.output)
+    output = output_folder(cfg)
     _write_sheet(output / SHEET_FILE, picture.numpy(), frames)
-    for number, frame in enumerate(frames.reshape(-1, *picture.shape)):
+    drawn = frames.reshape(-1, *picture.shape)
+    for number, frame in enumerate(drawn):
         save_picture(output / frame_name(number), Image.fromarray(frame))
+    number = len(drawn)
+    while (earlier := output / frame_name(number)).exists():  # of an imagination that had more
+        earlier.unlink()
+        number += 1
     texts = {"instruction": cfg.instruction, "candidates": _candidates(made)}
     write_json(output / STORY_FILE, texts)
     about = f"checkpoint {cfg.checkpoint or 'in the package'}, seed {cfg.seed}"

@@ -9,6 +9,7 @@ from jaxtyping import UInt8
 from omegaconf import DictConfig, ListConfig
 from torch import Tensor
 
+from emu_agent.config import check_counts, check_seed, output_folder
 from emu_agent.data.frames import load_frames
 from emu_agent.decoding.presets import generation_settings, task_preset
 from emu_agent.decoding.sampling import GREEDY
@@ -39,6 +40,9 @@ def check_settings(cfg: DictConfig) -> None:
         raise ConfigError(f"{given[0]}={cfg[given[0]]} can be set {wanted} only")
     if cfg.steps is not None and not (isinstance(cfg.steps, int) and cfg.steps >= 1):
         raise ConfigError(f"steps must be a whole number of at least 1, got {cfg.steps!r}")
+    check_counts(cfg, "candidates")
+    check_seed(cfg.seed)
+    output_folder(cfg)
     task_preset(cfg.task)
     if not cfg.weights and cfg.task not in ("vla", "explore"):
         raise ConfigError(f"task={cfg.task} needs weights=FOLDER; a checkpoint knows vla and explore")

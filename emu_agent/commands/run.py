@@ -10,14 +10,13 @@ from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wai
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from datetime import datetime
-from pathlib import Path
 from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 from tqdm import tqdm
 
 from emu_agent.commands import run_worker
-from emu_agent.config import check_counts, check_seed
+from emu_agent.config import check_counts, check_seed, output_folder
 from emu_agent.errors import EmuAgentError, lookup
 from emu_agent.fingerprint import refuse_other_environment
 from emu_agent.report.html import render_report
@@ -40,7 +39,7 @@ def main(cfg: DictConfig) -> int:
     """Run the episodes of one task with one policy, and leave a run folder."""
     _check(cfg)
     config: dict[str, Any] = OmegaConf.to_container(cfg, resolve=True)  # type: ignore[assignment]
-    folder = RunFolder(Path(cfg.output) if cfg.output else default_folder(cfg.env.name, _mode(cfg)))
+    folder = RunFolder(output_folder(cfg, default_folder(cfg.env.name, _mode(cfg))))
     folder.check(config, (*MAY_DIFFER, "weights"))  # they are known once the policy is built
     workers, threads = _share_cores(cfg.workers, cfg.episodes)
     settings = run_worker.WorkerConfig(config=config, actor=_actor(cfg), threads=threads)

@@ -10,7 +10,7 @@ import torch
 from omegaconf import DictConfig
 
 from emu_agent.commands.score_samples import save_samples
-from emu_agent.config import build, plain_config
+from emu_agent.config import build, check_counts, check_seed, output_folder, plain_config
 from emu_agent.errors import ConfigError
 from emu_agent.provenance import provenance
 from emu_agent.report.panel import CAMERA
@@ -35,10 +35,12 @@ MAY_DIFFER = ("output", "threads", "shown", "results", "rerun")
 def main(cfg: DictConfig) -> int:
     """Score a model on a dataset, and leave a folder of results."""
     began = time.perf_counter()
+    check_counts(cfg, "threads", "starts", "steps", optional=("episodes",))
+    check_seed(cfg.seed)
     threads = max(1, cfg.threads // 2)  # half of them ask, the others judge what was answered before
     torch.set_num_threads(threads)
     config, record = _config(cfg), _recorder(cfg)
-    folder = Path(cfg.output) if cfg.output else default_folder("score", Path(cfg.dataset).name)
+    folder = output_folder(cfg, default_folder("score", Path(cfg.dataset).name))
     RunFolder(folder).check(plain_config(cfg), MAY_DIFFER)
     source = _source(cfg)
     adapter = build(cfg.model)

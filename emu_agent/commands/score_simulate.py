@@ -9,7 +9,14 @@ import torch
 from omegaconf import DictConfig
 
 from emu_agent.commands import run
-from emu_agent.config import build, check_counts, check_seed, load_config, plain_config
+from emu_agent.config import (
+    build,
+    check_counts,
+    check_seed,
+    load_config,
+    output_folder,
+    plain_config,
+)
 from emu_agent.provenance import provenance
 from emu_agent.run_folder import RunFolder, default_folder, write_json
 from emu_agent.scoring.inside import run_inside
@@ -26,7 +33,7 @@ def main(cfg: DictConfig) -> int:
     check_seed(cfg.seed)
     torch.set_num_threads(cfg.threads)
     config = plain_config(cfg)
-    path = Path(cfg.output) if cfg.output else default_folder("inside", cfg.env.name)
+    path = output_folder(cfg, default_folder("inside", cfg.env.name))
     folder = RunFolder.open(path, config, MAY_DIFFER)
     result: dict[str, Any] = {"imagined": _imagine(cfg)}
     if cfg.simulator:

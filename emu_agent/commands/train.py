@@ -1,11 +1,9 @@
 """`emu-agent train`: one stage of an experiment, from nothing or from where it was stopped."""
 
-from pathlib import Path
-
 import torch
 from omegaconf import DictConfig
 
-from emu_agent.config import build, check_counts, plain_config
+from emu_agent.config import build, check_counts, output_folder, plain_config
 from emu_agent.errors import ConfigError
 from emu_agent.provenance import provenance
 from emu_agent.run_folder import RunFolder, write_json
@@ -18,14 +16,19 @@ MAY_DIFFER = ("threads", "device", "output")
 
 def main(cfg: DictConfig) -> int:
     """Train, store the figures, say where the checkpoint is."""
+    try:
+        torch.device(cfg.device)
+    except RuntimeError as error:
+        raise ConfigError(f"device={cfg.device} is none; use cpu, cuda or cuda:1") from error
     if cfg.device.startswith("cuda") and not torch.cuda.is_available():
         raise ConfigError(f"device={cfg.device}, but there is no CUDA GPU here; use device=cpu")
     check_counts(cfg, "threads")
     torch.set_num_threads(cfg.threads)
     config = plain_config(cfg)
-    RunFolder(Path(cfg.output)).check(config, MAY_DIFFER)
+    output = output_folder(cfg)
+    RunFolder(output).check(config, MAY_DIFFER)
     loop, stage = LoopConfig(**plain_config(cfg.stage.loop), device=cfg.device), _stage(cfg)
-    folder = RunFolder.open(Path(cfg.output), config, MAY_DIFFER)
+    folder = RunFolder.open(output, config, MAY_DIFFER)
     figures = train(stage, loop, folder.path)
     write_json(folder.path / "result.json", {"validation": figures, "config": config, **provenance()})
     for name, value in figures.items():

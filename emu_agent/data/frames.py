@@ -67,6 +67,8 @@ class Frames:
         Raises:
             DatasetError: one side would be empty.
         """
+        if not 0.0 < held_out < 1.0:
+            raise DatasetError(f"held_out={held_out} must be above 0 and below 1")
         kept = self.num_episodes - round(self.num_episodes * held_out)
         if not 0 < kept < self.num_episodes:
             raise DatasetError(
@@ -98,7 +100,12 @@ def load_frames(root: Path, cameras: Sequence[str], size: tuple[int, int] | None
     info_file = root / "meta" / "info.json"
     if not info_file.exists():
         raise DatasetError(f"no LeRobotDataset v3 at {root}; `emu-agent collect output={root}` makes one")
-    info = json.loads(info_file.read_text())
+    try:
+        info = json.loads(info_file.read_text())
+    except ValueError as error:
+        raise DatasetError(f"{info_file} is damaged: {error}") from error
+    if missing := [name for name in ("data", "meta/episodes") if not (root / name).is_dir()]:
+        raise DatasetError(f"{root} is not whole, it lacks {' and '.join(missing)}")
     present = sorted(key.removeprefix(IMAGES) for key in info["features"] if key.startswith(IMAGES))
     if missing := sorted(set(cameras) - set(present)):
         raise DatasetError(f"{root} has no camera {missing[0]!r}; its cameras are {present}")

@@ -50,6 +50,8 @@ class TokenizerStageConfig:
     """What is trained: `all`, or the `decoder` alone, which leaves the codes of `start` as they are."""
 
     def __post_init__(self) -> None:
+        if self.batch_size < 1:
+            raise ConfigError(f"batch_size={self.batch_size} must be at least 1")
         if self.trained not in ("all", "decoder"):
             raise ConfigError(f"trained={self.trained!r} must be 'all' or 'decoder'")
         if self.trained == "decoder" and self.start is None:

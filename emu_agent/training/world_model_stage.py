@@ -73,6 +73,8 @@ class WorldModelStageConfig:
     """Held-out frames from which is imagined in a validation."""
 
     def __post_init__(self) -> None:
+        if self.batch_size < 1:
+            raise ConfigError(f"batch_size={self.batch_size} must be at least 1")
         if not self.step_counts or min(self.step_counts) < 0.0 or sum(self.step_counts) > 1.0 + 1e-9:
             raise ConfigError(
                 f"step_counts={list(self.step_counts)} must be shares of the updates: one or more, none "

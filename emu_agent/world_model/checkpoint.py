@@ -157,8 +157,11 @@ def load_state(module: nn.Module, tensors: Mapping[str, Tensor], source: Path | 
     """Copy tensors into a module, which must have exactly these names and shapes.
 
     Raises:
-        CheckpointError: they differ; the message names the source and both sides.
+        CheckpointError: they differ, or one holds what is no finite number; the message names the source.
     """
+    for key, tensor in tensors.items():
+        if tensor.is_floating_point() and not tensor.isfinite().all():
+            raise CheckpointError(f"{key} in {source} holds what is no finite number; it is damaged")
     check_shapes(
         {key: tuple(tensor.shape) for key, tensor in module.state_dict().items()},
         {key: tuple(tensor.shape) for key, tensor in tensors.items()},

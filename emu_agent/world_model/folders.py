@@ -42,7 +42,8 @@ def existing_folder(folder: Path | str) -> Path:
     for path in (folder, _previous(folder)):
         if path.is_dir():
             return path
-    raise CheckpointError(f"{folder} does not exist; a checkpoint is a folder with {CONFIG_FILE}")
+    what = "is a file" if folder.exists() else "does not exist"
+    raise CheckpointError(f"{folder} {what}; a checkpoint is a folder with {CONFIG_FILE}")
 
 
 def _previous(folder: Path) -> Path:

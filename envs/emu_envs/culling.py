@@ -8,7 +8,6 @@ view, and what is wholly transparent, are moved to a group that is not drawn whi
 draws.
 """
 
-import os
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -16,8 +15,7 @@ from contextlib import contextmanager
 import numpy as np
 from jaxtyping import Bool, Float
 
-os.environ.setdefault("MUJOCO_GL", "egl")  # must be set before mujoco is imported anywhere
-import mujoco
+from emu_envs.opengl import mujoco
 
 HIDDEN_GROUP = 5
 """Group of geoms and sites that MuJoCo leaves out unless told otherwise (as all from 3 on)."""

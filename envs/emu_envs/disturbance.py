@@ -10,7 +10,7 @@ import numpy as np
 from jaxtyping import UInt8
 
 from emu_envs.errors import lookup
-from emu_envs.renderer import mujoco  # imported there, where the OpenGL backend is chosen first
+from emu_envs.opengl import mujoco
 
 KINDS = {
     "none": "nothing",

@@ -12,6 +12,10 @@ class UnknownNameError(EmuEnvsError, ValueError):
     """A task, camera or preset that does not exist; the message lists those that do."""
 
 
+class SettingError(EmuEnvsError, ValueError):
+    """A number that no environment can work with; the message says which can."""
+
+
 class MissingPackageError(EmuEnvsError, ImportError):
     """A package that only some environments need is not installed; the message names it."""
 

@@ -17,9 +17,7 @@ from jaxtyping import UInt8
 
 from emu_envs.culling import unseen_hidden
 from emu_envs.errors import GraphicsError, lookup
-
-os.environ.setdefault("MUJOCO_GL", "egl")  # must be set before mujoco is imported anywhere
-import mujoco
+from emu_envs.opengl import mujoco
 
 COLLISION_GROUP = 0
 """robosuite's geom group of collision shapes, which no camera should show."""

@@ -18,7 +18,7 @@ import numpy as np
 from gymnasium import spaces
 from jaxtyping import Float
 
-from emu_envs.errors import lookup
+from emu_envs.errors import SettingError, lookup
 from emu_envs.meshes import simplify_visual_meshes
 from emu_envs.renderer import Renderer, render_preset
 
@@ -58,6 +58,8 @@ PROPRIOCEPTION = {
 }
 """Parts of `agent_pos`: joints [rad], hand position [m] and orientation (x, y, z, w), fingers [m]."""
 
+LARGEST_IMAGE = 2048
+"""Of a picture's side [pixels]."""
 BODY_BOUND = 10.0
 """Bound of the observation space: no joint, position or quaternion of a Panda on its table comes near it."""
 
@@ -97,6 +99,8 @@ class RobosuiteEnv(gymnasium.Env[dict[str, Any], np.ndarray]):
         self.instruction = lookup("task", task, TASKS).instruction
         self.camera_names = tuple(camera_names)
         self.mujoco_cameras = [lookup("camera", name, CAMERAS) for name in self.camera_names]
+        if not 1 <= image_size <= LARGEST_IMAGE:
+            raise SettingError(f"image_size={image_size} must be from 1 to {LARGEST_IMAGE} pixels")
         self.image_size = image_size
         self.preset = render_preset(preset)
         self.render_mode = render_mode

@@ -7,7 +7,6 @@ them, and the gripper's torque is limited as LeRobot limits the real one's.
 """
 
 import importlib.util
-import os
 from functools import cache
 from pathlib import Path
 
@@ -16,9 +15,7 @@ import trimesh
 from jaxtyping import Float, Int
 
 from emu_envs.errors import MissingPackageError
-
-os.environ.setdefault("MUJOCO_GL", "egl")  # must be set before mujoco is imported anywhere
-import mujoco
+from emu_envs.opengl import mujoco
 
 JOINTS = ("shoulder_pan", "shoulder_lift", "elbow_flex", "wrist_flex", "wrist_roll", "gripper")
 """Of the arm, from the base to the tip; the last one is the gripper."""

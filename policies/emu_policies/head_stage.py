@@ -10,6 +10,7 @@ from torch import nn
 
 from emu_agent.data.codes import load_codes
 from emu_agent.data.frames import load_frames
+from emu_agent.errors import ConfigError
 from emu_agent.imagination import ImaginationEngine
 from emu_agent.tokens.text import TEXT_FILE
 from emu_agent.training.stage import StepResult
@@ -45,6 +46,11 @@ class HeadStageConfig:
     """Frames between two from which the world model imagines for the training data."""
     validation_frames: int = 512
     """Held-out frames that are scored."""
+
+    def __post_init__(self) -> None:
+        for name in ("batch_size", "stride"):
+            if (count := getattr(self, name)) < 1:
+                raise ConfigError(f"{name}={count} must be at least 1")
 
 
 class HeadStage:

@@ -62,7 +62,7 @@ class TrustStage:
     Args:
         agent: checkpoint folder of stage 3.
         dataset: folder of the LeRobotDataset that it was trained on; tells what frames and actions are usual.
-        env: where the episodes are played; its episodes are what the score is calibrated for.
+        env: where the episodes are played; its episodes are what the score is calibrated for. It is closed.
         oracle: says which step fits a state of the environment.
         score: fields of `TrustConfig`; sizes that follow from data and model are filled in.
         settings: fields of `TrustStageConfig`.
@@ -100,12 +100,15 @@ class TrustStage:
         self.tables = TrustScore(self.config)
         self._fit_tables(frames, codes, engine, known, config.n_action_steps)
         policy = ImaginationPolicy(engine, head, config, trust=self.tables, compare=True)
-        self.fit, self.test = self._moments(frames, policy, env, oracle)
+        try:
+            self.fit, self.test = self._moments(frames, policy, env, oracle)
+        finally:
+            env.close()
         for name, moments in (("fit_episodes", self.fit), ("test_episodes", self.test)):
             if not 0 < moments.came_true.sum() < len(moments.came_true):
                 raise DatasetError(
                     f"of {len(moments.came_true)} imaginations {int(moments.came_true.sum())} came true; a "
-                    f"trust score needs some that do and some that do not: raise {name}"
+                    f"trust score needs some of each: raise {name}, or train the agent longer"
                 )
 
     def sources(self) -> dict[str, str]:

@@ -9,7 +9,16 @@ from hypothesis import strategies as st
 from omegaconf import OmegaConf
 
 from emu_agent import config
-from emu_agent.config import build, choices_of, config_dir, groups_of, load_config
+from emu_agent.config import (
+    build,
+    check_counts,
+    check_seed,
+    choices_of,
+    config_dir,
+    groups_of,
+    load_config,
+    output_folder,
+)
 from emu_agent.errors import CheckpointError, ConfigError
 
 FILES = {
@@ -103,6 +112,8 @@ def test_a_group_file_can_change_other_choices() -> None:
         ("drive", "where=1", r"where must be a mapping"),
         ("drive", "name=${nobody}", r"cannot compose 'drive' with name=\$\{nobody\}: .*nobody"),
         ("drive", "speed=1,2", r"'speed=1,2' is a sweep"),
+        ("drive", "~speed", r"'~speed' removes a setting"),
+        ("drive", "+hats=3", r"no setting 'hats' in drive"),
         ("drive", "speed", r"cannot read 'speed'; overrides look like key=value"),
         ("drive", "a b=1", r"cannot read 'a b=1'"),
         ("drive", "hydra.verbose=true", r"no setting 'hydra'"),
@@ -206,3 +217,29 @@ def test_a_package_that_is_not_installed_is_named() -> None:
     with pytest.raises(ModuleNotFoundError) as caught:
         build(OmegaConf.create({"_target_": "no_such_package.Thing"}))
     assert caught.value.name == "no_such_package"
+
+
+@pytest.mark.parametrize("value", [0, -1, 1.5, True, None])
+def test_counts_are_whole_numbers_from_one_on(value: object) -> None:
+    cfg = OmegaConf.create({"episodes": value})
+    with pytest.raises(ConfigError, match="episodes must be a whole number of at least 1, got"):
+        check_counts(cfg, "episodes")
+    check_counts(OmegaConf.create({"episodes": 1, "workers": None}), "episodes", optional=("workers",))
+
+
+@pytest.mark.parametrize("seed", [-1, 0.5, None, False, 10**20])
+def test_seeds_are_whole_numbers_that_a_generator_takes(seed: object) -> None:
+    check_seed(0)
+    with pytest.raises(ConfigError, match="seed must be a whole number from 0 to"):
+        check_seed(seed)
+
+
+def test_an_output_that_cannot_be_a_folder_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    for name in ("file", "file/deeper/still"):
+        with pytest.raises(ConfigError, match=r"cannot be a folder: .*file is a file"):
+            output_folder(OmegaConf.create({"output": str(tmp_path / name)}))
+    with pytest.raises(ConfigError, match="output must name a folder"):
+        output_folder(OmegaConf.create({"output": ""}))
+    assert output_folder(OmegaConf.create({"output": 3})) == Path("3")
+    assert output_folder(OmegaConf.create({"output": None}), Path("runs/x")) == Path("runs/x")

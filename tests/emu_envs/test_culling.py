@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 from emu_envs.culling import outside, unseen_hidden
-from emu_envs.renderer import mujoco
+from emu_envs.opengl import mujoco
 from hypothesis import given
 from hypothesis import strategies as st
 

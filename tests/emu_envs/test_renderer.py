@@ -6,7 +6,8 @@ import cv2
 import gymnasium
 import numpy as np
 import pytest
-from emu_envs.renderer import COLLISION_GROUP, PRESETS, Renderer, mujoco, render_preset
+from emu_envs.opengl import mujoco
+from emu_envs.renderer import COLLISION_GROUP, PRESETS, Renderer, render_preset
 from emu_envs.robosuite_env import CAMERAS
 
 SCENE = """

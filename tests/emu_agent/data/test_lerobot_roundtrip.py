@@ -1,5 +1,6 @@
 """Demonstrations through lerobot and back; the pictures are noise, so that nothing can be right by chance."""
 
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -133,3 +134,20 @@ def test_a_dataset_that_was_written_again_is_read_again(tmp_path: Path) -> None:
     assert [segment.text for segment in again.segments[0]] == [f"please {s.text}" for s in first.segments[0]]
     assert first.digest() != again.digest()
     assert again.digest() == load_frames(root, ["front", "wrist"]).digest()
+
+
+def test_a_damaged_dataset_is_refused_without_asking_elsewhere(dataset: Path, tmp_path: Path) -> None:
+    root = tmp_path / "copy"
+    shutil.copytree(dataset, root)
+    shutil.rmtree(root / "meta" / "episodes")
+    with pytest.raises(DatasetError, match="is not whole, it lacks meta/episodes"):
+        load_frames(root, ["front"])
+    (root / "meta" / "info.json").write_text("{")
+    with pytest.raises(DatasetError, match=r"info\.json is damaged"):
+        load_frames(root, ["front"])
+
+
+@pytest.mark.parametrize("share", [0.0, 1.0, -0.1])
+def test_a_share_that_leaves_nothing_is_refused(frames: Frames, share: float) -> None:
+    with pytest.raises(DatasetError, match=f"held_out={share} must be above 0 and below 1"):
+        frames.split(share)
