@@ -16,9 +16,15 @@ from emu_agent.training.loop import LoopConfig, train
 
 pytestmark = pytest.mark.slow
 
+SHADE = 60
+"""Of the square, as demonstrations have it."""
+
 
 class Cells(gymnasium.Env):
-    """The tiny world as an environment: the square goes on when told to, unless it is stuck."""
+    """The tiny world as an environment: the square goes on when told to, unless it is stuck.
+
+    Then it is seen in a cell in which no demonstration has it: that can be told before its time is up.
+    """
 
     instruction = "move the square"
 
@@ -33,7 +39,7 @@ class Cells(gymnasium.Env):
     def reset(self, *, seed: int | None = None, options: Any = None) -> tuple[dict, dict]:
         assert seed is not None
         self.stuck = self.may_stick and seed % 2 == 1
-        self.cell, self.count, self.shade = 0, 0, 150 if self.stuck else 60
+        self.cell, self.count = 0, 0
         return self._observe(), self._info()
 
     def step(self, action: np.ndarray) -> tuple[dict, float, bool, bool, dict]:
@@ -50,8 +56,8 @@ class Cells(gymnasium.Env):
         return {"is_success": solved, "disturbance": "stuck" if self.stuck else "none", "disturbed_at": None}
 
     def _observe(self) -> dict[str, Any]:
-        picture = self.tiny_data.picture
-        pixels = {"front": picture(self.cell, self.shade), "wrist": picture(self.cell, 255 - self.shade)}
+        picture, seen = self.tiny_data.picture, 2 if self.stuck else self.cell
+        pixels = {"front": picture(seen, SHADE), "wrist": picture(seen, 255 - SHADE)}
         return {"pixels": pixels, "agent_pos": np.array([self.cell % 2, self.cell // 2], np.float32)}
 
 
