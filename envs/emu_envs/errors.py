@@ -16,6 +16,10 @@ class SettingError(EmuEnvsError, ValueError):
     """A number that no environment can work with; the message says which can."""
 
 
+class NoSimulationError(EmuEnvsError, TypeError):
+    """An environment that lacks what `SimulationEnv` asks for; the message says what."""
+
+
 class MissingPackageError(EmuEnvsError, ImportError):
     """A package that only some environments need is not installed; the message names it."""
 
