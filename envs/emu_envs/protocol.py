@@ -1,12 +1,12 @@
 """What every environment of this package offers beyond Gymnasium's `reset` and `step`.
 
-Observations are `pixels.<camera>` (uint8, height x width x 3) and `agent_pos` (float32). `info`, after `reset` and after
-every `step`, holds:
+Observations are `pixels.<camera>` (uint8, height x width x 3) and `agent_pos` (float32). `info`, after
+`reset` and after every `step`, holds:
 
     is_success      bool, the simulator's own predicate for the whole task in this state
     instruction     str, the task in words, as phrased in this episode
     subtask         str, the subtask instruction that fits this state
-    subtask_index   int, how many subtasks came before it in this episode; a subtask that occurs twice counts twice
+    subtask_index   int, how many subtasks came before it in this episode; one that occurs twice counts twice
 
 Whoever needs more than Gymnasium offers asks `simulation_env`, which sees through wrappers.
 """
@@ -30,7 +30,7 @@ class SimulationEnv(Protocol):
     task: str
     """Name of the task within the suite, such as `Lift`."""
     embodiment: str
-    """Robot, controller and gripper in one word, such as `panda`: decides about action bins, normaliser and head."""
+    """Robot, controller and gripper in a word, such as `panda`: decides about action bins and head."""
     instruction: str
     """The task in words, as phrased in this episode."""
     control_hz: int
@@ -54,14 +54,14 @@ class SimulationEnv(Protocol):
 
     @property
     def object_joints(self) -> Mapping[str, str]:
-        """Free joints in MuJoCo's model of the objects that can be moved, by the objects' names; may be empty."""
+        """Free joints in MuJoCo's model of the movable objects, by the objects' names; may be empty."""
         ...
 
     def privileged_state(self) -> dict[str, Any]:
         """End effector, objects and contacts, for experts and evaluation; never part of an observation.
 
-        At least `hand_position` (3) [m], `hand_quaternion` (4; x, y, z, w), `fingers` and, for every object NAME,
-        `NAME_position` (3) [m].
+        At least `hand_position` (3) [m], `hand_quaternion` (4; x, y, z, w), `fingers` and, for every object
+        NAME, `NAME_position` (3) [m].
         """
         ...
 
@@ -74,10 +74,10 @@ class SimulationEnv(Protocol):
         ...
 
     def get_state(self) -> Float64[np.ndarray, " size"]:
-        """Everything that decides the future of this episode: physics, controller, counters of success and subtask.
+        """Everything that decides this episode's future: physics, controller, success and subtask counters.
 
-        The array holds for this environment and for any other made with the same settings and reset with the same
-        seed.
+        The array holds for this environment and for any other made with the same settings and reset with the
+        same seed.
         """
         ...
 
@@ -92,8 +92,8 @@ class SimulationEnv(Protocol):
     def fingerprint(self) -> dict[str, Any]:
         """What must agree between data, checkpoint and evaluation.
 
-        Keys: embodiment, controller, camera_names, image_size, render_preset, control_hz, versions, gl. The task is
-        no part of it: it belongs to the episode.
+        Keys: embodiment, controller, camera_names, image_size, render_preset, control_hz, versions, gl. The
+        task is no part of it: it belongs to the episode.
         """
         ...
 
