@@ -22,12 +22,12 @@ from emu_agent.data.frames import Frames, load_frames
 from emu_agent.data.plans import Plan, plans
 from emu_agent.decoding.noise import DidaConfig
 from emu_agent.decoding.sampling import SamplingConfig
-from emu_agent.imagination import ImaginationEngine, bundled_checkpoint
-from emu_agent.imagined import ImaginationConfig
+from emu_agent.evaluation.pictures import score_pictures
+from emu_agent.imagination.engine import ImaginationEngine
+from emu_agent.imagination.imagination import ImaginationConfig
 from emu_agent.provenance import provenance
 from emu_agent.run_folder import replacing, write_json
-from emu_agent.scoring.pictures import score_pictures
-from emu_agent.world_model.checkpoint import read_config
+from emu_agent.world_model.checkpoint import bundled_checkpoint, read_config
 
 BATCH = 32
 KEPT = ("psnr", "ssim", "region_psnr", "region_ssim", "region_gain_db")

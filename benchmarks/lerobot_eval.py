@@ -15,9 +15,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from emu_agent.evaluation.wilson import wilson_interval
 from emu_agent.provenance import provenance
 from emu_agent.run_folder import write_json
-from emu_agent.scoring.wilson import wilson_interval
 
 SAME_RETURN = 1e-9
 """Sums of the same rewards in another order differ by less."""

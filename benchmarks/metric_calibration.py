@@ -18,16 +18,16 @@ from scipy.ndimage import gaussian_filter
 
 from emu_agent.data.frames import Frames, load_frames
 from emu_agent.data.lerobot_writer import read_side_file
+from emu_agent.evaluation.metrics.actions import action_direction, action_following, inverse_dynamics_error
+from emu_agent.evaluation.metrics.lite0 import load_lite0
+from emu_agent.evaluation.metrics.motion import Motion, learn_motion, motion_scores
+from emu_agent.evaluation.metrics.objects import Palette, object_track
+from emu_agent.evaluation.metrics.perceptual import Sight, crowd, lite0_distance, lite0_frechet, look
+from emu_agent.evaluation.metrics.reader import Reader, ReaderConfig, load_reader, mean_actions
+from emu_agent.evaluation.metrics.usefulness import spearman
+from emu_agent.evaluation.pictures import changed_region, score_pictures
 from emu_agent.provenance import provenance
 from emu_agent.run_folder import replacing, write_json
-from emu_agent.scoring.metrics.actions import action_direction, action_following, inverse_dynamics_error
-from emu_agent.scoring.metrics.lite0 import load_lite0
-from emu_agent.scoring.metrics.motion import Motion, learn_motion, motion_scores
-from emu_agent.scoring.metrics.objects import Palette, object_track
-from emu_agent.scoring.metrics.perceptual import Sight, crowd, lite0_distance, lite0_frechet, look
-from emu_agent.scoring.metrics.reader import Reader, ReaderConfig, load_reader, mean_actions
-from emu_agent.scoring.metrics.usefulness import spearman
-from emu_agent.scoring.pictures import changed_region, score_pictures
 
 type Change = Callable[[np.ndarray, np.ndarray, float], np.ndarray]
 

@@ -15,13 +15,13 @@ from torch import Tensor
 from emu_agent.data.codes import load_codes
 from emu_agent.data.frames import Frames, load_frames
 from emu_agent.data.plans import Plan, plans
-from emu_agent.imagination import ImaginationEngine, bundled_checkpoint
+from emu_agent.evaluation.pictures import psnr_from_mse
+from emu_agent.evaluation.validation import score_imagination, score_simulation
+from emu_agent.imagination.engine import ImaginationEngine
 from emu_agent.provenance import provenance
 from emu_agent.run_folder import write_json
-from emu_agent.scoring.imagination import score_imagination, score_simulation
-from emu_agent.scoring.pictures import psnr_from_mse
 from emu_agent.training.sequences import imagine_sequence, next_token_losses
-from emu_agent.world_model.checkpoint import read_config
+from emu_agent.world_model.checkpoint import bundled_checkpoint, read_config
 
 CHUNK = 8
 """Actions that are simulated at once."""

@@ -14,17 +14,16 @@ from typing import Any
 import gymnasium
 import numpy as np
 import torch
-from emu_policies.inside import open_world
+from emu_policies.world_model_env.inside_source import open_world
 from tqdm import tqdm
 
 from emu_agent.config import build, load_config
-from emu_agent.imagination import bundled_checkpoint
+from emu_agent.episodes.rollout import Policy, run_episode
+from emu_agent.evaluation.simulated_success import compare_candidates, compare_policies, run_inside
+from emu_agent.evaluation.wilson import wilson_interval
 from emu_agent.provenance import provenance
-from emu_agent.rollout import Policy, run_episode
 from emu_agent.run_folder import write_json
-from emu_agent.scoring.inside import compare_candidates, compare_policies, run_inside
-from emu_agent.scoring.wilson import wilson_interval
-from emu_agent.world_model.checkpoint import weights_digest
+from emu_agent.world_model.checkpoint import bundled_checkpoint, weights_digest
 
 RESULT = Path("benchmarks/results/policy_ranking.json")
 PLAYED = Path("runs/policy_ranking")

@@ -12,9 +12,9 @@ import tempfile
 import time
 from pathlib import Path
 
+from emu_agent.evaluation.scores import Scores
 from emu_agent.provenance import provenance
 from emu_agent.run_folder import write_json
-from emu_agent.scoring.scores import Scores
 
 RSS_UNIT = 1024
 """Bytes that `ru_maxrss` counts in, on Linux."""

@@ -12,9 +12,9 @@ from typing import Any
 
 import msgspec
 
+from emu_agent.evaluation.scores import MODEL, MetricScores, Scores
 from emu_agent.provenance import provenance
 from emu_agent.run_folder import write_json
-from emu_agent.scoring.scores import MODEL, MetricScores, Scores
 
 MODELS = ("ours", "tdmpc", "nearest", "persistence")
 

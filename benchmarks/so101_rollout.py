@@ -17,9 +17,9 @@ from typing import Any
 
 import numpy as np
 
+from emu_agent.evaluation.wilson import wilson_interval
 from emu_agent.provenance import provenance
 from emu_agent.run_folder import write_json
-from emu_agent.scoring.wilson import wilson_interval
 
 TASK = "put the red cube on the blue marker"
 

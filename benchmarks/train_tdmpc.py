@@ -17,9 +17,9 @@ from torch import Tensor
 from tqdm import tqdm
 
 from emu_agent.data.frames import IMAGES, Frames, load_frames
+from emu_agent.evaluation.adapters.tdmpc import as_input
 from emu_agent.provenance import provenance
 from emu_agent.run_folder import write_json
-from emu_agent.scoring.adapters.tdmpc import as_input
 
 HORIZON = 8
 BATCH = 64

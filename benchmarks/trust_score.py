@@ -14,19 +14,25 @@ from typing import Any
 
 import numpy as np
 import torch
-from emu_policies.imagination_policy import ImaginationPolicy
-from emu_policies.trust import SIGNALS, TrustScore, load_trust
-from emu_policies.trust_data import Moments
-from emu_policies.trust_meter import TrustMeter
-from emu_policies.trust_stage import TrustStage
+from emu_policies.confidence.trust import SIGNALS, TrustScore, load_trust
+from emu_policies.confidence.trust_data import Moments
+from emu_policies.confidence.trust_meter import TrustMeter
+from emu_policies.confidence.trust_stage import TrustStage
+from emu_policies.planning.imagination_policy import ImaginationPolicy
 from matplotlib.figure import Figure
 
 from emu_agent.config import build, load_config
+from emu_agent.evaluation.metrics.bootstrap import bootstrap
+from emu_agent.evaluation.metrics.usefulness import (
+    ReliabilityBin,
+    auroc,
+    brier,
+    calibration_error,
+    reliability,
+)
 from emu_agent.observation import Observation
 from emu_agent.provenance import provenance
 from emu_agent.run_folder import replacing, write_json
-from emu_agent.scoring.metrics.bootstrap import bootstrap
-from emu_agent.scoring.metrics.usefulness import ReliabilityBin, auroc, brier, calibration_error, reliability
 
 RESULTS = Path("benchmarks/results")
 BINS = 8

@@ -9,32 +9,35 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from emu_agent.config import config_dir, load_config
+    from emu_agent.episodes.rollout import run_episode
     from emu_agent.errors import EmuAgentError
-    from emu_agent.exploration import Exploration
-    from emu_agent.imagination import Imagination, ImaginationConfig, ImaginationEngine
+    from emu_agent.imagination.engine import ImaginationEngine
+    from emu_agent.imagination.imagination import Imagination, ImaginationConfig
     from emu_agent.observation import Observation
-    from emu_agent.official import generate, load_image_tokenizer, load_text_tokenizer
-    from emu_agent.rollout import run_episode
+    from emu_agent.official.exploration import Exploration
+    from emu_agent.official.folders import generate
     from emu_agent.tokens.vocabulary import Vocabulary
     from emu_agent.world_model.checkpoint import load_world_model
+    from emu_agent.world_model.tokenizers import load_image_tokenizer, load_text_tokenizer
 
     __version__: str
 
 _HOME = {
     "EmuAgentError": "errors",
-    "Exploration": "exploration",
-    "Imagination": "imagination",
-    "ImaginationConfig": "imagination",
-    "ImaginationEngine": "imagination",
+    "Exploration": "official.exploration",
+    "Imagination": "imagination.imagination",
+    "ImaginationConfig": "imagination.imagination",
+    "ImaginationEngine": "imagination.engine",
     "Observation": "observation",
     "Vocabulary": "tokens.vocabulary",
     "config_dir": "config",
-    "generate": "official",
+    "generate": "official.folders",
     "load_config": "config",
-    "load_image_tokenizer": "official",
-    "load_text_tokenizer": "official",
+    "load_image_tokenizer": "world_model.tokenizers",
+    "load_text_tokenizer": "world_model.tokenizers",
     "load_world_model": "world_model.checkpoint",
-    "run_episode": "rollout",
+    "official_engine": "official.assembly",
+    "run_episode": "episodes.rollout",
 }
 
 __all__ = [
@@ -52,6 +55,7 @@ __all__ = [
     "load_image_tokenizer",
     "load_text_tokenizer",
     "load_world_model",
+    "official_engine",
     "run_episode",
 ]
 

@@ -161,8 +161,7 @@ def checkpoint() -> Finding:
     """Whether the bundled checkpoint is there and whole."""
     name, mend = "bundled checkpoint", "install emu-agent anew, or train one (docs/train.md)"
     try:
-        from emu_agent.imagination import bundled_checkpoint
-        from emu_agent.world_model.checkpoint import read_config, read_part
+        from emu_agent.world_model.checkpoint import bundled_checkpoint, read_config, read_part
 
         folder = bundled_checkpoint()
         parts = {part: read_part(folder, part)[1] for part in read_config(folder)["parts"]}

@@ -8,11 +8,11 @@ from omegaconf import DictConfig
 from tqdm import tqdm
 
 from emu_agent.config import check_counts, check_seed, output_folder, plain_config
-from emu_agent.data.collect import build_env, episode_file, record_all
 from emu_agent.data.demonstration import Demonstration
 from emu_agent.data.frames import cache_of
 from emu_agent.data.lerobot_writer import read_side_file, write_dataset
-from emu_agent.data.unpack import unpack
+from emu_agent.episodes.recording import build_env, episode_file, record_all
+from emu_agent.episodes.unpack import unpack
 from emu_agent.errors import DatasetError
 from emu_agent.fingerprint import fingerprint_differences, refuse_differences
 from emu_agent.run_folder import RunFolder

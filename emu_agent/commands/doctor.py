@@ -27,7 +27,7 @@ def main(cfg: DictConfig) -> int:
 
 
 def _weights(folder: str) -> list[Finding]:
-    from emu_agent.official_doctor import examine_weights
+    from emu_agent.official.requirements import examine_weights
 
     return examine_weights(folder)
 

@@ -18,7 +18,7 @@ from emu_agent.commands.imagine_parts import open_engine, read_pictures, stream_
 from emu_agent.config import plain_config
 from emu_agent.decoding.stream import TextPiece
 from emu_agent.errors import ConfigError
-from emu_agent.exploration import SESSION_FILE, Exploration
+from emu_agent.official.exploration import SESSION_FILE, Exploration
 from emu_agent.report.story import PAGE_FILE, Panel, render_story
 from emu_agent.run_folder import default_folder, frame_name, write_text
 

@@ -9,7 +9,7 @@ from PIL import Image
 
 from emu_agent.commands.imagine_parts import check_settings, open_engine, read_pictures
 from emu_agent.config import output_folder
-from emu_agent.imagined import Imagination
+from emu_agent.imagination.imagination import Imagination
 from emu_agent.report.story import PAGE_FILE, STORY_FILE, Panel, render_story
 from emu_agent.run_folder import frame_name, replacing, write_json, write_text
 from emu_agent.tokens.picture import save_picture

@@ -11,14 +11,14 @@ from torch import Tensor
 
 from emu_agent.config import check_counts, check_seed, output_folder
 from emu_agent.data.frames import load_frames
-from emu_agent.decoding.presets import generation_settings, task_preset
 from emu_agent.decoding.sampling import GREEDY
 from emu_agent.decoding.stream import GenerationConfig
 from emu_agent.errors import ConfigError, lookup
-from emu_agent.imagination import ImaginationEngine, bundled_checkpoint
-from emu_agent.imagined import ImaginationConfig
+from emu_agent.imagination.engine import ImaginationEngine
+from emu_agent.imagination.imagination import ImaginationConfig
+from emu_agent.official.presets import generation_settings, task_preset
 from emu_agent.tokens.picture import open_picture
-from emu_agent.world_model.checkpoint import read_config
+from emu_agent.world_model.checkpoint import bundled_checkpoint, read_config
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 PUBLISHED_ONLY = ("size", "aspect", "max_new_tokens", "dtype", "device", "device_map", "quantize")
@@ -55,7 +55,7 @@ def open_engine(cfg: DictConfig) -> ImaginationEngine:
     if not cfg.weights:
         settings = {key: cfg[key] for key in ("guidance_scale", "decoder", "passes", "force")}
         return ImaginationEngine.from_pretrained(checkpoint_folder(cfg), ImaginationConfig(**settings))
-    from emu_agent.official_engine import official_engine
+    from emu_agent.official.assembly import official_engine
 
     loading = {key: cfg[key] for key in ("device", "device_map", "quantize") if cfg[key] is not None}
     if cfg.dtype is not None:

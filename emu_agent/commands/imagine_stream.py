@@ -10,11 +10,11 @@ from PIL import Image
 from torch import Tensor
 
 from emu_agent.commands.imagine_parts import open_engine, read_pictures, stream_settings
-from emu_agent.decoding.presets import task_preset
 from emu_agent.decoding.stream import End, Frame, TextPiece, TokenStream, read_events
-from emu_agent.imagination import ImaginationEngine
+from emu_agent.imagination.engine import ImaginationEngine
+from emu_agent.official.presets import task_preset
+from emu_agent.official.prompting import begin, check_references
 from emu_agent.report.story import PAGE_FILE, StoryWriter
-from emu_agent.tasks import begin, check_references
 
 
 def main(cfg: DictConfig) -> int:

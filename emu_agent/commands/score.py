@@ -12,19 +12,19 @@ from omegaconf import DictConfig
 from emu_agent.commands.score_samples import save_samples
 from emu_agent.config import build, check_counts, check_seed, output_folder, plain_config
 from emu_agent.errors import ConfigError
+from emu_agent.evaluation.adapters.protocol import WorldModelAdapter
+from emu_agent.evaluation.fit import refuse_misfit
+from emu_agent.evaluation.lerobot_source import LeRobotSource
+from emu_agent.evaluation.pipeline import ScoreConfig, Scorer
+from emu_agent.evaluation.recordings import Source
+from emu_agent.evaluation.run_source import FilmLayout, RunSource
+from emu_agent.evaluation.samples import SampleConfig
+from emu_agent.evaluation.scores import RUN_FILE, SAMPLES_FILE, SCORES_FILE, TRUTH, Estimate, Scores
+from emu_agent.evaluation.tools import ToolsConfig, load_tools
 from emu_agent.provenance import provenance
+from emu_agent.report.evaluation.page import write_score_report
 from emu_agent.report.panel import CAMERA
-from emu_agent.report.scoring.page import write_score_report
 from emu_agent.run_folder import RunFolder, default_folder, write_json
-from emu_agent.scoring.adapters.protocol import WorldModelAdapter
-from emu_agent.scoring.fit import refuse_misfit
-from emu_agent.scoring.lerobot_source import LeRobotSource
-from emu_agent.scoring.pipeline import ScoreConfig, Scorer
-from emu_agent.scoring.recordings import Source
-from emu_agent.scoring.run_source import FilmLayout, RunSource
-from emu_agent.scoring.samples import SampleConfig
-from emu_agent.scoring.scores import RUN_FILE, SAMPLES_FILE, SCORES_FILE, TRUTH, Estimate, Scores
-from emu_agent.scoring.tools import ToolsConfig, load_tools
 
 MANY_SKIPPED = 3
 """Exit code if more than `TOLERATED` of the episodes were skipped."""
@@ -72,7 +72,7 @@ def _recorder(cfg: DictConfig) -> Callable[[Path], Path] | None:
     """Writes a recording for Rerun, if one is wanted; a missing package is noticed before any work."""
     if not cfg.rerun:
         return None
-    from emu_agent.report.scoring.recording import write_score_recording
+    from emu_agent.report.evaluation.recording import write_score_recording
 
     return write_score_recording
 

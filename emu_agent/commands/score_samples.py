@@ -10,12 +10,12 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from jaxtyping import UInt8
 
+from emu_agent.evaluation.headline import HEADLINE
+from emu_agent.evaluation.parts import PICTURE, as_png, from_png
+from emu_agent.evaluation.recordings import Reader, Recording
+from emu_agent.evaluation.scores import KEY_COLUMNS, MODEL, MODES, SavedFrame, SavedSample
 from emu_agent.report.video import open_video
 from emu_agent.run_folder import replacing
-from emu_agent.scoring.headline import HEADLINE
-from emu_agent.scoring.parts import PICTURE, as_png, from_png
-from emu_agent.scoring.recordings import Reader, Recording
-from emu_agent.scoring.scores import KEY_COLUMNS, MODEL, MODES, SavedFrame, SavedSample
 
 FOLDER = "samples"
 SLOWER = 4

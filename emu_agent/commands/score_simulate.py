@@ -17,10 +17,10 @@ from emu_agent.config import (
     output_folder,
     plain_config,
 )
+from emu_agent.evaluation.simulated_success import run_inside
+from emu_agent.evaluation.wilson import wilson_interval
 from emu_agent.provenance import provenance
 from emu_agent.run_folder import RunFolder, default_folder, write_json
-from emu_agent.scoring.inside import run_inside
-from emu_agent.scoring.wilson import wilson_interval
 
 MAY_DIFFER = ("output", "threads")
 SHARED = ("episodes", "seed", "max_steps", "camera", "env", "policy")

@@ -6,9 +6,9 @@ from typing import Any
 import numpy as np
 from jaxtyping import UInt8
 
+from emu_agent.episodes.rollout import StepRecord
 from emu_agent.report.panel import PanelContent, draw_panel
 from emu_agent.report.video import VideoWriter
-from emu_agent.rollout import StepRecord
 
 HOLD_FRAMES = 20
 """How often the last frame is repeated, so that the outcome can be read."""

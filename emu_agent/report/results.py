@@ -5,8 +5,8 @@ from typing import Any
 
 import numpy as np
 
+from emu_agent.evaluation.wilson import wilson_interval
 from emu_agent.provenance import provenance
-from emu_agent.scoring.wilson import wilson_interval
 
 EPISODE_KEYS = ("seed", "success", "steps", "wall_s")
 

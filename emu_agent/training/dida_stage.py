@@ -18,9 +18,9 @@ from torch import Tensor, nn
 from emu_agent.decoding.noise import DidaConfig
 from emu_agent.decoding.sampling import SamplingConfig
 from emu_agent.errors import CheckpointError, ConfigError
-from emu_agent.imagination import ImaginationEngine
-from emu_agent.imagined import ImaginationConfig
-from emu_agent.scoring.imagination import score_imagination
+from emu_agent.evaluation.validation import score_imagination
+from emu_agent.imagination.engine import ImaginationEngine
+from emu_agent.imagination.imagination import ImaginationConfig
 from emu_agent.tokens.action import ActionBins
 from emu_agent.tokens.sequence import SequenceFormat, TokenSequence
 from emu_agent.tokens.text import TEXT_FILE, BytePairTokenizer

@@ -17,7 +17,7 @@ from tqdm import tqdm
 
 from emu_agent.data.frames import Frames
 from emu_agent.data.plans import Plan
-from emu_agent.imagination import ImaginationEngine
+from emu_agent.imagination.engine import ImaginationEngine
 from emu_agent.run_folder import replacing
 from emu_agent.world_model.checkpoint import WEIGHTS_FILE
 

@@ -17,12 +17,17 @@ from torch import Tensor, nn
 
 from emu_agent.data.frames import load_frames
 from emu_agent.errors import CheckpointError, ConfigError, DatasetError
-from emu_agent.imagination import bundled_checkpoint
+from emu_agent.evaluation.pictures import psnr_from_mse
 from emu_agent.run_folder import replacing
-from emu_agent.scoring.pictures import psnr_from_mse
 from emu_agent.tokens.image import ImageTokenizer, ImageTokenizerConfig, to_images, to_pixels
 from emu_agent.training.stage import StepResult
-from emu_agent.world_model.checkpoint import read_config, read_part, weights_digest, write_checkpoint
+from emu_agent.world_model.checkpoint import (
+    bundled_checkpoint,
+    read_config,
+    read_part,
+    weights_digest,
+    write_checkpoint,
+)
 
 
 @dataclass(frozen=True, kw_only=True)

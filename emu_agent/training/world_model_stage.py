@@ -19,10 +19,9 @@ from emu_agent.data.codes import load_codes
 from emu_agent.data.frames import load_frames
 from emu_agent.data.plans import Plan, plans
 from emu_agent.errors import ConfigError
-from emu_agent.imagination import ImaginationEngine
-from emu_agent.official import load_image_tokenizer
+from emu_agent.evaluation.validation import score_imagination, score_simulation
+from emu_agent.imagination.engine import ImaginationEngine
 from emu_agent.run_folder import replacing
-from emu_agent.scoring.imagination import score_imagination, score_simulation
 from emu_agent.tokens.action import ActionBins
 from emu_agent.tokens.image import ImageTokenizer
 from emu_agent.tokens.prompts import ANSWER_CUE, TEMPLATES, UNCONDITIONAL
@@ -42,6 +41,7 @@ from emu_agent.training.stage import StepResult
 from emu_agent.training.upstream import refuse_other_data
 from emu_agent.world_model.checkpoint import read_config, weights_digest, write_checkpoint
 from emu_agent.world_model.config import TransformerConfig
+from emu_agent.world_model.tokenizers import load_image_tokenizer
 from emu_agent.world_model.transformer import WorldModel
 
 SIZE_CHARACTERS = "0123456789*"

@@ -249,3 +249,17 @@ def _stored(key: str, tensor: Tensor, dtype: torch.dtype) -> Tensor:
             "write it as torch.float32, or look for the step where training diverged"
         )
     return copy.contiguous()
+
+
+def bundled_checkpoint() -> Path:
+    """Folder of the checkpoint inside the package.
+
+    Raises:
+        CheckpointError: this installation has none.
+    """
+    folder = Path(__file__).parents[1] / "checkpoints" / "lift_nano"
+    if not folder.is_dir():
+        raise CheckpointError(
+            "this installation has no bundled checkpoint; give checkpoint=FOLDER, or train one: docs/train.md"
+        )
+    return folder

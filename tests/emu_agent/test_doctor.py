@@ -109,14 +109,14 @@ def test_a_missing_checkpoint_is_a_fault(monkeypatch: pytest.MonkeyPatch) -> Non
     def missing() -> Path:
         raise CheckpointError("there is none")
 
-    monkeypatch.setattr("emu_agent.imagination.bundled_checkpoint", missing)
+    monkeypatch.setattr("emu_agent.world_model.checkpoint.bundled_checkpoint", missing)
     finding = doctor.checkpoint()
     assert (finding.state, finding.found) == ("fail", "there is none")
 
 
 def test_a_truncated_checkpoint_is_a_fault(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     (tmp_path / "config.json").write_text('{"format": "emu-')
-    monkeypatch.setattr("emu_agent.imagination.bundled_checkpoint", lambda: tmp_path)
+    monkeypatch.setattr("emu_agent.world_model.checkpoint.bundled_checkpoint", lambda: tmp_path)
     assert doctor.checkpoint().state == "fail"
 
 

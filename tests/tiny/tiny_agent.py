@@ -6,7 +6,8 @@ from typing import Any
 import torch
 from emu_policies import ActionHead, ActionHeadConfig
 
-from emu_agent.imagination import ImaginationConfig, ImaginationEngine
+from emu_agent.imagination.engine import ImaginationEngine
+from emu_agent.imagination.imagination import ImaginationConfig
 from emu_agent.observation import Observation
 from emu_agent.tokens.action import ActionBins
 from emu_agent.tokens.image import ImageTokenizer, ImageTokenizerConfig

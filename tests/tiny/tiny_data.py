@@ -125,7 +125,7 @@ def train_config(stage: str, dataset: Path, runs: Path) -> DictConfig:
             "num_action_bins": 8, "validation_plans": 16, "tokenizer": str(runs / "tokenizer" / "checkpoint"),
         },
         "head": {
-            "_target_": "emu_policies.head_stage.HeadStage",
+            "_target_": "emu_policies.head.head_stage.HeadStage",
             "model": HEAD, **data, "wrist_camera": "wrist", "batch_size": 16, "stride": 2,
             "world_model": str(runs / "world_model" / "checkpoint"), "policy": {"n_action_steps": 2},
         },

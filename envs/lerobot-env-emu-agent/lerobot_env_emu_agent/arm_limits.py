@@ -4,7 +4,7 @@ import math
 from collections.abc import Sequence
 
 import numpy as np
-from emu_policies.limits import ActionLimits, Workspace
+from emu_policies.safety.limits import ActionLimits, Workspace
 from jaxtyping import Float
 
 from emu_agent.errors import ConfigError

@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
-from emu_policies.limits import PER_ACTION, ActionLimits, Workspace
+from emu_policies.safety.limits import PER_ACTION, ActionLimits, Workspace
 
 from emu_agent.errors import ConfigError
 from lerobot_env_emu_agent.arm_limits import ARM_UNITS, pinch_workspace

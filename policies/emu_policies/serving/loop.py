@@ -9,7 +9,7 @@ import numpy as np
 from jaxtyping import Float
 
 from emu_agent.observation import Observation
-from emu_policies.gate import ActionGate
+from emu_policies.safety.gate import ActionGate
 from emu_policies.serving.client import RemotePolicy
 
 

@@ -11,8 +11,8 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
+from emu_agent.episodes.rollout import Policy
 from emu_agent.errors import ConfigError, EmuAgentError
-from emu_agent.rollout import Policy
 from emu_policies.serving.frames import HELLO_BYTES, ROBOT_BYTES, SERVER_BYTES, read_frame, to_frame
 from emu_policies.serving.messages import (
     PROTOCOL,

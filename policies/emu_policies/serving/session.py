@@ -12,8 +12,8 @@ import torch
 from jaxtyping import Float, Float32
 from torch import Tensor
 
+from emu_agent.episodes.rollout import Policy
 from emu_agent.observation import Observation
-from emu_agent.rollout import Policy
 from emu_policies.serving.frames import read_frame
 from emu_policies.serving.messages import (
     Array,

@@ -197,6 +197,6 @@ def read_agent(folder: str | None) -> dict[str, Any]:
 
 def agent_folder(folder: str | None) -> Path:
     """The folder of that name, or of the checkpoint inside emu-agent."""
-    from emu_agent.imagination import bundled_checkpoint
+    from emu_agent.world_model.checkpoint import bundled_checkpoint
 
     return Path(folder) if folder is not None else bundled_checkpoint()

@@ -6,13 +6,13 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from emu_policies import ActionHead, HeadBatch
-from emu_policies.feature_bank import frame_features, recorded_features, sampled_features
+from emu_policies.head.feature_bank import frame_features, recorded_features, sampled_features
 from jaxtyping import Float, Int64
 from lerobot.utils.constants import ACTION, OBS_STATE
 from torch import Tensor
 
 from emu_agent.errors import DatasetError
-from emu_agent.imagination import ImaginationEngine
+from emu_agent.imagination.engine import ImaginationEngine
 from emu_agent.training.dida_loss import DidaLoss
 from emu_agent.training.dida_stage import DidaStageConfig
 from emu_agent.training.sequences import TokenBatch, loss_metrics, padded, token_losses, weighted_mean

@@ -5,8 +5,8 @@ from typing import Any
 
 import torch
 from emu_policies import ActionHead, ImaginationPolicy, ImaginationPolicyConfig
-from emu_policies.chunk_prefix import ChunkPrefix
-from emu_policies.trust import PART as TRUST
+from emu_policies.confidence.trust import PART as TRUST
+from emu_policies.head.chunk_prefix import ChunkPrefix
 from jaxtyping import Float, UInt8
 from lerobot.policies.pretrained import PreTrainedPolicy
 from lerobot.utils.constants import ACTION, OBS_STATE

@@ -4,14 +4,15 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from emu_policies import ActionHead, ActionHeadConfig, Normalizer
-from emu_policies.head_config import action_limit
-from emu_policies.trust import PART, TrustConfig, TrustScore
+from emu_policies.confidence.trust import PART, TrustConfig, TrustScore
+from emu_policies.head.head_config import action_limit
 from lerobot.utils.constants import ACTION, OBS_STATE
 from torch import Tensor, nn
 
 from emu_agent.decoding.noise import DidaConfig
 from emu_agent.errors import CheckpointError, EmuAgentError
-from emu_agent.imagination import ImaginationConfig, ImaginationEngine
+from emu_agent.imagination.engine import ImaginationEngine
+from emu_agent.imagination.imagination import ImaginationConfig
 from emu_agent.tokens.action import ActionBins
 from emu_agent.tokens.image import ImageTokenizer, ImageTokenizerConfig
 from emu_agent.tokens.sequence import SequenceFormat

@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 from emu_policies import ActionHeadConfig
-from emu_policies.feature_bank import episode_of, imagined_frames
-from emu_policies.head_data import PursuitConfig, Pursuits
+from emu_policies.head.feature_bank import episode_of, imagined_frames
+from emu_policies.head.head_data import PursuitConfig, Pursuits
 from jaxtyping import Int64
 from torch import Tensor
 
@@ -22,7 +22,7 @@ from emu_agent.data.codes import load_codes
 from emu_agent.data.frames import Frames, load_frames
 from emu_agent.data.plans import Plan, plan_of
 from emu_agent.errors import ConfigError
-from emu_agent.imagination import ImaginationEngine
+from emu_agent.imagination.engine import ImaginationEngine
 from emu_agent.observation import IMAGE_PREFIX
 from emu_agent.tokens.sequence import TokenSequence
 from emu_agent.training.sequences import imagine_sequence, simulate_sequence

@@ -16,10 +16,10 @@ from omegaconf import DictConfig, OmegaConf
 
 from emu_agent.commands import collect
 from emu_agent.config import config_dir
-from emu_agent.data.collect import episode_file, record
 from emu_agent.data.demonstration import Demonstration
 from emu_agent.data.frames import load_frames
 from emu_agent.data.lerobot_writer import SIDE_FILE, read_side_file
+from emu_agent.episodes.recording import episode_file, record
 from emu_agent.errors import ConfigError, DatasetError, FingerprintError
 from emu_agent.run_folder import write_json
 

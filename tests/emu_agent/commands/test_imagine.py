@@ -15,7 +15,7 @@ from PIL import Image
 
 from emu_agent.cli import main
 from emu_agent.commands.explore import preview, read_commands
-from emu_agent.exploration import SESSION_FILE
+from emu_agent.official.exploration import SESSION_FILE
 
 SENTENCE = "Reach for the cube."
 KEYS = {"up": "move forward", "down": "move back", "left": "turn left", "right": "turn right"}

@@ -9,8 +9,8 @@ import pyarrow.parquet as pq
 import pytest
 
 from emu_agent.cli import main
+from emu_agent.evaluation.scores import RUN_FILE, SAMPLES_FILE, SCORES_FILE, Scores
 from emu_agent.run_folder import RunFolder
-from emu_agent.scoring.scores import RUN_FILE, SAMPLES_FILE, SCORES_FILE, Scores
 
 pytestmark = pytest.mark.slow
 

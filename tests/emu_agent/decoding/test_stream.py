@@ -6,7 +6,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from emu_agent.decoding.grammar import size_characters
-from emu_agent.decoding.reference import generate
 from emu_agent.decoding.sampling import GREEDY, SamplingConfig
 from emu_agent.decoding.stream import (
     End,
@@ -20,6 +19,7 @@ from emu_agent.decoding.stream import (
     read_events,
 )
 from emu_agent.errors import ConfigError, GrammarError
+from emu_agent.official.reference import generate
 from emu_agent.tokens.sequence import ImageGrid, ImageSegment, SequenceFormat, TextSegment
 from emu_agent.tokens.text import BytePairTokenizer
 from emu_agent.tokens.vocabulary import Vocabulary

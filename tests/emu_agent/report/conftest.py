@@ -19,11 +19,11 @@ def scored(tiny_data: ModuleType, tmp_path_factory: pytest.TempPathFactory) -> P
 
 def _score(scored_world: ModuleType, tiny_data: ModuleType, folder: Path) -> Path:
     from emu_agent.commands.score_samples import save_samples
+    from emu_agent.evaluation.judging import Tools
+    from emu_agent.evaluation.pipeline import ScoreConfig, Scorer
+    from emu_agent.evaluation.samples import SampleConfig
+    from emu_agent.evaluation.scores import RUN_FILE
     from emu_agent.run_folder import write_json
-    from emu_agent.scoring.judging import Tools
-    from emu_agent.scoring.pipeline import ScoreConfig, Scorer
-    from emu_agent.scoring.samples import SampleConfig
-    from emu_agent.scoring.scores import RUN_FILE
 
     source = scored_world.MemorySource(scored_world.recordings(tiny_data), bad=(4,))
     model = scored_world.Rule(_half_foreseen, imagine=True, texts=True)

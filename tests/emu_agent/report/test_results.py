@@ -2,8 +2,8 @@ import json
 
 import pytest
 
+from emu_agent.episodes.rollout import EpisodeResult, EpisodeTimings
 from emu_agent.report.results import summarize
-from emu_agent.rollout import EpisodeResult, EpisodeTimings
 
 CONTRACT = (
     "task",

@@ -11,7 +11,7 @@ import aiohttp
 import numpy as np
 import pytest
 
-from emu_agent.report.scoring.page import write_score_report
+from emu_agent.report.evaluation.page import write_score_report
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 FIRST = "document.querySelector('.sample[data-stops]')"

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from emu_agent.report.scoring.chart import (
+from emu_agent.report.evaluation.chart import (
     Line,
     Mark,
     Row,

@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from emu_agent.errors import DatasetError
-from emu_agent.report.scoring.moments import LARGEST_SIDE, Sheet, load_moments
-from emu_agent.scoring.scores import SavedSample, Scores
+from emu_agent.evaluation.scores import SavedSample, Scores
+from emu_agent.report.evaluation.moments import LARGEST_SIDE, Sheet, load_moments
 
 
 @pytest.fixture

@@ -10,13 +10,13 @@ from pathlib import Path
 import pytest
 
 from emu_agent.errors import DatasetError
-from emu_agent.report.scoring import viewer
-from emu_agent.report.scoring.moments import load_moments
-from emu_agent.report.scoring.page import render_scores, write_score_report
-from emu_agent.report.scoring.tables import render_controls, render_gaps, render_metrics
-from emu_agent.report.scoring.usefulness import render_usefulness
-from emu_agent.report.scoring.viewer import render_samples
-from emu_agent.scoring.scores import ControlCheck, Missing, Scores
+from emu_agent.evaluation.scores import ControlCheck, Missing, Scores
+from emu_agent.report.evaluation import viewer
+from emu_agent.report.evaluation.moments import load_moments
+from emu_agent.report.evaluation.page import render_scores, write_score_report
+from emu_agent.report.evaluation.tables import render_controls, render_gaps, render_metrics
+from emu_agent.report.evaluation.usefulness import render_usefulness
+from emu_agent.report.evaluation.viewer import render_samples
 
 VOID = {"meta", "br", "img", "input"}
 

@@ -9,10 +9,10 @@ import pyarrow.parquet as pq
 import pytest
 
 from emu_agent.errors import ConfigError
-from emu_agent.report.scoring.moments import load_moments
-from emu_agent.scoring.scores import SAMPLES_FILE, Scores
+from emu_agent.evaluation.scores import SAMPLES_FILE, Scores
+from emu_agent.report.evaluation.moments import load_moments
 
-MODULE = "emu_agent.report.scoring.recording"
+MODULE = "emu_agent.report.evaluation.recording"
 
 
 def test_a_missing_package_is_named_with_its_extra(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -27,7 +27,7 @@ def test_pictures_tracks_and_numbers_are_on_the_timeline(scored: Path) -> None:
     pytest.importorskip("rerun")
     from rerun.experimental import RrdReader
 
-    from emu_agent.report.scoring.recording import TIMELINE, place, write_score_recording
+    from emu_agent.report.evaluation.recording import TIMELINE, place, write_score_recording
 
     path = write_score_recording(scored)
     assert path == scored / "scores.rrd"

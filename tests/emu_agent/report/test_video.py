@@ -5,10 +5,10 @@ import av
 import numpy as np
 import pytest
 
+from emu_agent.episodes.rollout import run_episode
 from emu_agent.report.film import HOLD_FRAMES, EpisodeFilm
 from emu_agent.report.panel import HEIGHT, WIDTH
 from emu_agent.report.video import open_video
-from emu_agent.rollout import run_episode
 
 
 def ramp(count: int, height: int = 48, width: int = 64) -> list[np.ndarray]:

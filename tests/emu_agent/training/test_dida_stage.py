@@ -10,8 +10,8 @@ import torch
 from emu_agent.data.frames import Frames
 from emu_agent.data.segments import Segment
 from emu_agent.errors import CheckpointError, ConfigError
-from emu_agent.imagination import ImaginationEngine
-from emu_agent.imagined import ImaginationConfig
+from emu_agent.imagination.engine import ImaginationEngine
+from emu_agent.imagination.imagination import ImaginationConfig
 from emu_agent.tokens.image import ImageTokenizer, ImageTokenizerConfig
 from emu_agent.training.dida_stage import DidaStage
 from emu_agent.training.loop import LoopConfig, train

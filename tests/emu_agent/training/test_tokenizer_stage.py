@@ -13,7 +13,7 @@ from torch import nn
 from emu_agent.commands import train
 from emu_agent.config import build
 from emu_agent.errors import CheckpointError, ConfigError, DatasetError
-from emu_agent.scoring.pictures import PSNR_CEILING_DB
+from emu_agent.evaluation.pictures import PSNR_CEILING_DB
 from emu_agent.tokens.image import ImageTokenizer, ImageTokenizerConfig, TokenizerOutput
 from emu_agent.training.tokenizer_stage import TokenizerStage, TokenizerStageConfig
 from emu_agent.world_model.checkpoint import load_state, read_config, read_part

@@ -11,8 +11,8 @@ import torch
 from emu_agent.config import build
 from emu_agent.data.codes import load_codes
 from emu_agent.errors import ConfigError
-from emu_agent.imagination import ImaginationEngine
-from emu_agent.scoring.pictures import psnr_from_mse
+from emu_agent.evaluation.pictures import psnr_from_mse
+from emu_agent.imagination.engine import ImaginationEngine
 from emu_agent.tokens.image import ImageTokenizer, ImageTokenizerConfig
 from emu_agent.training.world_model_stage import WorldModelStage, WorldModelStageConfig
 from emu_agent.world_model.checkpoint import read_config, read_part

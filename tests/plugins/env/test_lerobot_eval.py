@@ -59,7 +59,7 @@ def played_by_run(seed: int) -> np.ndarray:
     """Actions of an episode, behind the gate, as `emu-agent run` plays it."""
     from emu_policies import GatedPolicy, ImaginationPolicy
 
-    from emu_agent.rollout import StepRecord, run_episode
+    from emu_agent.episodes.rollout import StepRecord, run_episode
 
     class Actions(list[Any]):
         def record(self, step: StepRecord) -> None:

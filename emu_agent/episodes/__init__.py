@@ -1,0 +1,1 @@
+"""Episodes in environments: the one loop, recording, and who runs it."""

@@ -1,0 +1,123 @@
+"""Recording demonstrations: one worker process per core, one file per finished episode, then the dataset.
+
+The environment, the expert and the disturbance come from configs by `_target_`; this module knows only
+`reset`, `step`, `act` and `apply`.
+"""
+
+import multiprocessing
+from collections.abc import Iterator
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures.process import BrokenProcessPool
+from functools import cache
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from omegaconf import DictConfig, OmegaConf
+
+from emu_agent.config import build
+from emu_agent.data.demonstration import Demonstration
+from emu_agent.episodes.processes import end_with_parent
+from emu_agent.errors import EmuAgentError
+
+_SETTINGS: dict[str, Any] = {}
+
+
+class _Cast(NamedTuple):
+    """Who takes part in a recording."""
+
+    env: Any
+    expert: Any
+    perturbation: Any
+
+
+def record(env: Any, expert: Any, perturbation: Any, seed: int, max_steps: int) -> Demonstration:
+    """Let the expert solve the episode of `seed` while its actions are disturbed."""
+    observation, info = env.reset(seed=seed)
+    expert.reset(seed)
+    perturbation.reset(seed)
+    frames, body, actions, executed, steps = [], [], [], [], []
+    for _ in range(max_steps):
+        action, step = expert.act(env)
+        disturbed = perturbation.apply(action)
+        frames.append(observation["pixels"])
+        body.append(observation["agent_pos"])
+        actions.append(action)
+        executed.append(disturbed)
+        steps.append(step)
+        observation, _, terminated, truncated, info = env.step(disturbed)
+        if terminated or truncated:
+            break
+    return Demonstration(
+        seed=seed,
+        success=bool(info["is_success"]),
+        instruction=info["instruction"],
+        steps=tuple(steps),
+        images={name: np.stack([frame[name] for frame in frames]) for name in frames[0]},
+        proprio=np.stack(body),
+        actions=np.stack(actions),
+        executed=np.stack(executed),
+    )
+
+
+def record_all(
+    env_config: DictConfig, seeds: list[int], folder: Path, workers: int, max_steps: int
+) -> Iterator[tuple[int, bool, int]]:
+    """Record every seed that `folder` lacks; yields (seed, success, number of steps) as episodes finish."""
+    missing = []
+    for seed in seeds:
+        path = episode_file(folder, seed)
+        if path.exists():
+            done = Demonstration.load(path)
+            yield seed, done.success, len(done)
+        else:
+            missing.append(seed)
+    if not missing:
+        return
+    settings = {
+        "env": OmegaConf.to_container(env_config, resolve=True),
+        "folder": folder,
+        "max_steps": max_steps,
+    }
+    context = multiprocessing.get_context("spawn")  # a forked child would share the parent's OpenGL context
+    pool = ProcessPoolExecutor(min(workers, len(missing)), context, _start_worker, (settings,))
+    try:
+        for future in as_completed([pool.submit(_record_seed, seed) for seed in missing]):
+            yield future.result()
+    except BrokenProcessPool as error:
+        raise EmuAgentError(
+            f"a recording process was killed, perhaps for lack of memory; the episodes in {folder} are kept, "
+            "the same command goes on"
+        ) from error
+    finally:
+        pool.shutdown(cancel_futures=True)
+
+
+def episode_file(folder: Path, seed: int) -> Path:
+    """Where the demonstration of a seed waits until the dataset is written."""
+    return folder / f"{seed:09d}.npz"
+
+
+def build_env(env_config: DictConfig) -> Any:
+    """Make the environment that a config describes."""
+    return build(env_config.make)
+
+
+def _start_worker(settings: dict[str, Any]) -> None:
+    end_with_parent()
+    torch.set_num_threads(1)
+    _SETTINGS.update(settings)
+
+
+@cache
+def _cast() -> _Cast:
+    """Built by a worker's first task, which can report errors."""
+    config = DictConfig(_SETTINGS["env"])
+    return _Cast(build_env(config), build(config.expert), build(config.perturbation))
+
+
+def _record_seed(seed: int) -> tuple[int, bool, int]:
+    demonstration = record(*_cast(), seed, _SETTINGS["max_steps"])
+    demonstration.save(episode_file(_SETTINGS["folder"], seed))
+    return seed, demonstration.success, len(demonstration)

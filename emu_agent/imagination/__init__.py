@@ -1,0 +1,1 @@
+"""The imagination engine, and what it imagines."""

@@ -1,0 +1,298 @@
+"""The imagination engine: an observation in, step instructions and keyframes out.
+
+One prefill reads the prompt (instruction and current frame); everything that is imagined continues copies of
+its cache.
+"""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+from jaxtyping import Float, Int64
+from torch import Tensor
+
+from emu_agent.decoding.autoregressive import Keyframe, StepText, decode_text, pad_left, read_text
+from emu_agent.decoding.decoders import image_decoder
+from emu_agent.decoding.grammar import ImageBlock, size_characters
+from emu_agent.decoding.noise import DidaConfig
+from emu_agent.errors import CheckpointError, ConfigError, lookup
+from emu_agent.imagination.imagination import Context, Imagination, ImaginationConfig
+from emu_agent.observation import Observation
+from emu_agent.tokens.action import ActionBins
+from emu_agent.tokens.image import ImageTokenizer, ImageTokenizerConfig
+from emu_agent.tokens.sequence import ImageGrid, SequenceFormat
+from emu_agent.tokens.text import TEXT_FILE, BytePairTokenizer
+from emu_agent.tokens.vocabulary import Vocabulary
+from emu_agent.world_model.cache import KVCache
+from emu_agent.world_model.checkpoint import (
+    bundled_checkpoint,
+    load_state,
+    load_world_model,
+    read_config,
+    read_part,
+    read_section,
+)
+from emu_agent.world_model.fast import FastModel
+from emu_agent.world_model.token_model import TokenModel
+from emu_agent.world_model.transformer import WorldModel
+
+
+class ImaginationEngine:
+    """Image tokenizer, text tokenizer and world model, put together to imagine.
+
+    Args:
+        image_tokenizer: pictures to codes and back.
+        sequence_format: the grammar, with vocabulary and text tokenizer.
+        world_model: the transformer, as it is or made for decoding (`FastModel`).
+        action_bins: how actions become tokens; needed by `simulate` only.
+        config: defaults of imagining.
+        dida: what the world model was adapted to, if it was.
+
+    Raises:
+        ConfigError: the parts do not fit together.
+        CheckpointError: the world model cannot do what the config asks for.
+    """
+
+    def __init__(
+        self,
+        image_tokenizer: ImageTokenizer,
+        sequence_format: SequenceFormat,
+        world_model: TokenModel,
+        action_bins: ActionBins | None = None,
+        config: ImaginationConfig | None = None,
+        *,
+        dida: DidaConfig | None = None,
+    ) -> None:
+        vocabulary = sequence_format.vocabulary
+        sizes = (
+            (vocabulary.size, world_model.config.vocab_size),
+            (len(vocabulary.visual), image_tokenizer.num_codes),
+        )
+        for what, (mine, theirs) in zip(("ids (world model)", "codes (image tokenizer)"), sizes, strict=True):
+            if mine != theirs:
+                raise ConfigError(f"the vocabulary has {mine} {what}, but the model has {theirs}")
+        # Channels last: convolutions are faster so, on a CPU by a third.
+        self.image_tokenizer = image_tokenizer.eval()
+        image_tokenizer.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue] - not in its stubs
+        self.sequence_format = sequence_format
+        self.world_model = world_model.eval() if isinstance(world_model, WorldModel) else world_model
+        self.action_bins = action_bins
+        self.config = config or ImaginationConfig()
+        self.decoder, self.dida = self.config.choose(dida)
+        codebook = image_tokenizer.quantize.embedding.weight
+        fast = not isinstance(world_model, WorldModel)
+        self._decode_image = image_decoder(self.decoder, self.dida, codebook, fast=fast)
+        self._characters = size_characters(sequence_format.text_tokenizer)
+
+    @classmethod
+    def from_pretrained(
+        cls, folder: Path | str | None = None, config: ImaginationConfig | None = None
+    ) -> "ImaginationEngine":
+        """Load an agent checkpoint; without a folder the one inside the package.
+
+        Raises:
+            CheckpointError: the folder is not such a checkpoint, is damaged, or its parts do not fit
+                together.
+        """
+        folder = bundled_checkpoint() if folder is None else Path(folder)
+        values, tensors = read_part(folder, "image_tokenizer")
+        image_tokenizer = ImageTokenizer(ImageTokenizerConfig.from_dict(values))
+        load_state(image_tokenizer, tensors, folder)
+        meta = read_config(folder)
+        vocabulary = Vocabulary.from_dict(read_section(meta, "vocabulary", folder))
+        sequence_format = SequenceFormat(vocabulary, BytePairTokenizer.load(folder / TEXT_FILE))
+        world_model = load_world_model(folder, vocab_size=vocabulary.size)
+        bins = ActionBins.from_dict(meta["action_bins"]) if "action_bins" in meta else None
+        dida = DidaConfig.from_dict(meta["dida"]) if "dida" in meta else None
+        model = FastModel(world_model) if config is not None and config.compile else world_model
+        return cls(image_tokenizer, sequence_format, model, bins, config, dida=dida)
+
+    @property
+    def device(self) -> torch.device:
+        """Where the world model lives."""
+        return self.world_model.head.device
+
+    @torch.no_grad()
+    def observe(self, observation: Observation, camera: str) -> Context:
+        """Read an observation: one prefill, to be continued as often as one likes.
+
+        Raises:
+            UnknownNameError: the observation has no such camera.
+        """
+        images = lookup("camera", camera, observation.images)
+        codes = self.image_tokenizer.encode(images.to(self.device))
+        return self.context(codes, observation.instruction)
+
+    @torch.no_grad()
+    def context(self, codes: Int64[Tensor, "batch rows cols"], instructions: Sequence[str]) -> Context:
+        """Read frames that are already codes."""
+        grids = list(codes.cpu())
+        prompts = [
+            self.sequence_format.imagine_prompt(t, c) for t, c in zip(instructions, grids, strict=True)
+        ]
+        if self.config.guidance_scale is not None:
+            prompts += [self.sequence_format.unconditional_prompt(grid) for grid in grids]
+        cache, hidden, length = self._prefill(prompts)
+        features = hidden[: len(codes)].gather(1, self._visual_index(prompts[: len(codes)], length, hidden))
+        return Context(cache, codes, features)
+
+    @torch.no_grad()
+    def imagine(
+        self,
+        observation: Observation | Context,
+        *,
+        camera: str = "agentview",
+        steps: int = 1,
+        candidates: int = 1,
+        texts: Sequence[str] | None = None,
+        seed: int = 0,
+        generator: torch.Generator | None = None,
+    ) -> Imagination:
+        """Imagine `steps` step instructions with their keyframes, `candidates` times.
+
+        Args:
+            observation: what is seen, or the context that `observe` has made of it.
+            camera: third-person camera to imagine; not used with a context.
+            steps: how many steps to imagine, one after the other.
+            candidates: how many futures per row.
+            texts: what the first step is to be, in the words of the training data, one per row; without them
+                the model writes it.
+            seed: the same seed gives the same imagination; not used with a generator.
+            generator: source of randomness.
+
+        Raises:
+            ConfigError: `steps` or `candidates` is below 1, there is not one text per row, or the sequence
+                outgrows the model's positions.
+        """
+        if steps < 1 or candidates < 1:
+            raise ConfigError(f"steps={steps} and candidates={candidates} must be at least 1")
+        context = observation if isinstance(observation, Context) else self.observe(observation, camera)
+        generator = generator or torch.Generator(self.device).manual_seed(seed)
+        block, batch = self._block(context.codes), len(context.codes)
+        given = self._given(texts, batch, candidates)
+        longest = max([self.config.max_text_tokens, *map(len, given or ())])
+        room = steps * (longest + 2 + block.grid.block_length)
+        cache = context.cache.fork(candidates, context.cache.length + room)
+        made = [
+            self._step(cache, block, candidates, generator, given if step == 0 else None)
+            for step in range(steps)
+        ]
+        words = [[self.sequence_format.text_tokenizer.decode(row) for row in text.rows()] for text, _ in made]
+        first_text, first_frame = made[0]
+        features = torch.cat([first_text.hidden[:, None], first_frame.hidden], dim=1)
+
+        def grouped(values: list[Tensor]) -> Tensor:
+            return torch.stack(values, dim=1).unflatten(0, (batch, candidates))
+
+        return Imagination(
+            text=tuple(
+                tuple(tuple(words[k][b * candidates + c] for k in range(steps)) for c in range(candidates))
+                for b in range(batch)
+            ),
+            codes=grouped([frame.codes for _, frame in made]),
+            text_log_prob=grouped([text.log_prob for text, _ in made]),
+            image_log_prob=grouped([frame.log_prob for _, frame in made]),
+            features=features.unflatten(0, (batch, candidates)),
+        )
+
+    @torch.no_grad()
+    def features_of(
+        self,
+        codes: Int64[Tensor, "batch rows cols"],
+        instructions: Sequence[str],
+        texts: Sequence[str],
+        keyframes: Int64[Tensor, "batch rows cols"],
+    ) -> Float[Tensor, "batch tokens hidden_size"]:
+        """What `Imagination.features` would be, had the model imagined these steps and keyframes."""
+        rows, prompts, answers = zip(codes, instructions, texts, keyframes, strict=True), [], []
+        for now, instruction, text, keyframe in rows:
+            prompts.append(self.sequence_format.imagine_prompt(instruction, now.cpu()))
+            answers.append(self.sequence_format.imagine_answer([(text, keyframe.cpu())])[:-2])
+        sequences = [prompt + answer for prompt, answer in zip(prompts, answers, strict=True)]
+        _, hidden, length = self._prefill(sequences)
+        visual = torch.stack([
+            self.sequence_format.visual_positions(answer)[0].flatten() + length - len(answer)
+            for answer in answers
+        ]).to(hidden.device)  # fmt: skip
+        features = hidden.gather(1, visual[..., None].expand(-1, -1, hidden.shape[-1]))
+        words = []
+        for row, answer in enumerate(answers):
+            first = length - len(answer) + 1  # behind BOC
+            count = answer.index(self.sequence_format.vocabulary.eoc) - 1
+            words.append(hidden[row, first : first + count].sum(dim=0) / max(1, count))
+        return torch.cat([torch.stack(words)[:, None], features], dim=1)
+
+    @torch.no_grad()
+    def simulate(
+        self, codes: Int64[Tensor, "batch rows cols"], actions: Float[Tensor, "batch time action_dim"]
+    ) -> tuple[Int64[Tensor, "batch rows cols"], Float[Tensor, " batch"]]:
+        """Predict the frame after a chunk of actions: the world model as a simulator.
+
+        Returns:
+            Codes of the later frame, and their mean log-probability.
+
+        Raises:
+            CheckpointError: the model was not trained on actions.
+        """
+        if self.action_bins is None:
+            raise CheckpointError(
+                "this checkpoint has no action bins; train stage=world_model on a dataset with actions"
+            )
+        bins = self.action_bins.encode(actions.cpu())
+        pairs = zip(codes.cpu(), bins, strict=True)
+        prompts = [self.sequence_format.simulate_prompt(grid, chunk) for grid, chunk in pairs]
+        block = self._block(codes)
+        cache, _, _ = self._prefill(prompts, block.grid.block_length)
+        generator = torch.Generator(self.device).manual_seed(0)  # for decoders that begin with noise
+        frame = self._decode_image(self.world_model, cache, block, self.config.image, generator)
+        return frame.codes, frame.log_prob
+
+    def _given(self, texts: Sequence[str] | None, batch: int, candidates: int) -> list[list[int]] | None:
+        if texts is None:
+            return None
+        if len(texts) != batch:
+            raise ConfigError(f"there are {len(texts)} texts for {batch} observations; give one for each")
+        rows = [self.sequence_format.text_tokenizer.encode(text) for text in texts]
+        return [row for row in rows for _ in range(candidates)]
+
+    def _step(
+        self,
+        cache: KVCache,
+        block: ImageBlock,
+        candidates: int,
+        generator: torch.Generator,
+        given: list[list[int]] | None,
+    ) -> tuple[StepText, Keyframe]:
+        guided = self.config.guidance_scale is not None
+        vocabulary = self.sequence_format.vocabulary
+        if given is not None:
+            text = read_text(self.world_model, cache, vocabulary, given, guided=guided)
+        else:
+            text = decode_text(
+                self.world_model, cache, vocabulary, self.config.text, generator,
+                max_tokens=self.config.max_text_tokens, guided=guided,
+            )  # fmt: skip
+        sampling = self.config.image if candidates == 1 else self.config.candidate_image
+        frame = self._decode_image(
+            self.world_model, cache, block, sampling, generator,
+            before=(vocabulary.eoc,), guidance_scale=self.config.guidance_scale,
+        )  # fmt: skip
+        return text, frame
+
+    def _prefill(self, prompts: list[list[int]], room: int = 0) -> tuple[KVCache, Tensor, int]:
+        ids, valid = pad_left(prompts, self.sequence_format.vocabulary.pad, self.device)
+        length = ids.shape[1]
+        cache, hidden = self.world_model.prefill(ids, valid, max_length=length + room)
+        return cache, hidden, length
+
+    def _visual_index(self, prompts: list[list[int]], length: int, hidden: Tensor) -> Tensor:
+        """Where the codes of each prompt's picture stand after padding, as an index for `gather`."""
+        rows = [
+            self.sequence_format.visual_positions(prompt)[0].flatten() + length - len(prompt)
+            for prompt in prompts
+        ]
+        return torch.stack(rows).to(hidden.device)[..., None].expand(-1, -1, hidden.shape[-1])
+
+    def _block(self, codes: Tensor) -> ImageBlock:
+        grid = ImageGrid(*codes.shape[-2:])
+        return ImageBlock.build(grid, self.sequence_format.vocabulary, self._characters)

@@ -1,0 +1,256 @@
+"""Exploring an imagined world: a command in words leads to the next frame, as often as one likes.
+
+How the published model was told what to do next is not known. Here a command stands in the answer as if the
+model had written it, and the frame follows; without a command the model goes on by itself. When the context
+is full or the model has ended, the exploration goes on from its last frame.
+"""
+
+import base64
+import itertools
+import json
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from jaxtyping import Int64, UInt8
+from PIL import Image
+from torch import Tensor
+
+from emu_agent.decoding.sampling import SamplingConfig
+from emu_agent.decoding.stream import (
+    EventReader,
+    Frame,
+    GenerationConfig,
+    TextPiece,
+    TokenStream,
+    open_stream,
+)
+from emu_agent.errors import ConfigError
+from emu_agent.imagination.engine import ImaginationEngine
+from emu_agent.official.presets import task_preset
+from emu_agent.official.prompting import begin
+from emu_agent.run_folder import frame_name, write_json
+from emu_agent.tokens.picture import save_picture
+from emu_agent.tokens.sequence import ImageGrid, TextSegment
+
+SESSION_FILE = "exploration.json"
+SESSION_FORMAT = "emu-agent exploration"
+SESSION_VERSION = 1
+
+
+@dataclass(frozen=True)
+class View:
+    """What a command led to."""
+
+    command: str
+    """What was asked for; empty where the model went on by itself."""
+    text: str
+    """What the model wrote by itself."""
+    picture: Image.Image
+    """The frame."""
+    renewed: bool = False
+    """Whether the model had to forget all but the frame before this one."""
+
+
+class Exploration:
+    """A world that is walked through by commands.
+
+    Args:
+        engine: whose model imagines.
+        question: what is to be explored, in words.
+        pictures: where to start; none starts from the words alone.
+        task: `explore`, or `vla`, in which commands are step instructions of a robot.
+        config: settings; None are the published ones of the task.
+        seed: the same seed and commands give the same frames.
+
+    Raises:
+        ConfigError: a picture too many or too few for the task, or no room for a frame.
+    """
+
+    def __init__(
+        self,
+        engine: ImaginationEngine,
+        question: str,
+        pictures: Sequence[UInt8[Tensor, "_ _ 3"]] = (),
+        *,
+        task: str = "explore",
+        config: GenerationConfig | None = None,
+        seed: int = 0,
+    ) -> None:
+        self.engine, self.question, self.task = engine, question, task
+        self.config = config or task_preset(task).generation
+        self.generator = torch.Generator(engine.device).manual_seed(seed)
+        self.views: list[View] = []
+        codes = [engine.image_tokenizer.encode(picture[None].to(engine.device))[0] for picture in pictures]
+        self._stream = self._begin([one.cpu() for one in codes])
+
+    def step(self, command: str = "") -> View:
+        """Do what the command says and look; without one, let the model choose what to do."""
+        for _ in self.events(command):
+            pass
+        return self.views[-1]
+
+    def events(self, command: str = "") -> Iterator[TextPiece | Frame]:
+        """The same as it comes: text if the model writes any, then the frame."""
+        self._renewed = False
+        reader, pieces = EventReader(self.engine.sequence_format), []
+        for token in self._write(command):
+            for event in reader.read(token):
+                yield event
+                if isinstance(event, Frame):
+                    picture = self._picture(event.codes)
+                    self.views.append(View(command, "".join(pieces), picture, self._renewed))
+                    return
+                pieces.append(event.text)
+
+    def save(self, folder: Path | str) -> None:
+        """Write what is needed to continue: JSON, and the frames as PNG; whole files only."""
+        folder = Path(folder)
+        for number, view in enumerate(self.views):
+            path = folder / frame_name(number)
+            if not path.exists():
+                save_picture(path, view.picture)
+        state = self.generator.get_state().numpy().tobytes()
+        views = [
+            {
+                "command": view.command,
+                "text": view.text,
+                "renewed": view.renewed,
+                "picture": frame_name(number),
+            }
+            for number, view in enumerate(self.views)
+        ]
+        content = {
+            "format": SESSION_FORMAT,
+            "format_version": SESSION_VERSION,
+            "task": self.task,
+            "question": self.question,
+            "views": views,
+            "settings": asdict(self.config),
+            "vocabulary_size": self._stream.vocabulary.size,
+            "generator": {"device": self.generator.device.type, "state": base64.b64encode(state).decode()},
+            "room": self._stream.room,
+            "ids": self._stream.ids,
+            "unconditional": self._stream.unconditional,
+        }
+        write_json(folder / SESSION_FILE, content)
+
+    @classmethod
+    def load(cls, engine: ImaginationEngine, folder: Path | str) -> "Exploration":
+        """Continue what `save` has written; the next frames are those that would have come.
+
+        Raises:
+            ConfigError: the folder holds no exploration, or one of another model or kind of device.
+        """
+        folder = Path(folder)
+        content = _read_session(folder, engine)
+        self = cls.__new__(cls)
+        self.engine, self.task, self.question = engine, content["task"], content["question"]
+        self.config = _settings(content["settings"])
+        self.generator = torch.Generator(engine.device)
+        state = bytearray(base64.b64decode(content["generator"]["state"]))
+        self.generator.set_state(torch.frombuffer(state, dtype=torch.uint8))
+        self.views = [
+            View(view["command"], view["text"], _picture(folder / view["picture"]), view["renewed"])
+            for view in content["views"]
+        ]
+        self._stream = self._continued(content["ids"], content["unconditional"], content["room"])
+        return self
+
+    def _begin(self, codes: Sequence[Int64[Tensor, "_ _"]]) -> TokenStream:
+        return begin(self.engine, self.task, self.question, codes, self.config, self.generator)
+
+    def _continued(self, ids: list[int], unconditional: list[int], room: int) -> TokenStream:
+        if room < 1:
+            return self._begin(self._last_frame(ids))
+        config = GenerationConfig(**{**vars(self.config), "max_new_tokens": room})
+        model, sequence_format = self.engine.world_model, self.engine.sequence_format
+        return open_stream(model, sequence_format, ids, unconditional, config, self.generator)
+
+    def _write(self, command: str) -> Iterator[int]:
+        """Tokens of a turn, without end; at the latest where the text gets too long there is a frame."""
+        opening = self._opening(command)
+        self._make_room(len(opening))
+        self._stream.say(opening)
+        yield from opening[-1:]
+        for count in itertools.count():
+            if self._stream.grammar.in_image:
+                if self._stream.finished:
+                    raise ConfigError(
+                        f"a frame does not fit into max_new_tokens={self.config.max_new_tokens}"
+                    )
+                yield next(self._stream)
+            elif self._make_room(1) or count == self.engine.config.max_text_tokens:
+                self._stream.say([self._stream.vocabulary.boi])
+                yield self._stream.vocabulary.boi
+            else:
+                yield next(self._stream)
+
+    def _make_room(self, count: int) -> bool:
+        """Begin again from the last frame if the model has ended, or after `count` tokens no frame fits."""
+        grid = self._stream.grammar.grid
+        needed = count + (1 if grid is None else grid.block_length)
+        if not self._stream.finished and self._stream.room >= needed:
+            return False
+        if self._renewed:
+            raise ConfigError(f"a frame does not fit into max_new_tokens={self.config.max_new_tokens}")
+        self._stream, self._renewed = self._begin(self._last_frame(self._stream.ids)), True
+        return True
+
+    def _last_frame(self, ids: list[int]) -> list[Int64[Tensor, "_ _"]]:
+        vocabulary = self.engine.sequence_format.vocabulary
+        if vocabulary.eoi not in ids:
+            return []
+        start = len(ids) - 1 - ids[::-1].index(vocabulary.boi)
+        (positions,) = self.engine.sequence_format.visual_positions(ids[start:])
+        return [vocabulary.codes(torch.tensor(ids[start:])[positions])]
+
+    def _opening(self, command: str) -> list[int]:
+        """The command as if the model had written it, and the start of the frame."""
+        if not command:
+            return []
+        kind: Literal["step", "text"] = "step" if self.task == "vla" else "text"
+        words = self.engine.sequence_format.text_block(TextSegment(command, kind))
+        return [*words, self._stream.vocabulary.boi]
+
+    def _picture(self, codes: Int64[Tensor, "rows cols"]) -> Image.Image:
+        pixels = self.engine.image_tokenizer.decode(codes[None].to(self.engine.device))[0]
+        return Image.fromarray(pixels.cpu().numpy())
+
+
+def _read_session(folder: Path, engine: ImaginationEngine) -> dict[str, Any]:
+    path = folder / SESSION_FILE
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except (FileNotFoundError, ValueError) as error:
+        raise ConfigError(f"{path} is missing or no JSON; an exploration to continue has it") from error
+    found = (content.get("format"), content.get("format_version"))
+    if found != (SESSION_FORMAT, SESSION_VERSION):
+        raise ConfigError(f"{path} is {found}; it must be {(SESSION_FORMAT, SESSION_VERSION)}")
+    size, device = engine.sequence_format.vocabulary.size, engine.device.type
+    if content["vocabulary_size"] != size:
+        raise ConfigError(
+            f"{path} was made by a model with {content['vocabulary_size']} ids; this one has {size}"
+        )
+    if content["generator"]["device"] != device:
+        raise ConfigError(
+            f"{path} was made on device={content['generator']['device']}, whose random numbers {device} does "
+            "not have; continue it there"
+        )
+    return content
+
+
+def _settings(values: dict[str, Any]) -> GenerationConfig:
+    grid = None if values["grid"] is None else ImageGrid(**values["grid"])
+    sampling = {name: SamplingConfig(**values[name]) for name in ("text", "image")}
+    return GenerationConfig(**{**values, **sampling, "grid": grid})
+
+
+def _picture(path: Path) -> Image.Image:
+    try:
+        with Image.open(path) as picture:
+            return picture.convert("RGB")
+    except OSError as error:
+        raise ConfigError(f"{path} is missing or broken; it belongs to the exploration beside it") from error

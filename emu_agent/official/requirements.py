@@ -1,0 +1,230 @@
+"""Look at a folder of published weights: what is in it, what it needs, what is missing or broken.
+
+Of the language model only the heads of the files are read, which takes a second for 68 GB; the tokenizers are
+loaded as they would be for use.
+"""
+
+import hashlib
+import os
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+import torch
+
+from emu_agent.doctor import Finding
+from emu_agent.errors import CheckpointError, EmuAgentError
+from emu_agent.official.folders import find_folders
+from emu_agent.tokens.image import CONFIG_FILE as IMAGE_CONFIG_FILE
+from emu_agent.tokens.image import ImageTokenizer
+from emu_agent.tokens.text import RANKS_FILE, VISION_FILE, EmuTokenizer
+from emu_agent.tokens.vocabulary import Vocabulary
+from emu_agent.world_model.checkpoint import check_shapes
+from emu_agent.world_model.config import TransformerConfig
+from emu_agent.world_model.folders import CONFIG_FILE
+from emu_agent.world_model.placement import QUANTIZED_BITS, quantized_bytes
+from emu_agent.world_model.shards import (
+    FLOATING,
+    INDEX_FILE,
+    StoredTensor,
+    check_floating,
+    index_of,
+    opened,
+    read_json,
+    stored_tensors,
+)
+from emu_agent.world_model.transformer import WorldModel
+
+AGAIN = "copy or download it again"
+HASHES = {
+    RANKS_FILE: "b2b1b8dfb5cc5f024bafc373121c6aba3f66f9a5a0269e243470a1de16a33186",
+    VISION_FILE: "f3c4f0aa4a971ff38ba4caf4c8e4a3968b4c938c5343579f3e64c4ce2d7659b1",
+}
+"""SHA-256 of the published files."""
+GIB = 2**30
+
+
+def examine_weights(folder: Path | str) -> list[Finding]:
+    """Look at every part of a folder of published weights."""
+    try:
+        parts = find_folders(folder)
+    except EmuAgentError as error:
+        return [Finding(name="weights", state="fail", found=str(error), mend="give weights=FOLDER")]
+    return [
+        *_language_model(parts.language_model),
+        _part("image tokenizer", parts.image_tokenizer, _image_tokenizer, IMAGE_CONFIG_FILE),
+        _part("text tokenizer", parts.text_tokenizer, _text_tokenizer, RANKS_FILE),
+    ]
+
+
+def memory_of(tensors: Mapping[str, StoredTensor]) -> dict[str, int]:
+    """Bytes of a world model in each precision; few bits are for the matrices of the layers only."""
+    numbers = sum(tensor.numel for tensor in tensors.values())
+    sizes = {"float32": 4 * numbers, "bfloat16": 2 * numbers}
+    for kind in QUANTIZED_BITS:
+        sizes[kind] = sum(
+            quantized_bytes(*tensor.shape, kind)
+            if len(tensor.shape) == 2 and name.startswith("model.layers.")
+            else 2 * tensor.numel
+            for name, tensor in tensors.items()
+        )
+    return sizes
+
+
+def cache_bytes(config: TransformerConfig, tokens: int = 1000, bytes_each: int = 2) -> int:
+    """Bytes of keys and values of so many tokens of one row."""
+    return 2 * config.num_hidden_layers * config.num_key_value_heads * config.head_dim * bytes_each * tokens
+
+
+def _language_model(folder: Path | None) -> list[Finding]:
+    name = "language model"
+    if folder is None:
+        mend = f"give the folder with its {CONFIG_FILE} and safetensors"
+        return [Finding(name=name, state="fail", found=f"no {CONFIG_FILE} of one", mend=mend)]
+    broken = _broken_files(folder)
+    if broken:
+        return broken
+    try:
+        config = TransformerConfig.from_dict(read_json(folder / CONFIG_FILE))
+        tensors = stored_tensors(folder)
+        _check(config, tensors, folder)
+    except EmuAgentError as error:
+        return [Finding(name=name, state="fail", found=str(error), mend=f"{AGAIN}, with its {CONFIG_FILE}")]
+    numbers = sum(tensor.numel for tensor in tensors.values())
+    files, types = ({getattr(t, what) for t in tensors.values()} for what in ("file", "dtype"))
+    found = (
+        f"{folder.name}: {_count(numbers)} parameters in {len(tensors)} tensors and {len(files)} files, "
+        f"{'/'.join(sorted(types))}; {config.num_hidden_layers} layers, "
+        f"{config.max_position_embeddings} positions"
+    )
+    return [
+        Finding(name=name, state="ok", found=found),
+        _vocabulary(config),
+        *_index_size(folder, tensors),
+        _memory(tensors),
+        _cache(config),
+    ]
+
+
+def _broken_files(folder: Path) -> list[Finding]:
+    """One finding for each file that the index names and that is missing or cut off."""
+    findings = []
+    try:
+        names = sorted(set(index_of(folder).values()))
+    except CheckpointError as error:
+        return [Finding(name=INDEX_FILE, state="fail", found=str(error), mend=AGAIN)]
+    for name in names:
+        try:
+            if not (folder / name).is_file():
+                raise CheckpointError("it is missing, but the index names it")
+            with opened(folder / name):
+                pass
+        except CheckpointError as error:
+            findings.append(Finding(name=name, state="fail", found=str(error), mend=AGAIN))
+    return findings
+
+
+def _check(config: TransformerConfig, tensors: Mapping[str, StoredTensor], folder: Path) -> None:
+    with torch.device("meta"):
+        model = WorldModel(config)
+    check_floating(tensors)
+    check_shapes(
+        {key: tuple(tensor.shape) for key, tensor in model.state_dict().items()},
+        {key: tensor.shape for key, tensor in tensors.items()},
+        folder,
+        {key: tensor.file for key, tensor in tensors.items()},
+    )
+
+
+def _vocabulary(config: TransformerConfig) -> Finding:
+    wanted = Vocabulary.official().size
+    fits = config.vocab_size == wanted
+    return Finding(
+        name="vocabulary",
+        state="ok" if fits else "note",
+        found=f"{config.vocab_size} ids",
+        mend="" if fits else f"the published vocabulary has {wanted}; the published tokenizers do not fit",
+    )
+
+
+def _index_size(folder: Path, tensors: Mapping[str, StoredTensor]) -> list[Finding]:
+    """What the index says of the size of all tensors, against what the files hold."""
+    if not index_of(folder):
+        return []
+    total = sum(tensor.numel * FLOATING[tensor.dtype] for tensor in tensors.values())
+    said = read_json(folder / INDEX_FILE).get("metadata", {}).get("total_size", total)
+    fits = said == total
+    mend = "" if fits else f"the index is of other files; {AGAIN}"
+    found = f"{total} bytes of tensors, as in the index" if fits else f"{total} bytes of tensors, not {said}"
+    return [Finding(name="index", state="ok" if fits else "note", found=found, mend=mend)]
+
+
+def _memory(tensors: Mapping[str, StoredTensor]) -> Finding:
+    sizes = memory_of(tensors)
+    found = ", ".join(f"{kind} {_size(size)}" for kind, size in sizes.items())
+    room = max([_host_memory(), *_gpu_memory()])
+    fitting = [kind for kind, size in sizes.items() if size < room]
+    enough = "bfloat16" in fitting
+    if enough:
+        mend = ""
+    elif fitting:
+        mend = f"the largest device here has {_size(room)}: quantize={fitting[0]}, or device_map=auto"
+    else:
+        mend = f"the largest device here has {_size(room)}: device_map=auto leaves layers on disk"
+    return Finding(name="memory", state="ok" if enough else "note", found=found, mend=mend)
+
+
+def _cache(config: TransformerConfig) -> Finding:
+    each = cache_bytes(config)
+    found = f"{_size(each)} per 1,000 tokens in bfloat16, {_size(2 * each)} in float32; guidance doubles it"
+    return Finding(name="KV cache", state="ok", found=found)
+
+
+def _part(name: str, folder: Path | None, look: Callable[[Path], Finding], file: str) -> Finding:
+    if folder is None:
+        mend = "put its folder into this one or beside it; text alone needs none of it"
+        return Finding(name=name, state="note", found=f"no {file} here, inside or beside", mend=mend)
+    try:
+        return look(folder)
+    except EmuAgentError as error:
+        return Finding(name=name, state="fail", found=str(error), mend=AGAIN)
+
+
+def _image_tokenizer(folder: Path) -> Finding:
+    tokenizer = ImageTokenizer.from_pretrained(folder)
+    numbers = sum(parameter.numel() for parameter in tokenizer.parameters())
+    fits = tokenizer.num_codes == len(Vocabulary.official().visual)
+    return Finding(
+        name="image tokenizer",
+        state="ok" if fits else "note",
+        found=f"{folder.name}: {_count(numbers)} parameters, {tokenizer.num_codes} codes, one per "
+        f"{tokenizer.downsampling}x{tokenizer.downsampling} pixels; {_size(4 * numbers)} as float32",
+        mend="" if fits else f"the published vocabulary has {len(Vocabulary.official().visual)} codes",
+    )
+
+
+def _text_tokenizer(folder: Path) -> Finding:
+    tokenizer = EmuTokenizer.from_folder(folder)
+    digests = {name: hashlib.sha256((folder / name).read_bytes()).hexdigest() for name in HASHES}
+    foreign = [name for name, digest in digests.items() if digest != HASHES[name]]
+    return Finding(
+        name="text tokenizer",
+        state="note" if foreign else "ok",
+        found=f"{folder.name}: {tokenizer.num_text} text ids, {tokenizer.size} in all",
+        mend=f"{' and '.join(foreign)} differ from the published files; {AGAIN}" if foreign else "",
+    )
+
+
+def _host_memory() -> int:
+    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+
+
+def _gpu_memory() -> list[int]:
+    return [torch.cuda.get_device_properties(i).total_memory for i in range(torch.cuda.device_count())]
+
+
+def _size(count: int) -> str:
+    return f"{count / GIB:.1f} GiB" if count >= GIB else f"{count / 2**20:.1f} MiB"
+
+
+def _count(numbers: int) -> str:
+    return f"{numbers / 1e9:.1f} B" if numbers >= 1e9 else f"{numbers / 1e6:.1f} M"

@@ -1,0 +1,148 @@
+"""The page of a scored folder: everything in one file that asks nobody for anything."""
+
+import json
+from collections.abc import Mapping
+from html import escape
+from pathlib import Path
+from typing import Any
+
+from emu_agent.errors import DatasetError
+from emu_agent.evaluation.scores import MODEL, RUN_FILE, TRUTH, Estimate, Point, Scores
+from emu_agent.report.evaluation import words
+from emu_agent.report.evaluation.chart import Row, interval_rows, number
+from emu_agent.report.evaluation.curves import render_curves
+from emu_agent.report.evaluation.tables import ALL_STEPS, render_controls, render_gaps, render_metrics
+from emu_agent.report.evaluation.usefulness import render_usefulness
+from emu_agent.report.evaluation.viewer import render_samples
+from emu_agent.report.html import pairs_table, render_page
+from emu_agent.run_folder import RunFolder, write_text
+
+_STYLE = Path(__file__).with_name("scores.css")
+_SCRIPT = Path(__file__).with_name("viewer.js")
+_WITHOUT_SCRIPT = (
+    "<noscript><style>.time { display: none }</style>"
+    '<p class="note">Without JavaScript the samples show their last moment; their films are in samples/.</p>'
+    "</noscript>"
+)
+
+
+def write_score_report(folder: Path, results: Path | None = None) -> Path:
+    """Write the page of a scored folder into it.
+
+    Args:
+        folder: What `emu-agent score` left.
+        results: Where trust_score.json and policy_ranking.json are, if not in `folder`.
+
+    Returns:
+        The page.
+
+    Raises:
+        DatasetError: The folder holds no scores, or pictures are missing.
+    """
+    page = render_scores(folder, Scores.read(folder), _run_of(folder), results or folder)
+    path = RunFolder(folder).report_file
+    write_text(path, page)
+    return path
+
+
+def render_scores(folder: Path, scores: Scores, run: Mapping[str, Any], results: Path) -> str:
+    """The page as text.
+
+    Args:
+        folder: Where the pictures are.
+        scores: What is shown.
+        run: When and with what they were made.
+        results: Where the measurements in the simulator are.
+    """
+    title = f"{scores.model.get('name', 'a world model')} on {Path(str(scores.dataset.get('path'))).name}"
+    parts = [
+        f"<h1>{escape(title)}</h1>",
+        f'<p class="sub">{escape(_subtitle(scores, run))}</p>',
+        render_gaps(scores),
+        _tiles(scores),
+        _section("Headline score", _headline(scores)),
+        _section("Samples", _WITHOUT_SCRIPT + render_samples(folder, scores.samples)),
+        _section("By horizon", render_curves(scores)),
+        _section("Controls", render_controls(scores)),
+        _section("Metrics", render_metrics(scores)),
+        _section("Usefulness", render_usefulness(results)),
+        _section("What was scored", _made_with(scores, run)),
+        f"<script>\n{_SCRIPT.read_text(encoding='utf-8')}</script>",
+    ]
+    return render_page(title, "\n".join(part for part in parts if part), _STYLE.read_text(encoding="utf-8"))
+
+
+def _run_of(folder: Path) -> dict[str, Any]:
+    """Where and when; a folder without it is shown without it."""
+    path = folder / RUN_FILE
+    if not path.exists():
+        return {}
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise DatasetError(f"{path} is no JSON ({error}); remove it, or score again") from error
+
+
+def _section(title: str, content: str) -> str:
+    return f"<section><h2>{escape(title)}</h2>\n{content}</section>" if content else ""
+
+
+def _subtitle(scores: Scores, run: Mapping[str, Any]) -> str:
+    value = scores.headline.value
+    date = str(run.get("date", ""))[:16].replace("T", " ")
+    told = (f"{len(scores.scored)} episodes", f"{value.samples} pictures compared for the headline", date)
+    return ", ".join(one for one in told if one)
+
+
+def _tiles(scores: Scores) -> str:
+    headline = scores.headline
+    checks = [check for check in headline.checks if check.against == TRUTH]
+    names = dict.fromkeys(check.control for check in checks)
+    below = [name for name in names if all(c.below for c in checks if c.control == name)]
+    usable = sum(metric.applicable for metric in scores.metrics)
+    tiles = [
+        _estimate_tile("headline", headline.value),
+        *(_estimate_tile(name, part) for name, part in headline.parts.items()),
+        (f"{len(below)} of {len(names)}", "controls that the headline ranks below the truth"),
+        (f"{usable} of {len(scores.metrics)}", "metrics that are applicable on this dataset"),
+    ]
+    shown = (f'<div class="tile"><b>{value}</b><span>{about}</span></div>' for value, about in tiles)
+    return f'<div class="tiles">{"".join(shown)}</div>'
+
+
+def _estimate_tile(name: str, value: Estimate) -> tuple[str, str]:
+    interval = "no interval"
+    if value.low is not None:
+        interval = f"95 % interval {number(value.low)} to {number(value.high)}"
+    return number(value.mean), f"<strong>{escape(name)}</strong>, {interval}"
+
+
+def _headline(scores: Scores) -> str:
+    """Everybody's headline on one axis."""
+    points = [point for point in scores.headline.curve if point.step == ALL_STEPS]
+    order = [TRUTH, MODEL, *(candidate.name for candidate in scores.candidates)]
+    points.sort(key=lambda point: order.index(point.candidate))
+    rows = [row for point in points if (row := _row(point)) is not None]
+    told = "; ".join(f"{row.name} {number(row.value)}" for row in rows)
+    landmarks = ((0.0, "repeating the frame"), (1.0, "the truth"))
+    chart = interval_rows(rows, label=f"Headline score: {told}", landmarks=landmarks)
+    about = f'<p class="note">{escape(scores.headline.meaning)}.</p>'
+    return f'{about}<div class="tile plot scroll">{chart}</div>'
+
+
+def _row(point: Point) -> Row | None:
+    value = point.value
+    if value.mean is None or (point.candidate not in (MODEL,) and point.mode == "simulate_anchored"):
+        return None
+    name = f"{words.candidate(point.candidate)}, {words.SHORT_MODES.get(point.mode, point.mode)}"
+    style = words.style(point.candidate, point.mode)
+    return Row(name=name, style=style, value=value.mean, low=value.low, high=value.high)
+
+
+def _made_with(scores: Scores, run: Mapping[str, Any]) -> str:
+    shown = {"model": scores.model, "dataset": scores.dataset, "settings": scores.settings, "run": run}
+    tables = []
+    for title, content in shown.items():
+        if content:
+            tables.append(f'<h3>{title.capitalize()}</h3><div class="scroll">{pairs_table(content)}</div>')
+    return "\n".join(tables)

@@ -1,0 +1,53 @@
+"""Names of candidates, modes and parts as a person reads them; what is unknown keeps its own name."""
+
+from emu_agent.evaluation.scores import MODEL, MODES, TRUTH
+
+PERSISTENCE = "frozen_frame"
+"""The control that repeats the present frame."""
+
+CANDIDATES = {
+    MODEL: "model",
+    TRUTH: "truth",
+    PERSISTENCE: "repeating the frame",
+    "blur": "blurred truth",
+    "time_reversal": "truth backwards",
+    "other_future": "another episode's future",
+    "shuffled_actions": "model, other actions",
+    "wrong_instruction": "model, wrong instruction",
+}
+MODE_NAMES = {
+    "simulate": "given the actions",
+    "simulate_anchored": "given the actions, each chunk from the real frame",
+    "imagine": "imagined from frame and instruction",
+}
+SHORT_MODES = {"simulate": "given actions", "simulate_anchored": "re-anchored", "imagine": "imagined"}
+GROUPS = {
+    "pictures": "Pictures",
+    "motion": "Motion and physics",
+    "language": "Language",
+    "actions": "Actions",
+    "usefulness": "Usefulness",
+}
+
+
+def candidate(name: str) -> str:
+    """A candidate in words."""
+    return CANDIDATES.get(name, name.replace("_", " "))
+
+
+def series(name: str, mode: str) -> str:
+    """A candidate in words, with the mode where that is what tells two lines apart."""
+    anchored = f", {SHORT_MODES[mode]}" if mode == "simulate_anchored" and name == MODEL else ""
+    return candidate(name) + anchored
+
+
+def mode(name: str) -> str:
+    """A mode in words."""
+    return MODE_NAMES.get(name, MODES.get(name, name))
+
+
+def style(name: str, mode: str) -> str:
+    """Class of a candidate's colour."""
+    if name == MODEL:
+        return "anchored" if mode == "simulate_anchored" else "model"
+    return {TRUTH: "truth", PERSISTENCE: "persistence"}.get(name, f"control {name}")

@@ -1,0 +1,1 @@
+"""How likely an imagined keyframe is to be achieved."""

@@ -1,0 +1,209 @@
+"""Stage 4: how likely an imagination is to come true, fitted to episodes in which things go wrong."""
+
+import hashlib
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import gymnasium
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from emu_agent.data.codes import load_codes
+from emu_agent.data.frames import Frames, load_frames
+from emu_agent.data.plans import plans
+from emu_agent.errors import DatasetError
+from emu_agent.evaluation.metrics.usefulness import auroc, brier, calibration_error
+from emu_agent.imagination.engine import ImaginationEngine
+from emu_agent.tokens.text import TEXT_FILE
+from emu_agent.training.stage import StepResult
+from emu_agent.training.upstream import refuse_other_data
+from emu_agent.world_model.checkpoint import (
+    WEIGHTS_FILE,
+    read_config,
+    read_part,
+    weights_digest,
+    write_checkpoint,
+)
+from emu_policies.confidence.trust import PART, TrustConfig, TrustScore
+from emu_policies.confidence.trust_data import Moments, Oracle, as_tensors, judged, play_all, step_horizon
+from emu_policies.head.head_stage import HALF
+from emu_policies.head.normalizer import Normalizer
+from emu_policies.planning.imagination_policy import ImaginationPolicy, ImaginationPolicyConfig, load_head
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrustStageConfig:
+    """What the trust score is fitted to."""
+
+    held_out: float = 0.1
+    """Fraction of the dataset's episodes, the last ones, that nothing is fitted to."""
+    fit_seed: int = 200_000
+    """First episode that is played to fit the score."""
+    fit_episodes: int = 96
+    """How many of these."""
+    test_seed: int = 400_000
+    """First episode that is played to test it."""
+    test_episodes: int = 64
+    """How many of these."""
+    max_steps: int = 100
+    """Control steps after which an episode is given up."""
+    share: float = 0.8
+    """An imagined step should be done within the time in which this share of the recorded ones was."""
+    threshold: float | None = None
+    """`trust_threshold` that the checkpoint recommends; None leaves its policy as it is."""
+
+
+class TrustStage:
+    """Fits a `TrustScore` for the agent of a checkpoint.
+
+    Args:
+        agent: checkpoint folder of stage 3.
+        dataset: folder of the LeRobotDataset that it was trained on; tells what frames and actions are usual.
+        env: where the episodes are played; its episodes are what the score is calibrated for. It is closed.
+        oracle: says which step fits a state of the environment.
+        score: fields of `TrustConfig`; sizes that follow from data and model are filled in.
+        settings: fields of `TrustStageConfig`.
+
+    Raises:
+        DatasetError: all imaginations came true, or none.
+    """
+
+    unit = "moments"
+
+    def __init__(
+        self,
+        agent: str,
+        dataset: str,
+        env: gymnasium.Env,
+        oracle: Oracle,
+        score: dict[str, Any] | None = None,
+        **settings: Any,
+    ) -> None:
+        self.source, self.settings = Path(agent), TrustStageConfig(**settings)
+        self.base = read_config(self.source)
+        engine, head = ImaginationEngine.from_pretrained(self.source), load_head(self.source)
+        camera, wrist_camera = head.config.camera, head.config.wrist_camera
+        frames = load_frames(Path(dataset), [camera, wrist_camera])
+        refuse_other_data(self.source, frames, Path(dataset), camera)
+        self.dataset = frames.digest()
+        codes = load_codes(frames, camera, engine.image_tokenizer)
+        known, _ = frames.split(self.settings.held_out)
+        lengths = [s.end - s.start for e in known for s in frames.segments[e] if s.completed]
+        self.config = TrustConfig.from_dict({
+            **(score or {}), "num_cells": codes[0].numel(), "num_codes": engine.image_tokenizer.num_codes,
+            "action_dim": frames.actions.shape[1], "horizon": step_horizon(lengths, self.settings.share),
+        })  # fmt: skip
+        config = ImaginationPolicyConfig.from_dict({**self.base.get("policy", {}), "trust_threshold": None})
+        self.tables = TrustScore(self.config)
+        self._fit_tables(frames, codes, engine, known, config.n_action_steps)
+        policy = ImaginationPolicy(engine, head, config, trust=self.tables, compare=True)
+        try:
+            self.fit, self.test = self._moments(frames, policy, env, oracle)
+        finally:
+            env.close()
+        for name, moments in (("fit_episodes", self.fit), ("test_episodes", self.test)):
+            if not 0 < moments.came_true.sum() < len(moments.came_true):
+                raise DatasetError(
+                    f"of {len(moments.came_true)} imaginations {int(moments.came_true.sum())} came true; a "
+                    f"trust score needs some of each: raise {name}, or train the agent longer"
+                )
+
+    def sources(self) -> dict[str, str]:
+        """Return digests of the checkpoint before and of the dataset."""
+        return {"checkpoint": weights_digest(self.source), "dataset": self.dataset}
+
+    def build(self) -> nn.Module:
+        """Return a new score with its tables and the statistics of the signals."""
+        score = TrustScore(self.config)
+        score.load_state_dict(dict(self.tables.named_buffers()), strict=False)  # the network begins anew
+        signals, _ = as_tensors(self.fit)
+        score.normalizer = Normalizer(signals.mean(dim=0), signals.std(dim=0))
+        return score
+
+    def step(self, model: nn.Module, rng: np.random.Generator) -> StepResult:
+        """Cross-entropy over all moments of the fit."""
+        signals, labels = (tensor.to(next(model.parameters()).device) for tensor in as_tensors(self.fit))
+        loss = F.binary_cross_entropy_with_logits(model(signals), labels)
+        return StepResult(loss, {}, len(labels))
+
+    def validate(self, model: nn.Module) -> dict[str, float]:
+        """Ranking and calibration on the test episodes."""
+        device = next(model.parameters()).device
+        signals, _ = as_tensors(self.test)
+        trust = model(signals.to(device)).sigmoid().cpu().numpy().astype(np.float64)
+        return {
+            "auroc": auroc(trust, self.test.came_true),
+            "brier": brier(trust, self.test.came_true),
+            "calibration_error": calibration_error(trust, self.test.came_true),
+            "came_true": float(self.test.came_true.mean()),
+            "moments": float(len(trust)),
+        }
+
+    def show(self, model: nn.Module, folder: Path, update: int) -> None:
+        """Nothing to see: `benchmarks/trust_score.py` draws the reliability diagram."""
+
+    def save(self, model: nn.Module, folder: Path, training: dict[str, Any]) -> None:
+        """Write the agent with its trust score."""
+        policy = dict(self.base.get("policy", {}))
+        if self.settings.threshold is not None:
+            policy["trust_threshold"] = self.settings.threshold
+        base_parts = {name: part for name, part in self.base["parts"].items() if name != PART}
+        config = {
+            **self.base,
+            "parts": {**base_parts, PART: self.config.to_dict()},
+            "policy": policy,
+            "training": {**self.base["training"], PART: {**training, "data": asdict(self.settings)}},
+        }
+        tensors = {f"{PART}.{key}": value for key, value in model.state_dict().items()}
+        for part in base_parts:
+            _, stored = read_part(self.source, part)
+            tensors |= {f"{part}.{key}": value for key, value in stored.items()}
+        text = {TEXT_FILE: (self.source / TEXT_FILE).read_bytes()}
+        write_checkpoint(folder, config, tensors, text, dtype=HALF)
+
+    def _fit_tables(
+        self, frames: Frames, codes: torch.Tensor, engine: ImaginationEngine, known: range, steps: int
+    ) -> None:
+        """What frames and actions are usual, from the training episodes."""
+        last = frames.span(known[-1]).stop
+        candidates = [plan for plan in plans(frames, known, 1) if plan.frame + steps <= last]
+        now = torch.tensor([plan.frame for plan in candidates])
+        goal = torch.tensor([plan.steps[0].keyframe for plan in candidates])
+        chunk = now[:, None] + torch.arange(steps)
+        actions = torch.from_numpy(frames.actions)[chunk].mean(dim=1)
+        codebook = engine.image_tokenizer.quantize.embedding.weight.detach()
+        self.tables.fit_tables(codes[:last], codebook, (now, goal), actions)
+
+    def _moments(
+        self, frames: Frames, policy: ImaginationPolicy, env: gymnasium.Env, oracle: Oracle
+    ) -> tuple[Moments, Moments]:
+        """Moments of the episodes to fit and to test with; played on first use, kept beside the dataset."""
+        seen = replace(self.config, horizon=1, hidden=1)  # what is played does not depend on how it is judged
+        where = env.get_wrapper_attr("fingerprint")()
+        limits = f"{self.settings.max_steps} {self.settings.held_out}"  # which episodes the tables are of
+        about = f"{limits} {seen} {policy.config} {oracle.steps} {where}"
+        weights = (self.source / WEIGHTS_FILE).read_bytes()
+        key = hashlib.sha256(weights + about.encode()).hexdigest()[:12]
+        folder, settings, order = frames.cache / f"trust-{key}", self.settings, list(oracle.steps)
+        spans = (settings.fit_seed, settings.fit_episodes), (settings.test_seed, settings.test_episodes)
+        played = [
+            play_all(folder, env, policy, oracle, range(first, first + count), settings.max_steps)
+            for first, count in spans
+        ]
+        fit, test = (judged(episodes, order, self.config.horizon) for episodes in played)
+        return foreseen(fit), foreseen(test)
+
+
+def foreseen(moments: Moments) -> Moments:
+    """Only what could be foreseen: no score knows of a disturbance before it happens."""
+    chosen = np.flatnonzero(moments.foreseeable)
+    return Moments(
+        signals=moments.signals[chosen],
+        came_true=moments.came_true[chosen],
+        foreseeable=moments.foreseeable[chosen],
+        seed=moments.seed[chosen],
+        kind=tuple(moments.kind[i] for i in chosen),
+    )

@@ -1,0 +1,1 @@
+"""The action head: its parts, its data, its training stage."""

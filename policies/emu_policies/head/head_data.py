@@ -1,0 +1,134 @@
+"""Samples of the action head: a frame, the imagination pursued in it, and the expert's next actions."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from jaxtyping import Int64
+from torch import Tensor
+
+from emu_agent.data.frames import Frames
+from emu_agent.data.segments import Segment
+from emu_policies.head.feature_bank import FeatureBank, episode_of
+from emu_policies.head.head_batch import HeadBatch
+from emu_policies.head.monitor import StepState
+
+
+@dataclass(frozen=True, kw_only=True)
+class PursuitConfig:
+    """Which imaginations a frame is combined with."""
+
+    max_age: int = 40
+    """Oldest imagination of a frame [control steps]."""
+    foreign: float = 0.15
+    """Share of samples with an imagination from another episode, which is stale."""
+    finished: float = 0.25
+    """Share of samples that may reach back beyond the present step, to what is done or broken off."""
+    recorded: float = 0.5
+    """Share of imaginations with the recorded step and keyframe instead of what the model sampled."""
+
+
+class Pursuits:
+    """Pairs frames with imaginations that might be pursued in them.
+
+    Args:
+        frames: the dataset.
+        sources: frames from which was imagined, ascending; each episode's first is one of them.
+        episodes: those from which stale imaginations may come.
+        config: which imaginations to pair with a frame.
+    """
+
+    def __init__(
+        self,
+        frames: Frames,
+        sources: Int64[np.ndarray, " sources"],
+        episodes: Sequence[int],
+        config: PursuitConfig,
+    ) -> None:
+        self.frames, self.sources, self.config = frames, sources, config
+        allowed = np.isin([episode_of(frames, int(s)) for s in sources], list(episodes))
+        self.foreign = np.flatnonzero(allowed)
+
+    def draw(self, frame: int, rng: np.random.Generator) -> tuple[int, StepState]:
+        """Place among the sources of an imagination for this frame, and its state there."""
+        if rng.random() < self.config.foreign:
+            source = int(rng.choice(self.foreign))
+            if episode_of(self.frames, int(self.sources[source])) != episode_of(self.frames, frame):
+                return source, StepState.STALE
+        episode = episode_of(self.frames, frame)
+        start = int(self.frames.starts[episode])
+        step_start = start + self._segment(episode, frame - start).start
+        reach_back = rng.random() < self.config.finished
+        oldest = max(start if reach_back else step_start, frame - self.config.max_age)
+        first, last = np.searchsorted(self.sources, [oldest, frame + 1])
+        if first == last:  # no imagination since then: the nearest earlier one, at least that of the start
+            first = last - 1
+        source = int(rng.integers(first, last))
+        return source, self._state(episode, source, frame, start)
+
+    def _state(self, episode: int, source: int, frame: int, start: int) -> StepState:
+        segment = self._segment(episode, int(self.sources[source]) - start)
+        if frame - start < segment.keyframe(len(self.frames.span(episode))):
+            return StepState.PURSUING
+        return StepState.DONE if segment.completed else StepState.STALE
+
+    def _segment(self, episode: int, t: int) -> Segment:
+        return next(segment for segment in self.frames.segments[episode] if t < segment.end)
+
+
+class HeadData:
+    """Draws `HeadBatch`es from episodes of a dataset.
+
+    Args:
+        frames: the dataset.
+        bank: what the world model makes of it.
+        episodes: those to draw from.
+        wrist_camera: its pictures go to the head as they are.
+        chunk: actions in a chunk.
+        config: which imaginations to pair with a frame.
+    """
+
+    def __init__(
+        self,
+        frames: Frames,
+        bank: FeatureBank,
+        episodes: Sequence[int],
+        wrist_camera: str,
+        chunk: int,
+        config: PursuitConfig,
+    ) -> None:
+        self.frames, self.bank, self.chunk, self.config = frames, bank, chunk, config
+        self.wrist = frames.images[wrist_camera]
+        self.indices = np.concatenate([np.arange(s.start, s.stop) for s in map(frames.span, episodes)])
+        self.pursuits = Pursuits(frames, bank.sources, episodes, config)
+
+    def batch(self, rng: np.random.Generator, size: int) -> HeadBatch:
+        """Draw `size` samples; everything random comes from `rng`."""
+        return self.at(rng.choice(self.indices, size=size), rng)
+
+    def at(self, chosen: Int64[np.ndarray, " batch"], rng: np.random.Generator) -> HeadBatch:
+        """Samples of the given frames."""
+        chosen = np.sort(chosen)
+        drawn = [self.pursuits.draw(int(frame), rng) for frame in chosen]
+        sources = np.array([source for source, _ in drawn])
+        recorded = rng.random(len(chosen)) < self.config.recorded
+        imagined = np.where(recorded[:, None, None], self.bank.recorded[sources], self.bank.sampled[sources])
+        actions, valid = self._actions(chosen)
+        return HeadBatch(
+            frame_features=torch.from_numpy(self.bank.frame[chosen].astype(np.float32)),
+            imagination_features=torch.from_numpy(imagined.astype(np.float32)),
+            wrist=torch.from_numpy(self.wrist[chosen]),
+            proprio=torch.from_numpy(self.frames.proprio[chosen]),
+            actions=actions,
+            action_valid=valid,
+            monitor_label=torch.tensor([int(state) for _, state in drawn]),
+        )
+
+    def _actions(self, chosen: np.ndarray) -> tuple[Tensor, Tensor]:
+        """The expert's next actions, the last one repeated behind the end of an episode and marked there."""
+        ends = np.array([self.frames.span(episode_of(self.frames, int(frame))).stop for frame in chosen])
+        wanted = chosen[:, None] + np.arange(self.chunk)
+        valid = wanted < ends[:, None]
+        actions = self.frames.actions[np.minimum(wanted, ends[:, None] - 1)]
+        return torch.from_numpy(actions), torch.from_numpy(valid)

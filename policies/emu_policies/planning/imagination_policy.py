@@ -1,0 +1,312 @@
+"""The policy that imagines the next step before it acts."""
+
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, cast
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from emu_agent.errors import ConfigError, lookup
+from emu_agent.observation import Observation
+from emu_agent.world_model.checkpoint import load_state, read_config, read_part, weights_digest
+from emu_policies.confidence.trust import TrustScore, load_trust
+from emu_policies.confidence.trust_meter import CodedImagination, CodedScene, TrustMeter
+from emu_policies.head.action_head import ActionHead, HeadContext
+from emu_policies.head.chunk_prefix import ChunkPrefix
+from emu_policies.head.head_config import ActionHeadConfig
+from emu_policies.planning.action_queue import ActionQueue
+from emu_policies.planning.background import BackgroundImagination
+from emu_policies.planning.engine_protocol import Engine, Imagined, Scene
+from emu_policies.planning.replan import ImaginationReason, Pursuit, ReplanConfig, replan_rule
+
+
+@dataclass(frozen=True, kw_only=True)
+class ImaginationPolicyConfig(ReplanConfig):
+    """When to imagine, and how much of a chunk to carry out."""
+
+    imagine: str = "adaptive"
+    """`never`, `always` (with every chunk) or `adaptive` (when there is a reason)."""
+    n_action_steps: int = 4
+    """Actions of a chunk that are carried out before the next one is made."""
+    background: bool = False
+    """Imagine in a thread of its own: a chunk never waits, and knows what was finished before it was asked
+    for. How often is imagined then depends on the machine, and so do the actions."""
+
+
+class ImaginationPolicy:
+    """Turns observations into actions with a world model, its imagination and an action head.
+
+    For a batch of observations there is one imagination per row, and all are made at the same time.
+    """
+
+    imagination: Imagined | None
+    """The latest imagination, if there is one."""
+    imagination_reason: ImaginationReason | None
+    """Why the latest imagination was made."""
+    weights: str | None = None
+    """What tells the weights of a checkpoint from others."""
+    last_timing: dict[str, float]
+    """Milliseconds of what happened in the latest call: `imagine_ms`, `chunk_ms`."""
+
+    def __init__(
+        self,
+        engine: Engine,
+        head: ActionHead,
+        config: ImaginationPolicyConfig,
+        fingerprint: Mapping[str, Any] | None = None,
+        trust: TrustScore | None = None,
+        *,
+        compare: bool | None = None,
+    ) -> None:
+        """Combines trained parts.
+
+        Args:
+            engine: Looks and imagines.
+            head: Acts.
+            config: When to imagine.
+            fingerprint: Describes the environment that the parts were trained for.
+            trust: Says how likely an imagination is to come true; needs an engine that tells its codes.
+            compare: Whether the trust score has further candidates drawn, which cost as much as the
+                imagination; None has them where a threshold depends on them, and no chunk waits for them.
+
+        Raises:
+            ConfigError: If settings do not go together.
+        """
+        if config.n_action_steps > head.config.chunk_size:
+            raise ConfigError(
+                f"n_action_steps={config.n_action_steps} must not exceed chunk_size={head.config.chunk_size}"
+            )
+        if config.trust_threshold is not None and trust is None:
+            raise ConfigError(
+                f"trust_threshold={config.trust_threshold} needs a checkpoint with a trust score; "
+                "`emu-agent train stage=trust` fits one"
+            )
+        self.config = config
+        self.fingerprint = fingerprint
+        self._engine = engine
+        self._head = head.eval()
+        self._device = head.action_normalizer.mean.device
+        self._rule = replan_rule(config.imagine, config)
+        self._queue = ActionQueue(config.n_action_steps)
+        self._background = BackgroundImagination(engine, self._device) if config.background else None
+        self._meter = None if trust is None else TrustMeter(trust.to(self._device), engine)
+        depends = config.imagine == "adaptive" and config.trust_threshold is not None
+        self._compare = depends and not config.background if compare is None else compare
+        self.reset(0)
+
+    @classmethod
+    def from_pretrained(
+        cls,
+        checkpoint: Path | str | None = None,
+        imagine: str = "adaptive",
+        *,
+        decoder: str | None = None,
+        passes: int | None = None,
+        force: bool = False,
+        compile: bool = False,
+        **settings: Any,
+    ) -> "ImaginationPolicy":
+        """Loads an agent checkpoint.
+
+        Args:
+            checkpoint: Its folder; None is the checkpoint that comes with the package.
+            imagine: `never`, `always` or `adaptive`.
+            decoder: `autoregressive`, `dida` or `jacobi`; None is what the checkpoint was made for.
+            passes: Passes of DiDA over a keyframe; None is what the checkpoint recommends.
+            force: Decode by DiDA even if the checkpoint was not adapted to it.
+            compile: Compile the steps of decoding: a slow start, and less time for each imagination.
+            settings: Fields of `ImaginationPolicyConfig` that replace those of the checkpoint.
+
+        Raises:
+            UnknownNameError: If there is no such mode or decoder.
+            CheckpointError: If the folder is not an agent checkpoint with an action head.
+        """
+        from emu_agent.imagination.engine import ImaginationEngine
+        from emu_agent.imagination.imagination import ImaginationConfig
+        from emu_agent.world_model.checkpoint import bundled_checkpoint
+
+        folder = Path(checkpoint) if checkpoint is not None else bundled_checkpoint()
+        values = read_config(folder)
+        config = ImaginationPolicyConfig.from_dict(
+            {**values.get("policy", {}), **settings, "imagine": imagine}
+        )
+        replan_rule(config.imagine, config)
+        imagining = ImaginationConfig(decoder=decoder, passes=passes, force=force, compile=compile)
+        engine = ImaginationEngine.from_pretrained(folder, imagining)
+        policy = cls(engine, load_head(folder), config, values.get("fingerprint"), load_trust(folder))
+        policy.weights = weights_digest(folder)
+        return policy
+
+    @property
+    def image_tokenizer(self) -> Any:
+        """Turns imagined codes into pixels."""
+        return self._engine.image_tokenizer
+
+    @property
+    def trust(self) -> Float[Tensor, " batch"] | None:
+        """Probability that the imagination will come true; None without a trust score or an imagination."""
+        return None if self._meter is None else self._meter.probability
+
+    @property
+    def trust_signals(self) -> Float[Tensor, "batch signals"] | None:
+        """What `trust` was made from, with every new chunk."""
+        return None if self._meter is None else self._meter.signals
+
+    def reset(self, seed: int) -> None:
+        """Forgets the past episode; the same seed gives the same actions for the same observations."""
+        # Two generators: the modes differ in how often they imagine, and shall still act on the same noise.
+        self._action_generator = torch.Generator(self._device).manual_seed(2 * seed)
+        self._imagination_generator = torch.Generator(self._device).manual_seed(2 * seed + 1)
+        self._queue.clear()
+        if self._background is not None:
+            self._background.forget()
+        if self._meter is not None:
+            self._meter.reset(seed)
+        self._age = 0
+        self.imagination = None
+        self.imagination_reason = None
+        self.last_timing = {}
+
+    def select_action(self, observation: Observation) -> Float[Tensor, "batch action_dim"]:
+        """The next action of the current chunk; makes a new chunk when the current one is used up."""
+        self.last_timing = {}
+        if not self._queue:
+            self._queue.refill(self.predict_action_chunk(observation))
+        return self._queue.pop()
+
+    @torch.no_grad()
+    def predict_action_chunk(
+        self, observation: Observation, prefix: ChunkPrefix | None = None
+    ) -> Float[Tensor, "batch chunk action_dim"]:
+        """Looks, imagines if there is a reason to, and makes a chunk.
+
+        Args:
+            observation: What is seen now.
+            prefix: What is left of the chunk that is being carried out meanwhile.
+
+        Raises:
+            UnknownNameError: If a camera that the head needs is missing.
+            ConfigError: If sizes differ from those that the head was trained with.
+        """
+        self._check(observation)
+        start = self._milliseconds()
+        observation = observation.to(self._device)
+        self.last_timing = {}
+        scene = self._engine.observe(observation, camera=self._head.config.camera)
+        self._take_finished()
+        context = self._encode(scene, observation)
+        reason = self._rule.reason(self._pursuit(scene, context))
+        if reason is not None and self._imagine(scene, reason):
+            context = self._encode(scene, observation)
+            self._pursuit(scene, context)
+        chunk = self._head.sample(context, self._action_generator, prefix)
+        if self._meter is not None and self.imagination is not None:
+            self._meter.acted(scene, chunk[:, : self.config.n_action_steps])
+        self._age += self.config.n_action_steps if prefix is None else max(1, prefix.delay)
+        self.last_timing["chunk_ms"] = self._milliseconds() - start - self.last_timing.get("imagine_ms", 0.0)
+        return chunk
+
+    def continue_chunk(
+        self, observation: Observation, rest: Float[Tensor, "batch steps action_dim"], delay: int
+    ) -> Float[Tensor, "batch chunk action_dim"]:
+        """Makes a chunk that goes on from the one that is being carried out.
+
+        Args:
+            observation: What is seen now.
+            rest: Its actions from now on.
+            delay: Control steps that pass until the new chunk is there.
+        """
+        size = self._head.config.chunk_size
+        rest, delay = rest.to(self._device), min(delay, size - 1)
+        prefix = ChunkPrefix.of(rest, delay=delay, chunk_size=size, horizon=size)
+        return self.predict_action_chunk(observation, prefix)
+
+    def close(self) -> None:
+        """Ends the thread that imagines, if there is one."""
+        if self._background is not None:
+            self._background.close()
+
+    def _imagine(self, scene: Scene, reason: ImaginationReason) -> bool:
+        """Imagines, or has it begun in the background; tells whether there is a new imagination."""
+        if self._background is not None:
+            if not self._background.busy:
+                self._background.start(scene, self._imagination_generator)
+                self._asked = scene, reason
+            return False
+        start = self._milliseconds()
+        imagination = self._engine.imagine(
+            scene, steps=1, candidates=1, generator=self._imagination_generator
+        )
+        self._pursue(imagination, scene, reason)
+        self.last_timing["imagine_ms"] = self._milliseconds() - start
+        return True
+
+    def _take_finished(self) -> None:
+        finished = self._background.take() if self._background is not None else None
+        if finished is not None:
+            self._pursue(finished, *self._asked)
+
+    def _pursue(self, imagination: Imagined, scene: Scene, reason: ImaginationReason) -> None:
+        self.imagination, self.imagination_reason, self._age = imagination, reason, 0
+        if self._meter is not None:
+            coded = cast(CodedScene, scene), cast(CodedImagination, imagination)
+            self._meter.begin(*coded, compare=self._compare)
+
+    def _encode(self, scene: Scene, observation: Observation) -> HeadContext:
+        return self._head.encode_context(
+            scene.features,
+            observation.images[self._head.config.wrist_camera],
+            observation.proprio,
+            None if self.imagination is None else self.imagination.features[:, 0],
+        )
+
+    def _pursuit(self, scene: Scene, context: HeadContext) -> Pursuit | None:
+        """How things stand with the imagination in this scene; the trust in it is measured here."""
+        if self.imagination is None:
+            return None
+        states = self._head.step_probabilities(context)
+        trust = None
+        if self._meter is not None:
+            trust = self._meter.measure(cast(CodedScene, scene), states, self._age)
+        return Pursuit(age=self._age, trust=trust, step_probabilities=states)
+
+    def _check(self, observation: Observation) -> None:
+        config = self._head.config
+        lookup("camera", config.camera, observation.images)
+        wrist = lookup("camera", config.wrist_camera, observation.images)
+        if wrist.shape[1:3] != (config.wrist_size, config.wrist_size):
+            raise ConfigError(
+                f"camera {config.wrist_camera!r} gives {tuple(wrist.shape[1:3])} pixels; "
+                f"the action head was trained with {(config.wrist_size, config.wrist_size)}"
+            )
+        if observation.proprio.shape[1] != config.proprio_dim:
+            raise ConfigError(
+                f"proprioception has {observation.proprio.shape[1]} entries; "
+                f"the action head was trained with {config.proprio_dim}"
+            )
+        if self.imagination is not None and len(self.imagination.features) != observation.batch_size:
+            raise ConfigError(
+                f"the batch has {observation.batch_size} rows, but the imagination that is pursued has "
+                f"{len(self.imagination.features)}; call reset() before the number of rows changes"
+            )
+
+    def _milliseconds(self) -> float:
+        if self._device.type == "cuda":
+            torch.cuda.synchronize(self._device)
+        return 1e3 * time.perf_counter()
+
+
+def load_head(folder: Path | str) -> ActionHead:
+    """Loads the action head of an agent checkpoint, its normalizers included.
+
+    Raises:
+        CheckpointError: If the folder is not an agent checkpoint, or has no action head.
+    """
+    values, tensors = read_part(folder, "head")
+    head = ActionHead(ActionHeadConfig.from_dict(values))
+    load_state(head, tensors, folder)
+    return head.eval()

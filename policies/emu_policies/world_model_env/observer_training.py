@@ -1,0 +1,191 @@
+"""The observer of a dataset and a world model: trained on first use, kept beside the dataset."""
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float, Int64
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+from tqdm import tqdm
+
+from emu_agent.data.codes import load_codes
+from emu_agent.data.frames import Frames
+from emu_agent.imagination.engine import ImaginationEngine
+from emu_agent.run_folder import replacing
+from emu_policies.head.normalizer import Normalizer
+from emu_policies.world_model_env.observer import Observer, ObserverConfig, Sense, principal_components
+from emu_policies.world_model_env.observer_data import (
+    actions_between,
+    draw_stretches,
+    simulated_codes,
+    small_wrist_frames,
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class ObserverTraining:
+    """How the observer is trained."""
+
+    stride: int = 4
+    """Control steps between two frames."""
+    steps: int = 5
+    """Frames of a training stretch: the observer builds on its own answers from the second one on."""
+    chunk: int = 8
+    """Actions that the world model simulates at once."""
+    hold: int = 5
+    """Frames at the end of each successful episode that show the task solved."""
+    simulated: float = 0.2
+    """Share of the training episodes whose frames are simulated too."""
+    updates: int = 500
+    """Optimiser updates."""
+    batch_size: int = 128
+    """Stretches per update."""
+    lr: float = 2e-3
+    """Highest learning rate."""
+    seed: int = 0
+    """Seed of everything."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ObserverData:
+    """What the observer is trained on."""
+
+    frames: Frames
+    codes: Int64[Tensor, "frames rows cols"]
+    """As recorded."""
+    simulated: Int64[Tensor, "frames rows cols"]
+    """As the world model simulates them, where it was asked."""
+    wrist: Float[Tensor, "frames side_squared_by_3"]
+    """Small wrist frames."""
+    codebook: Float[Tensor, "codes code_dim"]
+    episodes: Sequence[int]
+    """Those to train on."""
+
+
+def load_observer(
+    engine: ImaginationEngine,
+    frames: Frames,
+    camera: str,
+    wrist_camera: str,
+    episodes: Sequence[int],
+    training: ObserverTraining | None = None,
+) -> Observer:
+    """The observer of a world model on a dataset, from the cache or freshly trained.
+
+    Args:
+        engine: with the world model.
+        frames: the dataset; the last frames of its successes show the task solved.
+        camera: that is imagined.
+        wrist_camera: that is not.
+        episodes: those to train on.
+        training: how.
+    """
+    training = training or ObserverTraining()
+    codebook = engine.image_tokenizer.quantize.embedding.weight.detach()
+    config = ObserverConfig(
+        stride=training.stride,
+        num_cells=int(np.prod(engine.image_tokenizer.grid(*frames.images[camera].shape[1:3]))),
+        code_dim=codebook.shape[1],
+        proprio_dim=frames.proprio.shape[1],
+        action_dim=frames.executed.shape[1],
+    )
+    settings = f"{asdict(training)} {camera} {wrist_camera} {list(episodes)} {engine.decoder}"
+    path = frames.cache / f"observer-{_digest(engine, settings)}.safetensors"
+    if not path.exists():
+        codes = load_codes(frames, camera, engine.image_tokenizer)
+        some = episodes[: round(training.simulated * len(episodes))]
+        data = ObserverData(
+            frames=frames,
+            codes=codes,
+            simulated=simulated_codes(engine, frames, codes, some, training.chunk, training.stride),
+            wrist=small_wrist_frames(frames, wrist_camera, config.wrist_side),
+            codebook=codebook,
+            episodes=episodes,
+        )
+        with replacing(path) as part:
+            save_file(train_observer(data, config, training).state_dict(), part)
+    observer = Observer(config)
+    observer.load_state_dict(load_file(path))
+    return observer.eval()
+
+
+def train_observer(data: ObserverData, config: ObserverConfig, training: ObserverTraining) -> Observer:
+    """Train an observer; the same data and settings give the same one."""
+    spans = [data.frames.span(episode) for episode in data.episodes]
+    own = np.concatenate([np.arange(span.start, span.stop) for span in spans])
+    starts = np.concatenate([np.arange(s.start, s.stop - config.stride) for s in spans])
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(training.seed)
+        observer = _untrained(data, config, own, starts)
+        optimizer = torch.optim.AdamW(observer.parameters(), lr=training.lr, weight_decay=0.01)
+        schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, training.lr, training.updates)
+        rng = np.random.default_rng(training.seed)
+        for _ in tqdm(range(training.updates), "observer", unit="update"):
+            loss = _loss(observer, data, rng.choice(starts, size=training.batch_size), training)
+            optimizer.zero_grad(set_to_none=True)
+            loss.backward()
+            torch.nn.utils.clip_grad_norm_(observer.parameters(), 1.0)
+            optimizer.step()
+            schedule.step()
+    return observer.eval()
+
+
+def _digest(engine: ImaginationEngine, settings: str) -> str:
+    """Of the world model and the settings; the same for all heads on a world model, and in half precision."""
+    digest = hashlib.sha256(settings.encode())
+    for part in (engine.image_tokenizer, engine.world_model):
+        assert isinstance(part, torch.nn.Module)
+        for name, tensor in sorted(part.state_dict().items()):
+            digest.update(name.encode() + tensor.half().cpu().numpy().tobytes())
+    return digest.hexdigest()[:12]
+
+
+def _untrained(data: ObserverData, config: ObserverConfig, own: np.ndarray, starts: np.ndarray) -> Observer:
+    proprio = data.frames.proprio
+    change = proprio[starts + config.stride] - proprio[starts]
+    observer = Observer(config, _normalizer(proprio[own]), _normalizer(change))
+    observer.wrist_mean, observer.wrist_basis = principal_components(
+        data.wrist[torch.from_numpy(own)], config.wrist_dim
+    )
+    return observer
+
+
+def _normalizer(values: np.ndarray) -> Normalizer:
+    normalizer = Normalizer.identity(values.shape[1])
+    normalizer.mean.copy_(torch.from_numpy(values.mean(axis=0)))
+    # Not floored: fingers and quaternions move by less than a hundredth of their unit.
+    normalizer.std.copy_(torch.from_numpy(values.std(axis=0)).clamp(min=1e-4))
+    return normalizer
+
+
+def _loss(
+    observer: Observer, data: ObserverData, starts: np.ndarray, training: ObserverTraining
+) -> Float[Tensor, ""]:
+    """Error of proprioception and wrist frame, and cross-entropy of success, along a stretch."""
+    stretch = draw_stretches(data.frames, starts, training.stride, training.steps, training.hold)
+    proprio = torch.from_numpy(data.frames.proprio)[stretch.frames]
+    wrist = (data.wrist[stretch.frames] - observer.wrist_mean) @ observer.wrist_basis
+    sense = _blurred(Sense(proprio[:, 0], wrist[:, 0]), observer)
+    losses = []
+    for step in range(1, training.steps):
+        now, valid = stretch.frames[:, step], stretch.valid[:, step]
+        imagined = torch.rand(len(now)) < 0.5
+        codes = torch.where(imagined[:, None, None], data.simulated[now], data.codes[now])
+        actions = actions_between(data.frames, stretch.frames[:, step - 1], training.stride)
+        sense, logit = observer(data.codebook[codes].flatten(1, 2), sense, actions)
+        body = ((sense.proprio - proprio[:, step]) / observer.step_normalizer.std).square().mean(dim=1)
+        seen = (sense.wrist - wrist[:, step]).square().mean(dim=1)
+        solved = F.binary_cross_entropy_with_logits(logit, stretch.solved[:, step], reduction="none")
+        losses.append(((body + seen + solved) * valid).sum() / valid.sum().clamp(min=1))
+    return torch.stack(losses).mean()
+
+
+def _blurred(sense: Sense, observer: Observer) -> Sense:
+    """A start that is a little wrong, as answers of the observer are."""
+    spread = 0.2 * observer.step_normalizer.std
+    proprio = sense.proprio + spread * torch.randn_like(sense.proprio)
+    return Sense(proprio, sense.wrist + 0.1 * torch.randn_like(sense.wrist))

@@ -1,0 +1,272 @@
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+import torch
+from emu_policies import ActionHead, ImaginationPolicy, ImaginationPolicyConfig
+from emu_policies.confidence.trust import PART, SIGNALS, TrustConfig, TrustScore, load_trust, ridge
+from emu_policies.confidence.trust_meter import TrustMeter
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import Tensor
+
+from emu_agent.errors import ConfigError
+from emu_agent.world_model.checkpoint import read_config, read_part, write_checkpoint
+
+CONFIG = TrustConfig(num_cells=4, num_codes=8, cell_dim=3, action_dim=2, candidates=1)
+CALM = torch.tensor([[0.8, 0.1, 0.1]])
+
+
+@dataclass(frozen=True)
+class Scene:
+    codes: Tensor
+
+    @property
+    def features(self) -> Tensor:
+        return torch.zeros(len(self.codes), 4, 16)
+
+
+@dataclass(frozen=True)
+class Imagination:
+    codes: Tensor
+    image_log_prob: Tensor
+    text_log_prob: Tensor
+    text: Sequence[Sequence[Sequence[str]]] = ((("grasp the cube",),),)
+
+    @property
+    def features(self) -> Tensor:
+        return torch.zeros(len(self.codes), 1, 5, 16)
+
+
+class Dreamer:
+    """Imagines candidates that differ from the first code on in `differing` cells."""
+
+    image_tokenizer = None
+
+    def __init__(self, differing: int = 0) -> None:
+        self.differing, self.asked = differing, 0
+        self.texts: Sequence[str] | None = None
+
+    def observe(self, observation: object, camera: str) -> Scene:
+        return Scene(torch.zeros(1, 2, 2, dtype=torch.int64))
+
+    def imagine(
+        self,
+        observation: Scene,
+        *,
+        steps: int,
+        candidates: int,
+        generator: torch.Generator,
+        texts: Sequence[str] | None = None,
+    ) -> Imagination:
+        self.asked, self.texts = self.asked + 1, texts
+        codes = torch.tensor([[[[[1, 1], [1, 1]]]]]).repeat(1, candidates, 1, 1, 1)
+        codes.view(1, candidates, -1)[..., : self.differing] = 7
+        return Imagination(codes, torch.zeros(1, candidates, 1), torch.zeros(1, candidates, 1))
+
+
+def grid(*codes: int) -> Tensor:
+    return torch.tensor(codes).view(1, 2, 2)
+
+
+def meter(differing: int = 0) -> tuple[TrustMeter, TrustScore]:
+    torch.manual_seed(0)
+    score = TrustScore(CONFIG)
+    return TrustMeter(score, Dreamer(differing)), score
+
+
+def begun(differing: int = 0) -> TrustMeter:
+    """A meter with an imagination in which the last two codes shall change from 0 to 1."""
+    one, _ = meter(differing)
+    keyframe = torch.ones(1, 1, 1, 2, 2, dtype=torch.int64)
+    one.begin(
+        Scene(grid(1, 1, 0, 0)), Imagination(keyframe, torch.full((1, 1, 1), -0.2), torch.zeros(1, 1, 1))
+    )
+    return one
+
+
+def signal(one: TrustMeter, name: str) -> float:
+    assert one.signals is not None
+    return one.signals[0, list(SIGNALS).index(name)].item()
+
+
+@pytest.mark.parametrize(
+    ("now", "progress", "drift"),
+    [((1, 1, 0, 0), 0.0, 0.0), ((1, 1, 1, 0), 0.5, 0.0), ((1, 5, 1, 1), 1.0, 0.5)],
+)
+def test_progress_and_drift_tell_how_reality_goes(
+    now: tuple[int, ...], progress: float, drift: float
+) -> None:
+    one = begun()
+    probability = one.measure(Scene(grid(*now)), CALM, age=8)
+    assert (signal(one, "progress"), signal(one, "drift"), signal(one, "age")) == (progress, drift, 8.0)
+    assert signal(one, "image_log_prob") == pytest.approx(-0.2)
+    assert signal(one, "stale") == pytest.approx(0.1)
+    assert 0.0 < probability.item() < 1.0
+
+
+@pytest.mark.parametrize("differing", [0, 1, 4])
+def test_candidates_that_differ_are_noticed(differing: int) -> None:
+    one = begun(differing)
+    one.measure(Scene(grid(1, 1, 0, 0)), CALM, age=0)
+    assert signal(one, "disagreement") == differing / 4
+    assert one._engine.texts == ["grasp the cube"]  # type: ignore[attr-defined] - of the same step
+
+
+def test_codes_that_were_never_there_surprise_more() -> None:
+    score = TrustScore(CONFIG)
+    usual = torch.cat([grid(1, 2, 3, 4)] * 50 + [grid(1, 2, 3, 5)] * 5)
+    score.fit_tables(usual, torch.randn(8, 5), (torch.arange(54), torch.arange(1, 55)), torch.randn(54, 2))
+    common, seldom, never = (score.rarity(grid(1, 2, 3, last))[0] for last in (4, 5, 6))
+    assert (common < seldom).all()
+    assert (seldom < never).all()
+    assert score.rarity(grid(1, 2, 3, 4)).mean() < 0.2
+
+
+@settings(max_examples=10, deadline=None)
+@given(st.integers(0, 2**16))
+def test_ridge_finds_a_linear_law(seed: int) -> None:
+    generator = torch.Generator().manual_seed(seed)
+    inputs, truth = torch.randn(80, 3, generator=generator), torch.randn(3, 2, generator=generator)
+    weight, bias = ridge(inputs, inputs @ truth + 4.0, strength=1e-6)
+    torch.testing.assert_close(weight, truth, atol=1e-3, rtol=1e-3)
+    torch.testing.assert_close(bias, torch.full((2,), 4.0), atol=1e-2, rtol=0)
+
+
+def test_inverse_dynamics_tell_which_way_a_keyframe_is() -> None:
+    generator = torch.Generator().manual_seed(0)
+    codes = torch.randint(8, (400, 2, 2), generator=generator)
+    codebook = torch.linspace(-1, 1, 8)[:, None] * torch.tensor([[1.0, 0.0, 0.0]])
+    score = TrustScore(CONFIG)
+    now, goal = torch.arange(399), torch.arange(1, 400)
+    way = (codebook[codes[goal]] - codebook[codes[now]])[..., 0].mean(dim=(1, 2))
+    actions = torch.stack([way, -way], dim=1)
+    score.fit_tables(codes, codebook, (now, goal), actions)
+    torch.testing.assert_close(score.wanted_action(codes[now], codes[goal]), actions, atol=0.1, rtol=0)
+
+
+def test_an_action_against_the_keyframe_widens_the_gap() -> None:
+    one, score = meter()
+    score.inverse_bias.copy_(torch.tensor([0.5, 0.0]))
+    keyframe = torch.ones(1, 1, 1, 2, 2, dtype=torch.int64)
+    gaps = []
+    for action in (0.5, -0.5):
+        one.begin(Scene(grid(1, 1, 0, 0)), Imagination(keyframe, torch.zeros(1, 1, 1), torch.zeros(1, 1, 1)))
+        one.acted(Scene(grid(1, 1, 0, 0)), torch.tensor([[[action, 0.0]] * 4]))
+        one.measure(Scene(grid(1, 1, 0, 0)), CALM, age=4)
+        gaps.append(signal(one, "inverse_dynamics"))
+    assert gaps == pytest.approx([0.0, 0.5**0.5])
+
+
+@settings(max_examples=10, deadline=None)
+@given(st.sampled_from(list(SIGNALS)), st.floats(4.0, 100.0), st.sampled_from([-1.0, 1.0]))
+def test_a_signal_far_from_all_that_was_seen_counts_as_four_deviations(
+    name: str, size: float, sign: float
+) -> None:
+    score = TrustScore(CONFIG)
+    far, at_the_end = torch.zeros(2, 1, len(SIGNALS))
+    far[0, list(SIGNALS).index(name)] = sign * size
+    at_the_end[0, list(SIGNALS).index(name)] = sign * 4.0
+    assert score(far).item() == pytest.approx(score(at_the_end).item(), abs=1e-6)
+    assert score(far).item() != pytest.approx(score(0 * far).item(), abs=1e-6)
+
+
+def test_reset_forgets() -> None:
+    one = begun()
+    one.measure(Scene(grid(1, 1, 0, 0)), CALM, age=0)
+    one.reset(1)
+    assert (one.signals, one.probability) == (None, None)
+
+
+def test_no_candidates_are_drawn_where_a_chunk_would_wait() -> None:
+    one, _ = meter()
+    keyframe = torch.ones(1, 1, 1, 2, 2, dtype=torch.int64)
+    imagination = Imagination(keyframe, torch.zeros(1, 1, 1), torch.zeros(1, 1, 1))
+    one.begin(Scene(grid(1, 1, 0, 0)), imagination, compare=False)
+    assert one._engine.asked == 0  # type: ignore[attr-defined]
+
+
+def test_settings_of_another_version_are_refused() -> None:
+    with pytest.raises(ConfigError, match="fit it again"):
+        TrustConfig(signals=("age",))
+    with pytest.raises(ConfigError, match="candidates=-1"):
+        TrustConfig(candidates=-1)
+
+
+def test_a_checkpoint_keeps_its_score(tiny_agent: ModuleType, tmp_path: Path) -> None:
+    folder = tiny_agent.write_agent(tmp_path / "agent")
+    assert load_trust(folder) is None
+    score = TrustScore(CONFIG)
+    config = read_config(folder)
+    tensors = {f"{PART}.{key}": value for key, value in score.state_dict().items()}
+    for part in config["parts"]:
+        tensors |= {f"{part}.{key}": value for key, value in read_part(folder, part)[1].items()}
+    write_checkpoint(folder, {**config, "parts": {**config["parts"], PART: CONFIG.to_dict()}}, tensors)
+    loaded = load_trust(folder)
+    assert loaded is not None
+    signals = torch.randn(3, len(SIGNALS))
+    assert torch.equal(loaded(signals), score(signals))
+
+
+def test_a_policy_measures_trust_and_acts_on_it(tiny_agent: ModuleType, make_trusting: Callable) -> None:
+    doubtful, sure = make_trusting(bias=-5.0), make_trusting(bias=5.0)
+    reasons = []
+    for policy in (doubtful, sure):
+        for _ in range(3):
+            policy.predict_action_chunk(tiny_agent.observation())
+        reasons.append(policy.imagination_reason)
+        assert policy.trust.shape == (2,)
+    assert reasons == ["low_trust", "first"]
+    assert doubtful.trust.max() < 0.1 < 0.9 < sure.trust.min()
+
+
+@pytest.mark.parametrize(
+    ("imagine", "threshold", "drawn"),
+    [("adaptive", 0.5, [1, 2]), ("adaptive", None, [1]), ("always", 0.5, [1, 1])],
+)
+def test_further_candidates_are_drawn_where_trust_decides(
+    tiny_agent: ModuleType,
+    make_trusting: Callable,
+    monkeypatch: pytest.MonkeyPatch,
+    imagine: str,
+    threshold: float | None,
+    drawn: list[int],
+) -> None:
+    policy, asked = make_trusting(bias=5.0, imagine=imagine, threshold=threshold), []
+    draw = policy._engine.imagine
+    monkeypatch.setattr(
+        policy._engine,
+        "imagine",
+        lambda *args, **kwargs: asked.append(kwargs["candidates"]) or draw(*args, **kwargs),
+    )
+    for _ in range(2):
+        policy.predict_action_chunk(tiny_agent.observation())
+    assert asked == drawn
+    assert policy.trust.shape == (2,)
+
+
+@pytest.fixture
+def make_trusting(tiny_agent: ModuleType) -> Callable:
+    def make(bias: float, imagine: str = "adaptive", threshold: float | None = 0.5) -> ImaginationPolicy:
+        torch.manual_seed(0)
+        head = ActionHead(tiny_agent.HEAD)
+        last = head.monitor.classify[-1]
+        torch.nn.init.zeros_(last.weight)
+        last.bias.data = torch.tensor([5.0, 0.0, 0.0])
+        score = TrustScore(
+            TrustConfig(num_cells=4, num_codes=tiny_agent.IMAGE.n_embed, action_dim=3, candidates=2)
+        )
+        torch.nn.init.zeros_(score.output.weight)
+        torch.nn.init.constant_(score.output.bias, bias)
+        config = ImaginationPolicyConfig(imagine=imagine, trust_threshold=threshold, n_action_steps=2)
+        return ImaginationPolicy(tiny_agent.build_engine(), head, config, trust=score)
+
+    return make
+
+
+def test_a_threshold_without_a_score_is_refused(tiny_agent: ModuleType) -> None:
+    config = ImaginationPolicyConfig(trust_threshold=0.5)
+    with pytest.raises(ConfigError, match="stage=trust"):
+        ImaginationPolicy(tiny_agent.build_engine(), ActionHead(tiny_agent.HEAD), config)
