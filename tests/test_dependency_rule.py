@@ -18,14 +18,15 @@ PACKAGES = {
     "policies/lerobot-policy-emu-agent/lerobot_policy_emu_agent": OURS,
 }
 LAYERS = [
-    {"errors", "fingerprint", "run_folder", "processes", "provenance", "gl_probe"},
+    {"errors", "fingerprint", "run_folder", "provenance", "gl_probe"},
     {"config", "observation"},
     {"tokens"},
     {"world_model"},
     {"data", "decoding"},
-    {"imagination", "imagined", "official", "official_engine", "tasks", "exploration"},
-    {"training", "scoring", "rollout"},
-    {"report", "doctor", "official_doctor"},
+    {"imagination"},
+    {"official"},
+    {"training", "evaluation"},
+    {"episodes", "report", "doctor"},
     {"commands", "cli"},
     {"__init__", "__main__"},
 ]
