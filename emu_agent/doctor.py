@@ -13,15 +13,15 @@ import sys
 import tempfile
 from collections.abc import Mapping
 from contextlib import closing
-from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from packaging.requirements import Requirement
 from packaging.version import Version
 
 from emu_agent.errors import EmuAgentError
+from emu_agent.finding import Finding
 
 PYTHON = (3, 12)
 EXTRAS = ("sim", "lerobot", "official")
@@ -32,20 +32,6 @@ BACKENDS = {"egl": f"{APT} libegl1 libgl1", "osmesa": f"{APT} libosmesa6"}
 """Backends of MuJoCo that draw without a screen, and what brings them."""
 
 FRESH = "./emu install in a checkout, or install emu-agent anew"
-
-
-@dataclass(frozen=True, kw_only=True)
-class Finding:
-    """One thing looked at."""
-
-    name: str
-    """What was looked at."""
-    state: Literal["ok", "note", "fail"]
-    """Works; works less well or is not needed by all; keeps the main job from running."""
-    found: str
-    """What is there."""
-    mend: str = ""
-    """What to do about it."""
 
 
 def examine(gl_timeout_s: float) -> list[Finding]:

@@ -18,15 +18,16 @@ PACKAGES = {
     "policies/lerobot-policy-emu-agent/lerobot_policy_emu_agent": OURS,
 }
 LAYERS = [
-    {"errors", "fingerprint", "run_folder", "provenance", "gl_probe"},
+    {"errors", "finding", "fingerprint", "run_folder", "provenance", "gl_probe"},
     {"config", "observation"},
     {"tokens"},
     {"world_model"},
     {"data", "decoding"},
     {"imagination"},
     {"official"},
+    {"episodes"},
     {"training", "evaluation"},
-    {"episodes", "report", "doctor"},
+    {"report", "doctor"},
     {"commands", "cli"},
     {"__init__", "__main__"},
 ]

@@ -5,7 +5,8 @@ from dataclasses import asdict
 
 from omegaconf import DictConfig
 
-from emu_agent.doctor import Finding, examine
+from emu_agent.doctor import examine
+from emu_agent.finding import Finding
 
 MARKS = {"ok": "ok  ", "note": "note", "fail": "FAIL"}
 

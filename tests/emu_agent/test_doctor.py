@@ -12,8 +12,8 @@ from packaging.requirements import Requirement
 
 from emu_agent import doctor
 from emu_agent.cli import main
-from emu_agent.doctor import Finding
 from emu_agent.errors import CheckpointError
+from emu_agent.finding import Finding
 
 HEALTHY = [Finding(name="Python", state="ok", found="3.12"), Finding(name="GPU", state="note", found="none")]
 BROKEN = [*HEALTHY, Finding(name="video", state="fail", found="no codec", mend="install it")]

@@ -13,7 +13,7 @@ import pytest
 def scored(tiny_data: ModuleType, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """What scoring a model that foresees a little, and one bad episode, have left."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.syspath_prepend(str(Path(__file__).parents[1] / "scoring"))
+        patch.syspath_prepend(str(Path(__file__).parents[1] / "evaluation"))
         return _score(importlib.import_module("scored_world"), tiny_data, tmp_path_factory.mktemp("scored"))
 
 

@@ -6,7 +6,7 @@ from types import ModuleType
 import numpy as np
 import pytest
 import torch
-from emu_policies import feature_bank
+from emu_policies.head import feature_bank
 from emu_policies.head.feature_bank import FeatureBank, load_bank
 
 from emu_agent.data.frames import Frames
