@@ -2,7 +2,7 @@
 
 Run `python benchmarks/closed_loop.py`. Every mode is an `emu-agent run` of its own; a stopped one goes on
 where it was. `--decoders autoregressive dida` compares decoders of the modes that imagine, and
-`--name closed_loop_disturbed env=robosuite_lift_disturbed` plays episodes in which things go wrong.
+`--name closed_loop_disturbed env.disturbed=true` plays episodes in which things go wrong.
 """
 
 import argparse

@@ -167,7 +167,7 @@ def main() -> None:
     """Measure all decoders, greedily and sampled, and store JSON and plot."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--checkpoint", type=Path, default=None)
-    parser.add_argument("--dataset", type=Path, default=Path("data/robosuite_lift"))
+    parser.add_argument("--dataset", type=Path, default=Path("data/robosuite_Lift"))
     parser.add_argument("--held-out", type=float, default=0.1)
     parser.add_argument("--frames", type=int, default=256)
     parser.add_argument("--passes", type=int, nargs="+", default=[1, 2, 3, 4, 6, 8])

@@ -26,7 +26,7 @@ def percentiles(milliseconds: list[float]) -> dict[str, float]:
 
 def first_observation() -> Observation:
     """How an episode begins: what is imagined of noise may have more words than a step has."""
-    env = gymnasium.make("emu/RobosuiteLift-v0")
+    env = gymnasium.make("emu/robosuite/Lift")
     raw, _ = env.reset(seed=100_000)
     observation = Observation.from_gym(raw, env.unwrapped.instruction)  # type: ignore[attr-defined]
     env.close()

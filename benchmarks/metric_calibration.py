@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from emu_envs.robosuite_env import RobosuiteEnv
+from emu_envs.suites.robosuite import RobosuiteEnv
 from matplotlib.figure import Figure
 from scipy.ndimage import gaussian_filter
 
@@ -162,7 +162,7 @@ def reading(
 
 def replayed(frames: Frames, camera: str, palette: Palette, seeds: dict[int, int]) -> dict[str, Any]:
     """The object as found in recorded pictures against where it is when the episodes are played again."""
-    env = RobosuiteEnv(camera_names=[camera], image_size=frames.images[camera].shape[1])
+    env = RobosuiteEnv("Lift", camera_names=[camera], image_size=frames.images[camera].shape[1])
     gaps, drifts, steps = [], [], 0
     for episode, seed in seeds.items():
         span = frames.span(episode)
@@ -192,7 +192,7 @@ def projected(env: RobosuiteEnv) -> tuple[float, float]:
     """Centre of the object in the picture (x, y) [% of width]."""
     model, data = env.simulation
     camera = model.camera(env.mujoco_cameras[0]).id
-    place = env.privileged_state()["object_position"] - data.cam_xpos[camera]
+    place = env.privileged_state()["cube_position"] - data.cam_xpos[camera]
     x, y, z = data.cam_xmat[camera].reshape(3, 3).T @ place
     focal = 50 / np.tan(np.radians(model.cam_fovy[camera]) / 2)
     return 50 + focal * x / -z, 50 - focal * y / -z
@@ -221,7 +221,7 @@ def draw(table: dict[str, Any], delays: dict[str, Any]) -> Figure:
 def main() -> None:
     """Calibrate everything and store JSON and plot."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--dataset", type=Path, default=Path("data/robosuite_lift"))
+    parser.add_argument("--dataset", type=Path, default=Path("data/robosuite_Lift"))
     parser.add_argument("--camera", default="agentview")
     parser.add_argument("--held-out", type=float, default=0.1)
     parser.add_argument("--per-episode", type=int, default=4)

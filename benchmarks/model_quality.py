@@ -70,7 +70,7 @@ def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("--checkpoint", type=Path, default=None)
     parser.add_argument("--before", type=Path, default=None, help="the world model before stage=dida")
-    parser.add_argument("--dataset", type=Path, default=Path("data/robosuite_lift"))
+    parser.add_argument("--dataset", type=Path, default=Path("data/robosuite_Lift"))
     parser.add_argument("--held-out", type=float, default=0.1)
     parser.add_argument("--frames", type=int, default=1024)
     parser.add_argument("--threads", type=int, default=2)

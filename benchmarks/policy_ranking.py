@@ -107,7 +107,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--run", type=Path, default=Path("runs/lift_nano/head"), help="training of the heads")
     parser.add_argument("--name", default="lift_nano", help="under which their episodes are kept")
     parser.add_argument("--world", type=Path, help="checkpoint of the world model; default the bundled one")
-    parser.add_argument("--dataset", type=Path, default=Path("data/robosuite_lift"))
+    parser.add_argument("--dataset", type=Path, default=Path("data/robosuite_Lift"))
     parser.add_argument("--episodes", type=int, default=20)
     parser.add_argument("--seed", type=int, default=100_000)
     parser.add_argument("--max-steps", type=int, default=100)

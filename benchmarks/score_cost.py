@@ -23,7 +23,7 @@ RSS_UNIT = 1024
 def main() -> None:
     """Score once in a process of its own, and store what it took."""
     parser = argparse.ArgumentParser()
-    parser.add_argument("--dataset", default="data/robosuite_lift")
+    parser.add_argument("--dataset", default="data/robosuite_Lift")
     parser.add_argument("--episodes", type=int, default=50)
     parser.add_argument("--held-out", type=float, default=1 / 6)
     parser.add_argument("--model", default="ours")

@@ -22,7 +22,7 @@ MODELS = ("ours", "tdmpc", "nearest", "persistence")
 def main() -> None:
     """Score every model with the command, and store headlines, controls and metrics side by side."""
     parser = argparse.ArgumentParser()
-    parser.add_argument("--dataset", default="data/robosuite_lift")
+    parser.add_argument("--dataset", default="data/robosuite_Lift")
     parser.add_argument("--models", nargs="*", default=MODELS)
     parser.add_argument("--runs", type=Path, default=Path("runs/scores_lift"))
     parser.add_argument("--output", type=Path, default=Path("benchmarks/results/scores_lift.json"))

@@ -28,7 +28,7 @@ BATCH = 64
 def main() -> None:
     """Train until the time is over, and store policy and losses."""
     parser = argparse.ArgumentParser()
-    parser.add_argument("--dataset", type=Path, default=Path("data/robosuite_lift"))
+    parser.add_argument("--dataset", type=Path, default=Path("data/robosuite_Lift"))
     parser.add_argument("--camera", default="agentview")
     parser.add_argument("--held-out", type=float, default=0.1)
     parser.add_argument("--seconds", type=float, default=180, help="processor time, of all threads")

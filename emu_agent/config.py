@@ -42,7 +42,7 @@ def load_config(name: str, overrides: Sequence[str] = (), *, allow_missing: bool
 
     Args:
         name: A file of `configs/`, without its ending: the name of a command.
-        overrides: Hydra overrides, for example `episodes=3` or `env=robosuite_lift`.
+        overrides: Hydra overrides, for example `episodes=3` or `env.task=Stack`.
         allow_missing: Let values that the user still has to give stay `???`.
 
     Returns:

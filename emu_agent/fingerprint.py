@@ -6,8 +6,8 @@ from typing import Any
 
 from emu_agent.errors import FingerprintError
 
-FINGERPRINT_KEYS = ("env", "camera_names", "image_size", "render_preset", "control_hz")
-"""What must agree; the rest of a fingerprint is told, not compared."""
+FINGERPRINT_KEYS = ("embodiment", "controller", "camera_names", "image_size", "render_preset", "control_hz")
+"""What must agree where both sides know it; the rest of a fingerprint is told, not compared."""
 
 
 def fingerprint_differences(
@@ -16,7 +16,8 @@ def fingerprint_differences(
     """What differs between two fingerprints: both values by key. One that is not known differs in nothing."""
     if second is None:
         return {}
-    pairs = {key: (_plain(first.get(key)), _plain(second.get(key))) for key in FINGERPRINT_KEYS}
+    both = [key for key in FINGERPRINT_KEYS if key in first and key in second]
+    pairs = {key: (_plain(first[key]), _plain(second[key])) for key in both}
     return {key: pair for key, pair in pairs.items() if pair[0] != pair[1]}
 
 

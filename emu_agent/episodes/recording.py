@@ -1,7 +1,7 @@
 """Recording demonstrations: one worker process per core, one file per finished episode, then the dataset.
 
-The environment, the expert and the disturbance come from configs by `_target_`; this module knows only
-`reset`, `step`, `act` and `apply`.
+The environment and the disturbance come from configs by `_target_`, the expert from the environment; this
+module knows only `reset`, `step`, `make_expert`, `act` and `apply`.
 """
 
 import multiprocessing
@@ -39,7 +39,7 @@ def record(env: Any, expert: Any, perturbation: Any, seed: int, max_steps: int) 
     perturbation.reset(seed)
     frames, body, actions, executed, steps = [], [], [], [], []
     for _ in range(max_steps):
-        action, step = expert.act(env)
+        action, step = np.asarray(expert.act(env), dtype=np.float32), info["subtask"]
         disturbed = perturbation.apply(action)
         frames.append(observation["pixels"])
         body.append(observation["agent_pos"])
@@ -114,7 +114,8 @@ def _start_worker(settings: dict[str, Any]) -> None:
 def _cast() -> _Cast:
     """Built by a worker's first task, which can report errors."""
     config = DictConfig(_SETTINGS["env"])
-    return _Cast(build_env(config), build(config.expert), build(config.perturbation))
+    env = build_env(config)
+    return _Cast(env, env.unwrapped.make_expert(), build(config.perturbation))
 
 
 def _record_seed(seed: int) -> tuple[int, bool, int]:

@@ -43,6 +43,11 @@ class SimulationEnv(Protocol):
     """Seconds spent on rendering since the environment was made."""
 
     @property
+    def subtask_instructions(self) -> Sequence[str]:
+        """Words of all subtasks of this task, in their usual order; `info["subtask"]` is one of them."""
+        ...
+
+    @property
     def simulation(self) -> tuple[Any, Any]:
         """MuJoCo's model and data."""
         ...

@@ -171,7 +171,7 @@ class PickSimulation:
     def fingerprint(self) -> dict[str, Any]:
         """What must agree between data, checkpoint and evaluation, but for cameras and the control rate."""
         return {
-            "env": "so101_pick",
+            "embodiment": "so101",
             "image_size": self.image_size,
             "render_preset": self.preset.to_dict(),
             "robot": "SO-101",

@@ -19,7 +19,8 @@ def test_fingerprints_agree_after_a_journey_through_json(toy_reach: ModuleType) 
 @pytest.mark.parametrize(
     ("key", "value"),
     [
-        ("env", "other"),
+        ("embodiment", "other"),
+        ("controller", "other"),
         ("camera_names", ["front"]),
         ("image_size", 64),
         ("render_preset", {}),

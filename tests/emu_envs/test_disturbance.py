@@ -13,7 +13,7 @@ STILL = np.array([0, 0, 0, 0, 0, 0, -1], np.float32)
 
 @pytest.fixture(scope="module")
 def plain():  # type: ignore[no-untyped-def]
-    env = gymnasium.make("emu_envs:emu/RobosuiteLift-v0", image_size=64)
+    env = gymnasium.make("emu_envs:emu/robosuite/Lift", image_size=64)
     yield env
     env.close()
 
@@ -26,10 +26,10 @@ def pictures(
     frames, objects = [], []
     for _ in range(steps):
         frames.append(raw["pixels"]["agentview"].copy())
-        objects.append(env.unwrapped.privileged_state()["object_position"].copy())  # type: ignore[attr-defined]
+        objects.append(env.unwrapped.privileged_state()["cube_position"].copy())  # type: ignore[attr-defined]
         raw, _, _, _, info = env.step(STILL)
     frames.append(raw["pixels"]["agentview"].copy())
-    objects.append(env.unwrapped.privileged_state()["object_position"].copy())  # type: ignore[attr-defined]
+    objects.append(env.unwrapped.privileged_state()["cube_position"].copy())  # type: ignore[attr-defined]
     return frames, objects, info
 
 

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from emu_envs.opengl import mujoco
 from emu_envs.renderer import COLLISION_GROUP, PRESETS, Renderer, render_preset
-from emu_envs.robosuite_env import CAMERAS
+from emu_envs.suites.robosuite import RobosuiteEnv
 
 SCENE = """
 <mujoco>
@@ -68,7 +68,9 @@ def test_pictures_may_be_larger_than_the_models_frame(preset: str) -> None:
 
 
 def test_lift_looks_as_mujoco_draws_all_of_it() -> None:
-    env: Any = gymnasium.make("emu_envs:emu/RobosuiteLift-v0", preset="fast", camera_names=list(CAMERAS))
+    env: Any = gymnasium.make(
+        "emu_envs:emu/robosuite/Lift", preset="fast", camera_names=list(RobosuiteEnv.cameras)
+    )
     env.reset(seed=3)
     model, data = env.unwrapped.simulation
     rng = np.random.default_rng(0)
@@ -79,7 +81,7 @@ def test_lift_looks_as_mujoco_draws_all_of_it() -> None:
         plain.scene.flags[mujoco.mjtRndFlag.mjRND_REFLECTION] = False
         for _ in range(4):
             pictures = env.step(rng.uniform(-1, 1, 7).astype(np.float32))[0]["pixels"]
-            for name, camera in CAMERAS.items():
+            for name, camera in RobosuiteEnv.cameras.items():
                 plain.update_scene(data, camera, options)
                 assert np.array_equal(pictures[name], plain.render()), name
     env.close()

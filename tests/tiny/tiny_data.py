@@ -22,7 +22,7 @@ INSTRUCTION = "move the square"
 STEPS = ("go right", "go down")
 ACTIONS = np.array([[0.6, 0.0, -0.5], [0.0, -0.6, 0.5]], np.float32)
 """What the expert does in each step; a third component of 0 instead is what moves the square."""
-FINGERPRINT = {"env": "four_cells", "robot": "none"}
+FINGERPRINT = {"embodiment": "four_cells"}
 IMAGE = {
     "ch": 8, "ch_mult": [1, 1], "num_res_blocks": 1, "attn_resolutions": [], "resolution": 32,
     "z_channels": 16, "embed_dim": 8, "n_embed": 16, "norm_groups": 4, "patch_size": 8,

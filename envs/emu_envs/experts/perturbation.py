@@ -13,9 +13,11 @@ from jaxtyping import Float
 class Perturbation:
     """Correlated noise on the displacement, and now and then a shove or a gripper that does the opposite.
 
+    Actions begin with a displacement (x, y, z) and end with the gripper; there may be a rotation between.
+
     Args:
         noise: standard deviation of the displacement noise, in action units, scaled by the episode's level.
-        turn: the same of the noise on the rotation.
+        turn: the same of the noise on the rotation, where an action has one.
         levels: one of them is drawn per episode.
         mistake_rate: probability per step that a mistake begins.
         mistake_steps: shortest and longest mistake [control steps].
@@ -53,7 +55,8 @@ class Perturbation:
         if self.turn:
             self._drift[3:] += self._rng.normal(0.0, self.turn * self._level, 3)
         disturbed = action.copy()
-        disturbed[:6] += self._drift
+        moving = len(action) - 1  # displacement, perhaps rotation, and last the gripper
+        disturbed[:moving] += self._drift[:moving]
         if self._remaining == 0 and self._rng.random() < self.mistake_rate * self._level:
             shortest, longest = self.mistake_steps
             self._remaining = int(self._rng.integers(shortest, longest, endpoint=True))
@@ -63,4 +66,4 @@ class Perturbation:
             self._remaining -= 1
             disturbed[:3] += self._shove
             disturbed[-1] *= -1.0 if self._flip else 1.0
-        return np.clip(disturbed, -1.0, 1.0).astype(np.float32)
+        return np.clip(disturbed, -1.0, 1.0)

@@ -20,7 +20,7 @@ from lerobot_env_emu_agent.emu_robosuite_episode import RobosuiteEpisode
 from lerobot_env_emu_agent.fingerprint_step import FingerprintStep
 
 ACTION_DIM = 7
-"""Displacement and rotation of the hand, and the gripper."""
+"""Displacement and rotation of the end effector, and the gripper."""
 
 
 @EnvConfig.register_subclass("emu_robosuite")
@@ -37,7 +37,7 @@ class EmuRobosuiteEnvConfig(EnvConfig):
     """
 
     task: str | None = "Lift"
-    """Name in robosuite."""
+    """Name of a task of the suite `robosuite`."""
     fps: int = 20
     """Actions per second; the environment has no other rate."""
     cameras: str = "agentview,wrist"
@@ -69,9 +69,9 @@ class EmuRobosuiteEnvConfig(EnvConfig):
 
     @property
     def gym_kwargs(self) -> dict[str, Any]:
-        """Arguments of `emu_envs.robosuite_env.RobosuiteEnv`."""
+        """Arguments of `emu_envs.suites.robosuite.RobosuiteEnv`."""
         return {
-            "task": _task_name(self.task),
+            "task": self.task,
             "camera_names": self.camera_names,
             "image_size": self.image_size,
             "preset": self.preset,
@@ -99,9 +99,11 @@ class EmuRobosuiteEnvConfig(EnvConfig):
     def fingerprint(self) -> dict[str, Any]:
         """What must agree with the environment that a policy was made for."""
         from emu_envs.renderer import render_preset
+        from emu_envs.suites.robosuite import RobosuiteEnv
 
         return {
-            "env": _task_name(self.task),
+            "embodiment": RobosuiteEnv.embodiment,
+            "controller": RobosuiteEnv.controller,
             "camera_names": self.camera_names,
             "image_size": self.image_size,
             "render_preset": render_preset(self.preset).to_dict(),
@@ -111,11 +113,13 @@ class EmuRobosuiteEnvConfig(EnvConfig):
     def _check(self) -> None:
         from emu_envs.errors import lookup
         from emu_envs.renderer import render_preset
-        from emu_envs.robosuite_env import CAMERAS, RobosuiteEnv
+        from emu_envs.suites.robosuite import RobosuiteEnv
+        from emu_envs.tasks import TASKS
 
-        _task_name(self.task)
+        names = {task.name: task for task in TASKS.values() if task.suite == RobosuiteEnv.suite}
+        lookup("task", self.task or "", names)
         for camera in self.camera_names:
-            lookup("camera", camera, CAMERAS)
+            lookup("camera", camera, RobosuiteEnv.cameras)
         render_preset(self.preset)
         if self.fps != RobosuiteEnv.control_hz:
             raise ConfigError(
@@ -128,21 +132,13 @@ class EmuRobosuiteEnvConfig(EnvConfig):
 
 def make_episode(episode_length: int, log: Path | None, **kwargs: Any) -> RobosuiteEpisode:
     """Build one environment; at module level, so that worker processes find it."""
-    from emu_envs.robosuite_env import RobosuiteEnv
+    from emu_envs.suites.robosuite import RobosuiteEnv
     from gymnasium.wrappers import TimeLimit
 
     return RobosuiteEpisode(TimeLimit(RobosuiteEnv(**kwargs), episode_length), log)
 
 
-def _task_name(environment: str | None) -> str:
-    """Our name of a robosuite environment."""
-    from emu_envs.errors import lookup
-    from emu_envs.robosuite_env import TASKS
-
-    return lookup("task", environment or "", {task.environment: name for name, task in TASKS.items()})
-
-
 def _proprio_dim() -> int:
-    from emu_envs.robosuite_env import PROPRIOCEPTION
+    from emu_envs.suites.robosuite import PROPRIOCEPTION
 
     return sum(PROPRIOCEPTION.values())

@@ -4,7 +4,6 @@ import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Protocol, runtime_checkable
 
 import gymnasium
 import numpy as np
@@ -15,18 +14,6 @@ from tqdm import tqdm
 from emu_agent.observation import Observation
 from emu_agent.run_folder import write_json
 from emu_policies.planning.imagination_policy import ImaginationPolicy
-
-
-@runtime_checkable
-class Oracle(Protocol):
-    """Knows from the simulation's state which step has to be done, as a scripted expert does."""
-
-    steps: Sequence[str]
-    """Step instructions in their order."""
-
-    def step(self, state: Any) -> str:
-        """The step that fits a privileged state."""
-        ...
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -53,8 +40,8 @@ class Played:
     disturbed_at: int | None
     """When it did."""
     rank: tuple[int, ...]
-    """Place of the fitting step in the oracle's order, for the state before each action and at the end; one
-    more than the last where the task is solved."""
+    """Place of the fitting subtask in the task's order, for the state before each action and at the end;
+    one more than the last where the task is solved."""
     ended: bool
     """Whether the episode was solved; nothing is known of what would have followed otherwise."""
     moments: tuple[Moment, ...]
@@ -86,22 +73,22 @@ class Moments:
     """What went wrong in its episode."""
 
 
-def play(env: gymnasium.Env, policy: ImaginationPolicy, oracle: Oracle, seed: int, max_steps: int) -> Played:
+def play(env: gymnasium.Env, policy: ImaginationPolicy, seed: int, max_steps: int) -> Played:
     """Let a policy with a trust score act for one episode, and note its moments."""
     raw, info = env.reset(seed=seed)
     policy.reset(seed)
     instruction: str = env.unwrapped.instruction  # type: ignore[attr-defined]
-    order = {step: place for place, step in enumerate(oracle.steps)}
+    order = {step: place for place, step in enumerate(env.unwrapped.subtask_instructions)}  # type: ignore[attr-defined]
     ranks, moments, made, over, solved = [], [], 0, False, False
     while not over and len(ranks) < max_steps:
-        ranks.append(order[oracle.step(env.unwrapped.privileged_state())])  # type: ignore[attr-defined]
+        ranks.append(order[info["subtask"]])
         action = policy.select_action(Observation.from_gym(raw, instruction))[0].cpu().numpy()
         made = len(ranks) - 1 if "imagine_ms" in policy.last_timing else made
         if "chunk_ms" in policy.last_timing and policy.trust_signals is not None:
             moments.append(_moment(policy, len(ranks) - 1, made))
         raw, _, terminated, truncated, info = env.step(action)
         over, solved = terminated or truncated, bool(info.get("is_success", False))
-    place = len(order) if solved else order[oracle.step(env.unwrapped.privileged_state())]  # type: ignore[attr-defined]
+    place = len(order) if solved else order[info["subtask"]]
     return Played(
         seed=seed,
         kind=str(info.get("disturbance", "none")),
@@ -116,7 +103,6 @@ def play_all(
     folder: Path,
     env: gymnasium.Env,
     policy: ImaginationPolicy,
-    oracle: Oracle,
     seeds: Sequence[int],
     max_steps: int,
 ) -> list[Played]:
@@ -124,7 +110,7 @@ def play_all(
     for seed in tqdm(seeds, folder.name, unit="episode"):
         path = folder / f"{seed}.json"
         if not path.exists():
-            play(env, policy, oracle, seed, max_steps).write(path)
+            play(env, policy, seed, max_steps).write(path)
     return [Played.read(folder / f"{seed}.json") for seed in seeds]
 
 

@@ -28,7 +28,7 @@ from emu_agent.world_model.checkpoint import (
     write_checkpoint,
 )
 from emu_policies.confidence.trust import PART, TrustConfig, TrustScore
-from emu_policies.confidence.trust_data import Moments, Oracle, as_tensors, judged, play_all, step_horizon
+from emu_policies.confidence.trust_data import Moments, as_tensors, judged, play_all, step_horizon
 from emu_policies.head.head_stage import HALF
 from emu_policies.head.normalizer import Normalizer
 from emu_policies.planning.imagination_policy import ImaginationPolicy, ImaginationPolicyConfig, load_head
@@ -63,7 +63,6 @@ class TrustStage:
         agent: checkpoint folder of stage 3.
         dataset: folder of the LeRobotDataset that it was trained on; tells what frames and actions are usual.
         env: where the episodes are played; its episodes are what the score is calibrated for. It is closed.
-        oracle: says which step fits a state of the environment.
         score: fields of `TrustConfig`; sizes that follow from data and model are filled in.
         settings: fields of `TrustStageConfig`.
 
@@ -78,7 +77,6 @@ class TrustStage:
         agent: str,
         dataset: str,
         env: gymnasium.Env,
-        oracle: Oracle,
         score: dict[str, Any] | None = None,
         **settings: Any,
     ) -> None:
@@ -101,7 +99,7 @@ class TrustStage:
         self._fit_tables(frames, codes, engine, known, config.n_action_steps)
         policy = ImaginationPolicy(engine, head, config, trust=self.tables, compare=True)
         try:
-            self.fit, self.test = self._moments(frames, policy, env, oracle)
+            self.fit, self.test = self._moments(frames, policy, env)
         finally:
             env.close()
         for name, moments in (("fit_episodes", self.fit), ("test_episodes", self.test)):
@@ -178,19 +176,20 @@ class TrustStage:
         self.tables.fit_tables(codes[:last], codebook, (now, goal), actions)
 
     def _moments(
-        self, frames: Frames, policy: ImaginationPolicy, env: gymnasium.Env, oracle: Oracle
+        self, frames: Frames, policy: ImaginationPolicy, env: gymnasium.Env
     ) -> tuple[Moments, Moments]:
         """Moments of the episodes to fit and to test with; played on first use, kept beside the dataset."""
         seen = replace(self.config, horizon=1, hidden=1)  # what is played does not depend on how it is judged
         where = env.get_wrapper_attr("fingerprint")()
         limits = f"{self.settings.max_steps} {self.settings.held_out}"  # which episodes the tables are of
-        about = f"{limits} {seen} {policy.config} {oracle.steps} {where}"
+        order = list(env.unwrapped.subtask_instructions)  # type: ignore[attr-defined]
+        about = f"{limits} {seen} {policy.config} {order} {where}"
         weights = (self.source / WEIGHTS_FILE).read_bytes()
         key = hashlib.sha256(weights + about.encode()).hexdigest()[:12]
-        folder, settings, order = frames.cache / f"trust-{key}", self.settings, list(oracle.steps)
+        folder, settings = frames.cache / f"trust-{key}", self.settings
         spans = (settings.fit_seed, settings.fit_episodes), (settings.test_seed, settings.test_episodes)
         played = [
-            play_all(folder, env, policy, oracle, range(first, first + count), settings.max_steps)
+            play_all(folder, env, policy, range(first, first + count), settings.max_steps)
             for first, count in spans
         ]
         fit, test = (judged(episodes, order, self.config.horizon) for episodes in played)

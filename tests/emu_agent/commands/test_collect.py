@@ -41,7 +41,6 @@ def toy_config(output: Path, **changes: object) -> DictConfig:
         "env": {
             "name": "toy_reach",
             "make": {"_target_": "toy_reach.make"},
-            "expert": {"_target_": "toy_reach.ToyExpert"},
             "perturbation": {"_target_": "toy_reach.ToyPerturbation", "delay_s": 0.0},
         },
         "workers": 1,

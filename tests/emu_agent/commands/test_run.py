@@ -61,7 +61,7 @@ def outcomes(folder: Path) -> list[tuple]:
 
 def test_the_shipped_config_is_complete() -> None:
     cfg = load_config("run", ["policy=random", "episodes=50", "workers=2", "video=false", "output=runs/x"])
-    assert (cfg.env.name, cfg.episodes, cfg.seed) == ("robosuite_lift", 50, 100_000)
+    assert (cfg.env.name, cfg.episodes, cfg.seed) == ("robosuite_Lift", 50, 100_000)
     assert run._policy_name(cfg) == run._mode(cfg) == "random"
     assert run._actor(cfg) == "random policy"
     default = load_config("run", ["imagine=never", "checkpoint=some/folder"])

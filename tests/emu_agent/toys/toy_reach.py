@@ -34,7 +34,8 @@ class ToyReach(gymnasium.Env):
 
     def fingerprint(self) -> dict[str, Any]:
         return {
-            "env": "toy_reach",
+            "embodiment": "toy",
+            "controller": "velocity",
             "camera_names": ["front", "wrist"],
             "image_size": self.image_size,
             "render_preset": {"shadows": False},
@@ -44,14 +45,20 @@ class ToyReach(gymnasium.Env):
     def reset(self, *, seed: int | None = None, options: Any = None) -> tuple[dict, dict]:
         super().reset(seed=seed)
         self.dot, self.target = self.np_random.uniform(-0.8, 0.8, (2, 2))
-        return self._observe(), {"is_success": False, "instruction": self.instruction}
+        return self._observe(), self._info(solved=False)
 
     def step(self, action: np.ndarray) -> tuple[dict, float, bool, bool, dict]:
         self.dot = np.clip(self.dot + 0.1 * action[:2], -1, 1)
         distance = float(np.linalg.norm(self.dot - self.target))
         solved = distance < 0.1
-        info = {"is_success": solved, "instruction": self.instruction}
-        return self._observe(), -distance, solved, False, info
+        return self._observe(), -distance, solved, False, self._info(solved)
+
+    def make_expert(self) -> "ToyExpert":
+        return ToyExpert()
+
+    def _info(self, solved: bool) -> dict[str, Any]:
+        subtask = "go near" if np.linalg.norm(self.target - self.dot) > 0.3 else "touch"
+        return {"is_success": solved, "instruction": self.instruction, "subtask": subtask}
 
     def _observe(self) -> dict[str, Any]:
         started = time.perf_counter()
@@ -119,11 +126,11 @@ class ToyExpert:
     def reset(self, seed: int) -> None:
         pass
 
-    def act(self, env: gymnasium.Env) -> tuple[np.ndarray, str]:
+    def act(self, env: gymnasium.Env) -> np.ndarray:
         world = env.unwrapped
         action = np.zeros(7, np.float32)
         action[:2] = np.clip(5 * (world.target - world.dot), -1, 1)
-        return action, "go near" if np.linalg.norm(world.target - world.dot) > 0.3 else "touch"
+        return action
 
 
 class ToyPerturbation:

@@ -107,7 +107,7 @@ def test_play_that_shows_how_held_out_episodes_begin_is_refused(
 
 
 @pytest.mark.parametrize(
-    ("shape", "columns", "env", "error", "complaint"),
+    ("shape", "columns", "name", "error", "complaint"),
     [
         ((16, 32, 3), 3, "four_cells", DatasetError, r"pictures of shape \(32, 32, .* have \(16, 32"),
         ((32, 32, 3), 4, "four_cells", DatasetError, r"actions of shape \(3,\), .* have \(4,\)"),
@@ -120,7 +120,7 @@ def test_play_of_another_make_is_refused(
     tmp_path: Path,
     shape: tuple[int, int, int],
     columns: int,
-    env: str,
+    name: str,
     error: type[Exception],
     complaint: str,
 ) -> None:
@@ -129,4 +129,4 @@ def test_play_of_another_make_is_refused(
     images = {"front": np.zeros((len(one), *shape), np.uint8)}
     frames = tiny_data.frames(tmp_path, [replace(one, images=images, actions=actions, executed=actions)])
     with pytest.raises(error, match=complaint):
-        load_play(dataset, "front", replace(frames, fingerprint={"env": env}), [0])
+        load_play(dataset, "front", replace(frames, fingerprint={"embodiment": name}), [0])

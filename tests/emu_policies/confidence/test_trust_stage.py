@@ -27,6 +27,7 @@ class Cells(gymnasium.Env):
     """
 
     instruction = "move the square"
+    subtask_instructions = ("go right", "go down")
 
     def __init__(self, tiny_data: ModuleType, stuck: bool = True) -> None:
         self.tiny_data, self.may_stick = tiny_data, stuck
@@ -34,7 +35,7 @@ class Cells(gymnasium.Env):
         self.observation_space = spaces.Dict({})
 
     def fingerprint(self) -> dict[str, Any]:
-        return {"env": "four_cells"}
+        return {"embodiment": "four_cells"}
 
     def reset(self, *, seed: int | None = None, options: Any = None) -> tuple[dict, dict]:
         assert seed is not None
@@ -49,23 +50,19 @@ class Cells(gymnasium.Env):
         solved = self.cell == 3 and self.count >= 12
         return self._observe(), 0.0, solved, False, self._info(solved)
 
-    def privileged_state(self) -> int:
-        return self.cell
-
     def _info(self, solved: bool = False) -> dict[str, Any]:
-        return {"is_success": solved, "disturbance": "stuck" if self.stuck else "none", "disturbed_at": None}
+        subtask = self.subtask_instructions[min(self.cell, 1)]
+        return {
+            "is_success": solved,
+            "subtask": subtask,
+            "disturbance": "stuck" if self.stuck else "none",
+            "disturbed_at": None,
+        }
 
     def _observe(self) -> dict[str, Any]:
         picture, seen = self.tiny_data.picture, 2 if self.stuck else self.cell
         pixels = {"front": picture(seen, SHADE), "wrist": picture(seen, 255 - SHADE)}
         return {"pixels": pixels, "agent_pos": np.array([self.cell % 2, self.cell // 2], np.float32)}
-
-
-class Judge:
-    steps = ("go right", "go down")
-
-    def step(self, state: int) -> str:
-        return self.steps[min(state, 1)]
 
 
 @pytest.fixture
@@ -75,7 +72,6 @@ def make_stage(tiny_chain: Path, tiny_data: ModuleType) -> Any:
             str(tiny_chain / "runs" / "head" / "checkpoint"),
             str(tiny_chain / "data" / "cells"),
             Cells(tiny_data, stuck),
-            Judge(),
             {"candidates": 1, "cell_dim": 3},
             held_out=0.25,
             **{"fit_episodes": 6, "test_episodes": 6, "max_steps": 30, **settings},

@@ -9,7 +9,6 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-import emu_envs
 import gymnasium
 import numpy as np
 import pytest
@@ -171,7 +170,7 @@ def play_experts(env: Any) -> dict[str, np.ndarray]:
     env.reset(seed=list(SEEDS), options=NEW)
     done, told = np.zeros(2, bool), {"done": [], "success": [], "reward": []}
     while not done.all():
-        actions = [expert.act(inner)[0] for expert, inner in zip(experts, env.envs, strict=True)]
+        actions = [expert.act(inner) for expert, inner in zip(experts, env.envs, strict=True)]
         _, reward, terminated, truncated, info = env.step(np.stack(actions))
         done = done | terminated | truncated
         for key, value in (("done", done), ("success", info["is_success"]), ("reward", reward)):
@@ -183,11 +182,14 @@ def play_alone(seed: int) -> dict[str, Any]:
     """The same episode in the environment that `emu-agent run` plays."""
     from emu_envs.experts import LiftExpert
 
-    env, expert = gymnasium.make(emu_envs.ALL[0], camera_names=["agentview"], image_size=32), LiftExpert()
+    env, expert = (
+        gymnasium.make("emu_envs:emu/robosuite/Lift", camera_names=["agentview"], image_size=32),
+        LiftExpert(),
+    )
     env.reset(seed=seed)
     steps, total, ended, info = 0, 0.0, False, {}
     while not ended:
-        _, reward, terminated, truncated, info = env.step(expert.act(env)[0])
+        _, reward, terminated, truncated, info = env.step(expert.act(env))
         steps, total, ended = steps + 1, total + float(reward), terminated or truncated
     env.close()
     return {"seed": seed, "success": info["is_success"], "steps": steps, "episode_return": total}

@@ -6,7 +6,6 @@ import sys
 from pathlib import Path
 from typing import Any
 
-import emu_envs
 import gymnasium
 import numpy as np
 import pytest
@@ -66,7 +65,7 @@ def played_by_run(seed: int) -> np.ndarray:
             if step.action is not None:
                 self.append(step.action)
 
-    env, actions = gymnasium.make(emu_envs.ALL[0]), Actions()
+    env, actions = gymnasium.make("emu_envs:emu/robosuite/Lift"), Actions()
     policy = GatedPolicy.for_environment(ImaginationPolicy.from_pretrained(), env)
     run_episode(env, policy, seed, actions, max_steps=STEPS)
     env.close()

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import torch
 
-FINGERPRINT = {"env": "four_cells", "control_hz": 20}
+FINGERPRINT = {"embodiment": "four_cells", "control_hz": 20}
 
 
 @pytest.fixture(scope="session")

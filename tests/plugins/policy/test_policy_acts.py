@@ -118,8 +118,12 @@ def test_other_environments_and_missing_pictures_are_refused(
     make_policy: MakePolicy, batch: dict[str, Any]
 ) -> None:
     policy = make_policy()
-    with pytest.raises(FingerprintError, match=r"env: 'five_cells' here, 'four_cells' in the checkpoint"):
-        policy.select_action({**batch, "info": {"fingerprint": {"env": "five_cells", "control_hz": 20}}})
+    with pytest.raises(
+        FingerprintError, match=r"embodiment: 'five_cells' here, 'four_cells' in the checkpoint"
+    ):
+        policy.select_action(
+            {**batch, "info": {"fingerprint": {"embodiment": "five_cells", "control_hz": 20}}}
+        )
     batch["observation.images.top"] = batch.pop("observation.images.front")
     with pytest.raises(ConfigError, match=r"needs \['observation.images.front'\].*images.top.*--rename_map"):
         policy.select_action(batch)

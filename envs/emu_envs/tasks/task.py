@@ -1,7 +1,4 @@
-"""Every task in one row: its words, its length, its expert; and the sets of tasks that benchmarks name.
-
-An environment id is `emu/<suite>/<task>`, for example `emu/robosuite/Lift`.
-"""
+"""The row that describes a task."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -22,6 +19,8 @@ class Task:
     """Phrasings that only evaluation sees."""
     horizon: int
     """Control steps after which an episode is cut."""
+    held_out: bool = False
+    """Whether training refuses it."""
     settings: Mapping[str, Any] = field(default_factory=dict)
     """What the suite needs to know to build it."""
 
@@ -29,3 +28,8 @@ class Task:
     def id(self) -> str:
         """Gymnasium id."""
         return f"emu/{self.suite}/{self.name}"
+
+    @property
+    def phrasings(self) -> tuple[str, ...]:
+        """All instructions, those for training first."""
+        return self.instructions + self.test_instructions

@@ -1,0 +1,1 @@
+"""One file per suite of tasks, on a common base; the simulators are imported by what needs them."""

@@ -1,0 +1,23 @@
+"""Every task in one row: its words, its length; and the sets of tasks that benchmarks name.
+
+An environment id is `emu/<suite>/<task>`, for example `emu/robosuite/Lift`. A suite's rows are a plain
+table in a module of its own here; nothing in this package imports a simulator.
+"""
+
+from emu_envs.tasks import cubes, metaworld, robosuite
+from emu_envs.tasks.task import Task
+
+ENTRY_POINTS = {
+    "robosuite": "emu_envs.suites.robosuite:RobosuiteEnv",
+    "cubes": "emu_envs.suites.cubes:CubesEnv",
+    "metaworld": "emu_envs.suites.metaworld:MetaworldEnv",
+}
+"""Classes of the suites; each takes `task`, the name within the suite."""
+
+TASKS: dict[str, Task] = {task.id: task for suite in (robosuite, cubes, metaworld) for task in suite.TASKS}
+"""Every task by its Gymnasium id."""
+
+TASK_SETS: dict[str, tuple[str, ...]] = {**robosuite.SETS, **cubes.SETS, **metaworld.SETS}
+"""Gymnasium ids of the tasks of each set."""
+
+__all__ = ["ENTRY_POINTS", "TASKS", "TASK_SETS", "Task"]

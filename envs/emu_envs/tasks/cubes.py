@@ -1,0 +1,6 @@
+"""Rows of the suite `cubes`."""
+
+from emu_envs.tasks.task import Task
+
+TASKS: tuple[Task, ...] = ()
+SETS: dict[str, tuple[str, ...]] = {}
