@@ -15,7 +15,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from emu_agent.evaluation.wilson import wilson_interval
+from emu_agent.evaluation.statistics import wilson_interval
 from emu_agent.provenance import provenance
 from emu_agent.run_folder import write_json
 

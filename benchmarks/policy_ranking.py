@@ -20,7 +20,7 @@ from tqdm import tqdm
 from emu_agent.config import build, load_config
 from emu_agent.episodes.rollout import Policy, run_episode
 from emu_agent.evaluation.simulated_success import compare_candidates, compare_policies, run_inside
-from emu_agent.evaluation.wilson import wilson_interval
+from emu_agent.evaluation.statistics import wilson_interval
 from emu_agent.provenance import provenance
 from emu_agent.run_folder import write_json
 from emu_agent.world_model.checkpoint import bundled_checkpoint, weights_digest

@@ -17,7 +17,7 @@ from typing import Any
 
 import numpy as np
 
-from emu_agent.evaluation.wilson import wilson_interval
+from emu_agent.evaluation.statistics import wilson_interval
 from emu_agent.provenance import provenance
 from emu_agent.run_folder import write_json
 

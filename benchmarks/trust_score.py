@@ -22,7 +22,6 @@ from emu_policies.planning.imagination_policy import ImaginationPolicy
 from matplotlib.figure import Figure
 
 from emu_agent.config import build, load_config
-from emu_agent.evaluation.metrics.bootstrap import bootstrap
 from emu_agent.evaluation.metrics.usefulness import (
     ReliabilityBin,
     auroc,
@@ -30,6 +29,7 @@ from emu_agent.evaluation.metrics.usefulness import (
     calibration_error,
     reliability,
 )
+from emu_agent.evaluation.statistics import bootstrap
 from emu_agent.observation import Observation
 from emu_agent.provenance import provenance
 from emu_agent.run_folder import replacing, write_json

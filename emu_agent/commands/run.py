@@ -18,9 +18,9 @@ from tqdm import tqdm
 from emu_agent.commands import run_worker
 from emu_agent.config import check_counts, check_seed, output_folder
 from emu_agent.errors import EmuAgentError, lookup
+from emu_agent.evaluation.results import summarize
 from emu_agent.fingerprint import refuse_other_environment
 from emu_agent.report.html import render_report
-from emu_agent.report.results import summarize
 from emu_agent.run_folder import RunFolder, default_folder, is_full_disk, write_json, write_text
 
 INTERRUPTED = 130

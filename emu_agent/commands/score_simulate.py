@@ -18,7 +18,7 @@ from emu_agent.config import (
     plain_config,
 )
 from emu_agent.evaluation.simulated_success import run_inside
-from emu_agent.evaluation.wilson import wilson_interval
+from emu_agent.evaluation.statistics import wilson_interval
 from emu_agent.provenance import provenance
 from emu_agent.run_folder import RunFolder, default_folder, write_json
 

@@ -8,10 +8,10 @@ import numpy as np
 from emu_agent.evaluation.controls import CONTROLS, SEES
 from emu_agent.evaluation.judging import CROWDS
 from emu_agent.evaluation.metrics.actions import inverse_dynamics_ratio
-from emu_agent.evaluation.metrics.bootstrap import Interval, bootstrap
 from emu_agent.evaluation.metrics.perceptual import lite0_frechet
 from emu_agent.evaluation.metrics.table import METRICS
 from emu_agent.evaluation.scores import TRUTH, ControlCheck, MetricScores, Point
+from emu_agent.evaluation.statistics import Interval, bootstrap
 from emu_agent.evaluation.summary import ALL_STEPS, Group, Groups, as_estimate, judged
 
 DRAWS = 60

@@ -10,9 +10,8 @@ from jaxtyping import Bool, Float, Int
 
 from emu_agent.episodes.rollout import Policy
 from emu_agent.errors import ConfigError
-from emu_agent.evaluation.metrics.bootstrap import DRAWS, bootstrap, mean_interval
 from emu_agent.evaluation.metrics.usefulness import kendall, mmrv, pearson, spearman
-from emu_agent.evaluation.wilson import wilson_interval
+from emu_agent.evaluation.statistics import DRAWS, bootstrap, mean_interval, wilson_interval
 from emu_agent.observation import Observation
 
 

@@ -10,7 +10,6 @@ from jaxtyping import Float
 
 from emu_agent.evaluation.controls import CONTROLS, SEES
 from emu_agent.evaluation.headline import HEADLINE, MEANING, PARTS
-from emu_agent.evaluation.metrics.bootstrap import Interval, mean_interval
 from emu_agent.evaluation.metrics.table import METRICS, Metric
 from emu_agent.evaluation.scores import (
     MODEL,
@@ -22,6 +21,7 @@ from emu_agent.evaluation.scores import (
     MetricScores,
     Point,
 )
+from emu_agent.evaluation.statistics import Interval, mean_interval
 
 ALL_STEPS = 0
 

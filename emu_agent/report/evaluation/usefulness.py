@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from emu_agent.errors import DatasetError
-from emu_agent.evaluation.wilson import wilson_interval
+from emu_agent.evaluation.statistics import wilson_interval
 from emu_agent.report.evaluation.chart import Mark, number, scatter, spread
 
 TRUST_FILE = "trust_score.json"

@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from emu_agent.evaluation.wilson import wilson_interval
+from emu_agent.evaluation.statistics import wilson_interval
 from emu_agent.provenance import provenance
 
 EPISODE_KEYS = ("seed", "success", "steps", "wall_s")

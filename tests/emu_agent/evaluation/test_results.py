@@ -3,7 +3,7 @@ import json
 import pytest
 
 from emu_agent.episodes.rollout import EpisodeResult, EpisodeTimings
-from emu_agent.report.results import summarize
+from emu_agent.evaluation.results import summarize
 
 CONTRACT = (
     "task",
