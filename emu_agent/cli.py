@@ -5,6 +5,7 @@ listed.
 """
 
 import errno
+import json
 import os
 import sys
 from collections.abc import Sequence
@@ -28,14 +29,20 @@ COMMANDS = {
         "let policies act inside the world model, and compare with the simulator",
     ),
     "benchmark": ("emu_agent.commands.benchmark:main", "measure success rates over many tasks"),
+    "benchmark compare": (
+        "emu_agent.commands.benchmark_compare:main",
+        "compare benchmarks episode by episode: benchmark compare FOLDER FOLDER",
+    ),
     "serve": ("emu_agent.commands.serve:main", "serve the policy to robots over the network"),
-    "convert": ("emu_agent.commands.convert:main", "convert checkpoints and datasets"),
     "doctor": (
         "emu_agent.commands.doctor:main",
         "say what is installed, what works, and how to mend the rest",
     ),
 }
 """Entry point and one line of help of each command; two words share the module and the config `one_two`."""
+
+POSITIONAL = {"benchmark compare": "results"}
+"""Setting that takes the words after a command that are no settings."""
 
 EXTRA_OF = {
     "accelerate": "official",
@@ -118,9 +125,18 @@ def _dispatch(args: list[str]) -> int:
     if len(overrides) < len(rest):
         print(_command_help(name, overrides))
         return 0
-    cfg = load_config(_config_of(name), overrides)
+    cfg = load_config(_config_of(name), _with_words(name, overrides))
     module, function = entry.split(":")
     return getattr(import_module(module), function)(cfg)
+
+
+def _with_words(name: str, overrides: list[str]) -> list[str]:
+    """The settings, with words that are none as the value of the one that takes them."""
+    if name not in POSITIONAL:
+        return overrides
+    words = [json.dumps(word, ensure_ascii=False) for word in overrides if "=" not in word]
+    given = [f"{POSITIONAL[name]}=[{','.join(words)}]"] if words else []
+    return [*(setting for setting in overrides if "=" in setting), *given]
 
 
 def _help() -> str:

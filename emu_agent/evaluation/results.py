@@ -1,11 +1,11 @@
-"""The numbers of a run: `summary.json`, which other tools read, made from the records of its episodes."""
+"""The numbers of a run and of a benchmark, which other tools read, made from the records of the episodes."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
-from emu_agent.evaluation.statistics import wilson_interval
+from emu_agent.evaluation.statistics import mean_rate, wilson_interval
 from emu_agent.provenance import provenance
 
 EPISODE_KEYS = ("seed", "success", "steps", "wall_s")
@@ -32,6 +32,38 @@ def summarize(episodes: Sequence[Episode], **about: Any) -> dict[str, Any]:
         "success_rate": successes / len(ordered) if ordered else None,
         "wilson95": [low, high],
         "timing": _timing(ordered),
+        "fingerprint": about.pop("fingerprint"),
+        **about,
+        **provenance(),
+    }
+
+
+def summarize_tasks(records: Mapping[str, Sequence[Episode]], **about: Any) -> dict[str, Any]:
+    """Sum up a benchmark: `benchmark.json`.
+
+    Args:
+        records: Records of the finished episodes of each task.
+        about: What the records do not know: `suite`, `policy`, `imagine`, `weights`, `seed`, `fingerprint`,
+            and whatever else the result shall hold.
+    """
+    ordered = {name: sorted(found, key=lambda record: record["seed"]) for name, found in records.items()}
+    counts = {name: (sum(bool(r["success"]) for r in found), len(found)) for name, found in ordered.items()}
+    played = [count for count in counts.values() if count[1]]
+    mean = mean_rate(played) if played else None
+    first = {key: about.pop(key) for key in ("suite", "policy", "imagine", "weights", "seed")}
+    return {
+        **first,
+        "tasks": {
+            name: {
+                "episodes": [{key: record[key] for key in EPISODE_KEYS} for record in found],
+                "success_rate": counts[name][0] / counts[name][1] if found else None,
+                "wilson95": list(wilson_interval(*counts[name])),
+            }
+            for name, found in ordered.items()
+        },
+        "mean": mean.value if mean else None,
+        "mean95": [mean.low, mean.high] if mean else None,
+        "timing": _timing([record for found in ordered.values() for record in found]),
         "fingerprint": about.pop("fingerprint"),
         **about,
         **provenance(),

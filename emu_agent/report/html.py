@@ -41,12 +41,12 @@ def render_report(summary: Mapping[str, Any], videos: Mapping[int, Path], config
         f'<p class="sub">{_subtitle(summary)}</p>',
         _mismatch(summary),
         _tiles(summary),
-        _section("Videos", _videos(summary["episodes"], videos)) if videos else "",
-        _section("Episodes", _episode_table(summary["episodes"])),
-        _section("Timing", _timing_table(summary["timing"])),
-        _section("Environment", pairs_table(summary["fingerprint"])),
-        _section("Made with", pairs_table(_made_with(summary))),
-        _section("Config", f'<div class="tile"><pre>{escape(config)}</pre></div>'),
+        section("Videos", _videos(summary["episodes"], videos)) if videos else "",
+        section("Episodes", _episode_table(summary["episodes"])),
+        section("Timing", timing_table(summary["timing"])),
+        section("Environment", pairs_table(summary["fingerprint"])),
+        section("Made with", pairs_table(made_with(summary))),
+        section("Config", f'<div class="tile"><pre>{escape(config)}</pre></div>'),
     ]
     return render_page(title, "\n".join(part for part in parts if part))
 
@@ -78,11 +78,13 @@ def _mismatch(summary: Mapping[str, Any]) -> str:
     return f'<p class="warn">{escape(words)}</p>'
 
 
-def _made_with(summary: Mapping[str, Any]) -> dict[str, Any]:
+def made_with(summary: Mapping[str, Any]) -> dict[str, Any]:
+    """Versions, machine and commit of a result, flat."""
     return {**summary["versions"], **summary["machine"], "commit": summary["commit"]}
 
 
-def _section(title: str, content: str) -> str:
+def section(title: str, content: str) -> str:
+    """A heading, and HTML under it that may be wider than the page."""
     return f'<h2>{escape(title)}</h2>\n<div class="scroll">{content}</div>'
 
 
@@ -138,7 +140,8 @@ def _outcome(episode: Mapping[str, Any]) -> str:
     return '<span class="good">solved</span>' if episode["success"] else '<span class="bad">not solved</span>'
 
 
-def _timing_table(timing: Mapping[str, Any]) -> str:
+def timing_table(timing: Mapping[str, Any]) -> str:
+    """Where the time went, as `timing` of a result has it."""
     rows = {
         "imagination": _spread(timing["imagine_ms"]),
         "action chunk": _spread(timing["chunk_ms"]),
