@@ -1,13 +1,16 @@
 """One recorded demonstration, and its file while a collection is under way."""
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from jaxtyping import Float32, UInt8
+from jaxtyping import Bool, Float32, Int64, UInt8
 
 from emu_agent.run_folder import replacing
+
+IMAGES = "images."
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -15,54 +18,79 @@ class Demonstration:
     """An episode by an expert, one row per control step.
 
     `actions` are the expert's answers to the observed states: the labels for a policy. `executed` are what
-    moved the robot, disturbances included: what a simulator model must see.
+    moved the robot, disturbances included: what a simulator model must see. A task and a seed together
+    identify a demonstration.
     """
 
+    task: str
+    """What was done: an environment's id, such as `emu/robosuite/Lift`."""
     seed: int
+    """Of the environment."""
+    embodiment: str
+    """Robot, controller and gripper in a word."""
     success: bool
+    """Whether the task is solved at the end."""
     instruction: str
+    """The task in words, as phrased in this episode."""
     steps: tuple[str, ...]
-    """The step instruction of every frame."""
+    """The subtask instruction of every frame."""
+    subtask_index: Int64[np.ndarray, " time"]
+    """How many subtasks came before that of the frame; one that occurs twice counts twice."""
     images: dict[str, UInt8[np.ndarray, "time height width 3"]]
     proprio: Float32[np.ndarray, "time proprio_dim"]
     actions: Float32[np.ndarray, "time action_dim"]
     executed: Float32[np.ndarray, "time action_dim"]
+    rewards: Float32[np.ndarray, " time"]
+    """For the action of each frame, in the environment's units."""
+    successes: Bool[np.ndarray, " time"]
+    """Whether the task is solved in the state after each frame's action."""
+
+    @classmethod
+    def of_outcome(cls, *, steps: tuple[str, ...], success: bool, **values: Any) -> "Demonstration":
+        """A demonstration of which only the end is known.
+
+        A success is worth 1, in the last frame. Subtasks are told apart by their words.
+
+        Args:
+            steps: As the field.
+            success: As the field.
+            values: All other fields but `subtask_index`, `rewards` and `successes`.
+        """
+        successes = np.zeros(len(steps), dtype=bool)
+        successes[-1:] = success
+        return cls(
+            steps=steps, success=success, subtask_index=count_subtasks(steps),
+            rewards=successes.astype(np.float32), successes=successes, **values,
+        )  # fmt: skip
 
     def __len__(self) -> int:
         return len(self.actions)
 
     def step_changes(self) -> list[tuple[int, str]]:
-        """Frame and text wherever a new step instruction begins."""
-        return [(t, text) for t, text in enumerate(self.steps) if t == 0 or self.steps[t - 1] != text]
+        """Frame and text wherever a new subtask begins."""
+        begins = np.flatnonzero(np.diff(self.subtask_index, prepend=-1))
+        return [(int(t), self.steps[t]) for t in begins]
 
     def save(self, path: Path) -> None:
         """Write the demonstration whole or not at all."""
-        pictures: dict[str, Any] = {f"images.{name}": frames for name, frames in self.images.items()}
+        values: dict[str, Any] = {field.name: getattr(self, field.name) for field in fields(self)}
+        images = {IMAGES + name: frames for name, frames in values.pop("images").items()}
         with replacing(path) as part, part.open("wb") as stream:
-            np.savez(
-                stream,
-                seed=self.seed,
-                success=self.success,
-                instruction=self.instruction,
-                steps=np.array(self.steps),
-                proprio=self.proprio,
-                actions=self.actions,
-                executed=self.executed,
-                **pictures,
-            )
+            np.savez(stream, **values, **images)
 
     @classmethod
     def load(cls, path: Path) -> "Demonstration":
         """Read what `save` has written."""
-        with np.load(path, allow_pickle=False) as arrays:
-            names = [key.removeprefix("images.") for key in arrays.files if key.startswith("images.")]
-            return cls(
-                seed=int(arrays["seed"]),
-                success=bool(arrays["success"]),
-                instruction=str(arrays["instruction"]),
-                steps=tuple(str(text) for text in arrays["steps"]),
-                images={name: arrays[f"images.{name}"] for name in names},
-                proprio=arrays["proprio"],
-                actions=arrays["actions"],
-                executed=arrays["executed"],
-            )
+        with np.load(path, allow_pickle=False) as stored:
+            values: dict[str, Any] = {
+                key: stored[key] if stored[key].ndim else stored[key].item() for key in stored.files
+            }
+        images = {key.removeprefix(IMAGES): values.pop(key) for key in list(values) if key.startswith(IMAGES)}
+        steps = tuple(str(text) for text in values.pop("steps"))
+        return cls(**values, images=images, steps=steps)
+
+
+def count_subtasks(steps: Sequence[str]) -> Int64[np.ndarray, " time"]:
+    """How many subtasks came before that of each frame, where nothing but their words tells them apart."""
+    changes = [0, *(int(one != before) for before, one in zip(steps, steps[1:], strict=False))]
+    return np.cumsum(changes, dtype=np.int64)[: len(steps)]

@@ -65,7 +65,12 @@ def write_dataset(
         _check_pictures(dataset, part)
         dataset.save_episode()
         episodes.append(
-            {"seed": demonstration.seed, "success": demonstration.success, "steps": len(demonstration)}
+            {
+                "task": demonstration.task,
+                "seed": demonstration.seed,
+                "success": demonstration.success,
+                "steps": len(demonstration),
+            }
         )
         steps.append(demonstration.step_changes())
     if dataset is None:

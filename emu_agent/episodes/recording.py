@@ -17,7 +17,7 @@ import torch
 from omegaconf import DictConfig, OmegaConf
 
 from emu_agent.config import build
-from emu_agent.data.demonstration import Demonstration
+from emu_agent.data.demonstration import Demonstration, count_subtasks
 from emu_agent.episodes.processes import end_with_parent
 from emu_agent.errors import EmuAgentError
 
@@ -38,26 +38,36 @@ def record(env: Any, expert: Any, perturbation: Any, seed: int, max_steps: int) 
     expert.reset(seed)
     perturbation.reset(seed)
     frames, body, actions, executed, steps = [], [], [], [], []
+    rewards, successes, counted = [], [], []
     for _ in range(max_steps):
         action, step = np.asarray(expert.act(env), dtype=np.float32), info["subtask"]
+        counted.append(info.get("subtask_index"))
         disturbed = perturbation.apply(action)
         frames.append(observation["pixels"])
         body.append(observation["agent_pos"])
         actions.append(action)
         executed.append(disturbed)
         steps.append(step)
-        observation, _, terminated, truncated, info = env.step(disturbed)
+        observation, reward, terminated, truncated, info = env.step(disturbed)
+        rewards.append(reward)
+        successes.append(info["is_success"])
         if terminated or truncated:
             break
+    known = None not in counted
     return Demonstration(
+        task=str(env.spec.id if env.spec else type(env.unwrapped).__name__),
         seed=seed,
+        embodiment=str(getattr(env.unwrapped, "embodiment", "")),
+        subtask_index=np.array(counted, np.int64) if known else count_subtasks(steps),
+        rewards=np.array(rewards, np.float32),
+        successes=np.array(successes, bool),
         success=bool(info["is_success"]),
         instruction=info["instruction"],
         steps=tuple(steps),
         images={name: np.stack([frame[name] for frame in frames]) for name in frames[0]},
         proprio=np.stack(body),
         actions=np.stack(actions),
-        executed=np.stack(executed),
+        executed=np.stack(executed).astype(np.float32),
     )
 
 

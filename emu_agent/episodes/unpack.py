@@ -24,7 +24,9 @@ def unpack(root: Path, folder: Path) -> None:
     for episode in missing:
         span = frames.span(episode)
         pictures = rows.select(span).select_columns(cameras)
-        Demonstration(
+        Demonstration.of_outcome(
+            task=outcomes[episode].get("task", ""),
+            embodiment=read_side_file(root)["fingerprint"].get("embodiment", ""),
             seed=outcomes[episode]["seed"],
             success=outcomes[episode]["success"],
             instruction=frames.instructions[episode],

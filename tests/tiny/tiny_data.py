@@ -64,7 +64,9 @@ def demonstration(seed: int, mistake: bool = False) -> Demonstration:
     actions = ACTIONS[step] + rng.normal(0, 0.02, (len(step), 3)).astype(np.float32)
     actions[np.flatnonzero(np.diff(cells)), 2] = 0.0
     body = np.stack([cells % 2, cells // 2], axis=1) + rng.normal(0, 0.05, (len(step), 2))
-    return Demonstration(
+    return Demonstration.of_outcome(
+        task="four_cells",
+        embodiment="square",
         seed=seed,
         success=True,
         instruction=INSTRUCTION,

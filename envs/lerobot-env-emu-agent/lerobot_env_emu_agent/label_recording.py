@@ -88,7 +88,9 @@ def _demonstration(
         )
     rows = dataset.hf_dataset.with_format(None)[start : start + length]
     cameras = [key.removeprefix(IMAGES) for key in dataset.features if key.startswith(IMAGES)]
-    return Demonstration(
+    return Demonstration.of_outcome(
+        task="so101/pick",
+        embodiment="so101",
         seed=outcome["seed"],
         success=outcome["success"],
         instruction=str(dataset.meta.tasks.index[rows["task_index"][0]]),

@@ -19,7 +19,9 @@ FINGERPRINT = {"env": "noise", "robot": "none"}
 def demonstration(seed: int, steps: str, *, success: bool = True) -> Demonstration:
     rng = np.random.default_rng(seed)
     length = len(steps)
-    return Demonstration(
+    return Demonstration.of_outcome(
+        task="noise",
+        embodiment="none",
         seed=seed,
         success=success,
         instruction="make noise",

@@ -23,7 +23,9 @@ OFFICIAL = emu_agent.Vocabulary.official()
 
 def demonstration(seed: int, length: int = 12) -> Demonstration:
     rng = np.random.default_rng(seed)
-    return Demonstration(
+    return Demonstration.of_outcome(
+        task="noise",
+        embodiment="none",
         seed=seed,
         success=True,
         instruction="lift the cube",

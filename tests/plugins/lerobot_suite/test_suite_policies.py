@@ -34,8 +34,9 @@ def lift_dataset(tmp_path: Path) -> Path:
         c: rng.integers(256, size=(length, 128, 128, 3), dtype=np.uint8) for c in ("agentview", "wrist")
     }
     actions = rng.uniform(-1, 1, (length, 7)).astype(np.float32)
-    demonstration = Demonstration(
-        seed=0, success=True, instruction=TASK, steps=("reach the cube",) * length, images=pictures,
+    demonstration = Demonstration.of_outcome(
+        task="lift", embodiment="panda", seed=0, success=True, instruction=TASK,
+        steps=("reach the cube",) * length, images=pictures,
         proprio=rng.normal(size=(length, 16)).astype(np.float32), actions=actions, executed=actions,
     )  # fmt: skip
     root = tmp_path / "lift"
