@@ -14,6 +14,7 @@ from emu_envs.errors import lookup
 from emu_envs.meshes import simplify_visual_meshes
 from emu_envs.protocol import Expert
 from emu_envs.suites.base import SuiteEnv
+from emu_envs.suites.fast_robosuite import FastControl
 from emu_envs.suites.robosuite_tasks import DEFINITIONS, RobosuiteTask
 
 MODEL_SEED = 0
@@ -52,6 +53,7 @@ class RobosuiteEnv(SuiteEnv):
         self.definition = self._definition()
         self.subtasks = self.definition.subtasks
         self._robosuite = _make_robosuite(self.definition, self.control_hz, self.preset.mesh_keep)
+        self._control = FastControl(self._robosuite)
         self.action_space = spaces.Box(-1.0, 1.0, (self._robosuite.action_dim,), np.float32)
 
     @property
@@ -100,8 +102,7 @@ class RobosuiteEnv(SuiteEnv):
             self._robosuite.reset()
 
     def _advance(self, action: Float64[np.ndarray, " action_dim"]) -> float:
-        _, reward, _, _ = self._robosuite.step(action)
-        return reward
+        return self._control.step(action)[1]
 
     def _proprioception(self) -> dict[str, np.ndarray]:
         _, data = self.simulation
@@ -121,19 +122,10 @@ class RobosuiteEnv(SuiteEnv):
         return bool(self._robosuite._check_success())
 
     def _controller_state(self) -> Float64[np.ndarray, " size"]:
-        robot = self._robosuite.robots[0]
-        arm, gripper = robot.part_controllers["right"], robot.gripper["right"]
-        goal = [arm.goal_pos, arm.goal_ori.ravel(), arm.initial_joint]
-        return np.concatenate([*goal, np.resize(gripper.current_action, 2)])
+        return self._control.state()
 
     def _set_controller_state(self, state: Float64[np.ndarray, " size"]) -> None:
-        robot = self._robosuite.robots[0]
-        arm, gripper = robot.part_controllers["right"], robot.gripper["right"]
-        goal_pos, goal_ori, initial_joint, opening = np.split(state, np.cumsum([3, 9, 7]))
-        arm.goal_pos, arm.goal_ori, arm.initial_joint = goal_pos, goal_ori.reshape(3, 3), initial_joint
-        gripper.current_action = opening
-        for controller in robot.part_controllers.values():
-            controller.new_update = True  # what they know of the simulation is read again
+        self._control.set_state(state)
 
 
 @contextmanager

@@ -7,6 +7,8 @@ from typing import Any
 import numpy as np
 import pytest
 from emu_envs.suites.fast_robosuite import FastControl
+from emu_envs.suites.robosuite import RobosuiteEnv
+from emu_envs.tasks import TASKS
 
 OBJECTS: dict[str, Callable[[Any], tuple[Any, np.ndarray]]] = {
     "Lift": lambda inner: (inner.cube, inner.sim.data.body_xpos[inner.cube_body_id]),
@@ -119,6 +121,16 @@ def test_controllers_are_left_as_robosuite_leaves_them(lifts: tuple[Any, Any]) -
     assert all(np.array_equal(ours[name], theirs[name]) for name in arrays)
     commands = [inner.robots[0].gripper["right"].current_action for inner in lifts]
     assert np.array_equal(*commands)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("task", [row.name for row in TASKS.values() if row.suite == "robosuite"])
+def test_the_environments_of_the_suite_are_known_to_it(task: str) -> None:
+    env = RobosuiteEnv(task, camera_names=())
+    env.reset(seed=0)
+    env.step(np.zeros(7))
+    assert env._control.refusal is None
+    env.close()
 
 
 @pytest.mark.parametrize("before", [0, 3])

@@ -45,6 +45,7 @@ def test_it_obeys_gymnasium(env: Any) -> None:
 
 def test_a_seed_gives_the_same_episode_in_a_reused_and_in_a_fresh_environment(env: Any) -> None:
     first = play(env, seed=7)
+    assert env.unwrapped._control.refusal is None
     play(env, seed=8)
     again = play(env, seed=7)
     fresh = gymnasium.make(LIFT)
