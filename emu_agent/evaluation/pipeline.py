@@ -16,7 +16,8 @@ from emu_agent.evaluation.asking import OTHER_TASK, anchored, ask
 from emu_agent.evaluation.cases import Case, cases_of
 from emu_agent.evaluation.controls import CONTROLS, Answer, truth_and_controls
 from emu_agent.evaluation.fit import refuse_misfit
-from emu_agent.evaluation.judging import Judge, Tools
+from emu_agent.evaluation.judging import Judge
+from emu_agent.evaluation.metrics.lite0 import Lite0
 from emu_agent.evaluation.metrics.table import METRICS, Metric
 from emu_agent.evaluation.parts import Parts, rows_of, write_samples
 from emu_agent.evaluation.recordings import Facts, Reader, Recording, Source
@@ -64,12 +65,12 @@ class Scorer:
     """Where recordings come from."""
     adapter: WorldModelAdapter
     """The model."""
-    tools: Tools
-    """Trained parts of metrics."""
+    network: Lite0 | None
+    """Compares images as a trained eye does; None leaves these metrics out."""
     config: ScoreConfig
     """What is scored."""
     missing: tuple[Missing, ...] = ()
-    """What the tools lack, and why."""
+    """What is left out, and why."""
     workers: int = 1
     """Threads that judge answers, beside the one that asks."""
 
@@ -128,7 +129,7 @@ class Scorer:
         return pending
 
     def _submit(self, case: Case, answers: Sequence[Answer], pool: Executor) -> "Pending":
-        judge = Judge(case, self.tools)
+        judge = Judge(case, self.network)
         return [pool.submit(_rows, case, answer, judge) for answer in answers]
 
     def _partner(self, reader: Reader, others: Iterable[int], needed: int) -> Recording | None:
@@ -162,7 +163,6 @@ class Scorer:
         facts, abilities = self.source.facts, self.adapter.abilities
         empty = {m.name for m in metrics if not any(point.candidate == MODEL for point in m.curve)}
         lacks = {
-            "states": ("the dataset has no observation.state", "states" in facts.holds),
             "actions": ("the dataset has no action", "actions" in facts.holds),
             "steps": ("the dataset has no step instructions", "steps" in facts.holds),
             "simulate": (f"{self.adapter.name} cannot be given actions", abilities.simulate),
@@ -186,9 +186,12 @@ class Scorer:
 
     def _key(self) -> dict[str, Any]:
         """What the rows depend on."""
-        tools = [name for name, tool in vars(self.tools).items() if tool is not None]
-        samples = _plain(self.config.samples)
-        return {"dataset": self._dataset(), "model": self._model(), "samples": samples, "tools": tools}
+        return {
+            "dataset": self._dataset(),
+            "model": self._model(),
+            "samples": _plain(self.config.samples),
+            "network": self.network is not None,
+        }
 
 
 def _plain(value: Any) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""Metrics that have no number per sample: of all pictures as a crowd, and ratios of means."""
+"""Metrics that have no number per sample: of all images together."""
 
 from collections.abc import Callable
 from functools import partial
@@ -7,7 +7,6 @@ import numpy as np
 
 from emu_agent.evaluation.controls import CONTROLS, SEES
 from emu_agent.evaluation.judging import CROWDS
-from emu_agent.evaluation.metrics.actions import inverse_dynamics_ratio
 from emu_agent.evaluation.metrics.perceptual import lite0_frechet
 from emu_agent.evaluation.metrics.table import METRICS
 from emu_agent.evaluation.scores import TRUTH, ControlCheck, MetricScores, Point
@@ -25,7 +24,6 @@ def summarize_sets(groups: Groups) -> list[MetricScores]:
     return [
         _summarize("lite0_frechet", groups, partial(_frechet, CROWDS[0]), of_truth=0.0),
         _summarize("region_lite0_frechet", groups, partial(_frechet, CROWDS[1]), of_truth=0.0),
-        _summarize("inverse_dynamics_ratio", groups, _ratio, of_truth=1.0),
     ]
 
 
@@ -65,13 +63,6 @@ def _frechet(column: str, rows: Group, truth: Group) -> Interval | None:
         return lite0_frechet(some[known], others[known])
 
     return bootstrap(measure, rows.episode, ours, theirs, draws=DRAWS)
-
-
-def _ratio(rows: Group, truth: Group) -> Interval | None:
-    ours, theirs = rows.values("inverse_dynamics_error"), truth.values("inverse_dynamics_error")
-    if len(ours) != len(theirs) or not (np.isfinite(ours) & np.isfinite(theirs)).any():
-        return None
-    return bootstrap(inverse_dynamics_ratio, rows.episode, ours, theirs)
 
 
 def _vectors(rows: Group, column: str) -> np.ndarray | None:

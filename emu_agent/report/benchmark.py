@@ -1,17 +1,17 @@
 """The page of a benchmark, and that of a comparison: the matrix of success, intervals, film strips."""
 
-import base64
 from collections.abc import Mapping, Sequence
 from html import escape
 from pathlib import Path
 from typing import Any
 
-import cv2
 import numpy as np
 from jaxtyping import UInt8
 
 from emu_agent.report.html import made_with, pairs_table, render_page, section, timing_table
+from emu_agent.report.images import address, jpeg
 from emu_agent.report.matrix import matrix_png
+from emu_agent.run_folder import replacing
 
 STRIP_FRAMES = 8
 """Images in a film strip."""
@@ -33,8 +33,9 @@ def film_strip(
 
 def write_strip(path: Path, frames: Sequence[UInt8[np.ndarray, "height width 3"]]) -> None:
     """Write a film strip as a JPEG file."""
-    _, content = cv2.imencode(".jpg", film_strip(frames)[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, 88])
-    path.write_bytes(content.tobytes())
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with replacing(path) as part:
+        part.write_bytes(jpeg(film_strip(frames)))
 
 
 def render_benchmark(result: Mapping[str, Any], strips: Mapping[str, Mapping[str, Path]], config: str) -> str:
@@ -120,11 +121,7 @@ def comparison_cells(name: str, figures: Mapping[str, Any]) -> list[str]:
 
 
 def _image(png: bytes) -> str:
-    return f'<img class="matrix" alt="success by task and policy" src="{_data("png", png)}">'
-
-
-def _data(kind: str, content: bytes) -> str:
-    return f"data:image/{kind};base64,{base64.b64encode(content).decode()}"
+    return f'<img class="matrix" alt="success by task and policy" src="{address(png)}">'
 
 
 def _task_table(result: Mapping[str, Any]) -> str:
@@ -150,7 +147,7 @@ def _strips(strips: Mapping[str, Mapping[str, Path]]) -> str:
             seed = path.stem.rsplit("_", 1)[-1]
             video = f'<a href="videos/{path.stem}.mp4">video</a>'
             figures.append(
-                f'<figure><img class="strip" alt="{escape(task)}" src="{_data("jpeg", path.read_bytes())}">'
+                f'<figure><img class="strip" alt="{escape(task)}" src="{address(path.read_bytes(), "jpeg")}">'
                 f'<figcaption>{escape(task)}, seed {seed}: <span class="{word}">{outcome}</span>, {video}'
                 "</figcaption></figure>"
             )

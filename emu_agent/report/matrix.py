@@ -1,10 +1,11 @@
 """Success of tasks by policies as one image: a row per task, a column per policy."""
 
-import io
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
+
+from emu_agent.report.images import figure_png
 
 ROW, COLUMN, LABEL, HEAD = 0.42, 1.9, 2.6, 0.75
 """Inches."""
@@ -22,7 +23,7 @@ def matrix_png(results: Sequence[tuple[str, Mapping[str, Any]]]) -> bytes:
     tasks = list(dict.fromkeys(task for _, result in results for task in result["tasks"]))
     rows = [*tasks, "mean"]
     height, width = HEAD + ROW * len(rows), LABEL + COLUMN * len(results)
-    figure = Figure(figsize=(width, height), dpi=160, layout="none")
+    figure = Figure(figsize=(width, height), dpi=160)
     axes = figure.add_axes((LABEL / width, 0.0, 1 - LABEL / width - 0.01, 1 - HEAD / height))
     cells = [[_cell(result, row) for _, result in results] for row in rows]
     rates = np.array([[np.nan if rate is None else rate for rate, _ in row] for row in cells])
@@ -45,9 +46,7 @@ def matrix_png(results: Sequence[tuple[str, Mapping[str, Any]]]) -> bytes:
     axes.tick_params(length=0)
     for spine in axes.spines.values():
         spine.set_visible(False)
-    stream = io.BytesIO()
-    figure.savefig(stream, format="png", metadata={"Software": None})
-    return stream.getvalue()
+    return figure_png(figure)
 
 
 def _cell(result: Mapping[str, Any], row: str) -> tuple[float | None, Sequence[float] | None]:

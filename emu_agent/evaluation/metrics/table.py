@@ -3,12 +3,10 @@
 from dataclasses import dataclass
 from typing import Literal
 
-Need = Literal["pictures", "states", "steps", "actions", "outcomes"]
+Need = Literal["pictures", "steps", "actions", "outcomes"]
 """What a dataset or an experiment must hold for a metric to exist."""
 
 PIQ = "Wang et al. 2004, IEEE TIP 13(4)"
-TRACKS = "Huttenlocher et al. 1993, IEEE PAMI 15(9)"
-NDTW = "Ilharco et al. 2019, arXiv 1907.05446, section 3"
 OWN = "emu-agent"
 
 
@@ -18,7 +16,7 @@ class Metric:
 
     name: str
     """Key in scores.json and column of the samples' Parquet file."""
-    group: Literal["pictures", "motion", "language", "actions", "usefulness"]
+    group: Literal["pictures", "language", "usefulness"]
     """Part of the report that it belongs to."""
     unit: str
     """Unit of measurement; "1" for a number without one."""
@@ -41,7 +39,7 @@ class Metric:
 
 
 def _rows(
-    group: Literal["pictures", "motion", "language", "actions", "usefulness"],
+    group: Literal["pictures", "language", "usefulness"],
     needs: tuple[Need, ...],
     *rows: tuple[str, str, Literal["higher", "lower"], float, Literal["sample", "episode", "set"], str, str],
 ) -> list[Metric]:
@@ -86,16 +84,6 @@ METRICS: dict[str, Metric] = {
                 OWN,
                 "region_psnr above that of repeating the present frame",
             ),
-            ("temporal_psnr", "dB", "higher", 100.0, "sample", OWN, "closeness of changes between frames"),
-            (
-                "region_temporal_psnr",
-                "dB",
-                "higher",
-                100.0,
-                "sample",
-                OWN,
-                "temporal_psnr where the truth changed",
-            ),
             (
                 "lite0_frechet",
                 "1",
@@ -106,66 +94,6 @@ METRICS: dict[str, Metric] = {
                 "distance of all frames as a crowd; not FID",
             ),
             ("region_lite0_frechet", "1", "lower", 0.0, "set", _FRECHET, "the same where the truth changed"),
-        ),
-        *_rows(
-            "motion",
-            ("pictures",),
-            ("flow_ndtw", "1", "higher", 1.0, "sample", NDTW, "moving pixels follow their true path"),
-            (
-                "flow_hausdorff",
-                "% of width",
-                "lower",
-                0.0,
-                "sample",
-                TRACKS,
-                "widest gap between those paths",
-            ),
-            ("flow_final", "% of width", "lower", 0.0, "sample", OWN, "how far off moving pixels end"),
-            ("object_ndtw", "1", "higher", 1.0, "sample", NDTW, "the object follows its true path"),
-            (
-                "object_hausdorff",
-                "% of width",
-                "lower",
-                0.0,
-                "sample",
-                TRACKS,
-                "widest gap between the paths",
-            ),
-            ("object_final", "% of width", "lower", 0.0, "sample", OWN, "how far off the object ends"),
-            (
-                "object_permanence",
-                "1",
-                "higher",
-                1.0,
-                "sample",
-                OWN,
-                "1: as much of every part as in truth; 0: one vanished; 0.5: one doubled",
-            ),
-        ),
-        *_rows(
-            "motion",
-            ("pictures", "states"),
-            ("hand_ndtw", "1", "higher", 1.0, "sample", NDTW, "the hand follows its true path"),
-            ("hand_hausdorff", "m", "lower", 0.0, "sample", TRACKS, "widest gap between the paths"),
-            ("hand_final", "m", "lower", 0.0, "sample", OWN, "how far off the hand ends"),
-            (
-                "teleports",
-                "share",
-                "lower",
-                0.0,
-                "sample",
-                OWN,
-                "steps in which the hand goes farther than it ever does in truth",
-            ),
-            (
-                "penetration",
-                "m",
-                "lower",
-                0.0,
-                "sample",
-                OWN,
-                "depth of the hand below its lowest true height",
-            ),
         ),
         *_rows(
             "language",
@@ -188,46 +116,6 @@ METRICS: dict[str, Metric] = {
                 "episode",
                 OWN,
                 "moments at which a step ends, found within the tolerance",
-            ),
-        ),
-        *_rows(
-            "actions",
-            ("pictures", "actions"),
-            (
-                "inverse_dynamics_error",
-                "std",
-                "lower",
-                0.0,
-                "sample",
-                "emu-agent after arXiv 2605.07514",
-                "actions read from imagined frames against the recorded ones",
-            ),
-            (
-                "inverse_dynamics_ratio",
-                "1",
-                "lower",
-                0.0,
-                "set",
-                OWN,
-                "that error over the same reader's error on real frames; 1 is as good as real",
-            ),
-            (
-                "action_following",
-                "1",
-                "higher",
-                1.0,
-                "sample",
-                OWN,
-                "share of a change of the actions that shows in the future; 0 if it is ignored",
-            ),
-            (
-                "action_direction",
-                "1",
-                "higher",
-                1.0,
-                "sample",
-                OWN,
-                "cosine between the change of the actions and that of the future",
             ),
         ),
         *_rows(

@@ -7,31 +7,23 @@ from pathlib import Path
 from typing import Any
 
 from emu_agent.errors import DatasetError
-from emu_agent.evaluation.scores import MODEL, RUN_FILE, TRUTH, Estimate, Point, Scores
-from emu_agent.report.evaluation import words
-from emu_agent.report.evaluation.chart import Row, interval_rows, number
-from emu_agent.report.evaluation.curves import render_curves
-from emu_agent.report.evaluation.tables import ALL_STEPS, render_controls, render_gaps, render_metrics
-from emu_agent.report.evaluation.usefulness import render_usefulness
-from emu_agent.report.evaluation.viewer import render_samples
+from emu_agent.evaluation.scores import RUN_FILE, TRUTH, Estimate, Scores
+from emu_agent.report.evaluation.charts import curves_png, headline_png
+from emu_agent.report.evaluation.strips import render_samples
+from emu_agent.report.evaluation.tables import render_controls, render_gaps, render_metrics
+from emu_agent.report.evaluation.words import mode, number
 from emu_agent.report.html import pairs_table, render_page
+from emu_agent.report.images import address
 from emu_agent.run_folder import RunFolder, write_text
 
 _STYLE = Path(__file__).with_name("scores.css")
-_SCRIPT = Path(__file__).with_name("viewer.js")
-_WITHOUT_SCRIPT = (
-    "<noscript><style>.time { display: none }</style>"
-    '<p class="note">Without JavaScript the samples show their last moment; their films are in samples/.</p>'
-    "</noscript>"
-)
 
 
-def write_score_report(folder: Path, results: Path | None = None) -> Path:
+def write_score_report(folder: Path) -> Path:
     """Write the page of a scored folder into it.
 
     Args:
         folder: What `emu-agent score` left.
-        results: Where trust_score.json and policy_ranking.json are, if not in `folder`.
 
     Returns:
         The page.
@@ -39,20 +31,19 @@ def write_score_report(folder: Path, results: Path | None = None) -> Path:
     Raises:
         DatasetError: The folder holds no scores, or pictures are missing.
     """
-    page = render_scores(folder, Scores.read(folder), _run_of(folder), results or folder)
+    page = render_scores(folder, Scores.read(folder), _run_of(folder))
     path = RunFolder(folder).report_file
     write_text(path, page)
     return path
 
 
-def render_scores(folder: Path, scores: Scores, run: Mapping[str, Any], results: Path) -> str:
+def render_scores(folder: Path, scores: Scores, run: Mapping[str, Any]) -> str:
     """The page as text.
 
     Args:
         folder: Where the pictures are.
         scores: What is shown.
         run: When and with what they were made.
-        results: Where the measurements in the simulator are.
     """
     title = f"{scores.model.get('name', 'a world model')} on {Path(str(scores.dataset.get('path'))).name}"
     parts = [
@@ -61,13 +52,11 @@ def render_scores(folder: Path, scores: Scores, run: Mapping[str, Any], results:
         render_gaps(scores),
         _tiles(scores),
         _section("Headline score", _headline(scores)),
-        _section("Samples", _WITHOUT_SCRIPT + render_samples(folder, scores.samples)),
-        _section("By horizon", render_curves(scores)),
+        _section("Samples", render_samples(folder, scores.samples)),
+        _section("By horizon", _curves(scores)),
         _section("Controls", render_controls(scores)),
         _section("Metrics", render_metrics(scores)),
-        _section("Usefulness", render_usefulness(results)),
         _section("What was scored", _made_with(scores, run)),
-        f"<script>\n{_SCRIPT.read_text(encoding='utf-8')}</script>",
     ]
     return render_page(title, "\n".join(part for part in parts if part), _STYLE.read_text(encoding="utf-8"))
 
@@ -119,24 +108,21 @@ def _estimate_tile(name: str, value: Estimate) -> tuple[str, str]:
 
 def _headline(scores: Scores) -> str:
     """Everybody's headline on one axis."""
-    points = [point for point in scores.headline.curve if point.step == ALL_STEPS]
-    order = [TRUTH, MODEL, *(candidate.name for candidate in scores.candidates)]
-    points.sort(key=lambda point: order.index(point.candidate))
-    rows = [row for point in points if (row := _row(point)) is not None]
-    told = "; ".join(f"{row.name} {number(row.value)}" for row in rows)
-    landmarks = ((0.0, "repeating the frame"), (1.0, "the truth"))
-    chart = interval_rows(rows, label=f"Headline score: {told}", landmarks=landmarks)
-    about = f'<p class="note">{escape(scores.headline.meaning)}.</p>'
-    return f'{about}<div class="tile plot scroll">{chart}</div>'
+    shown = [(p.candidate, p.mode, p.value.mean) for p in scores.headline.curve if not p.step]
+    told = "; ".join(f"{name}, {mode}: {number(mean)}" for name, mode, mean in shown)
+    return f'<p class="note">{escape(scores.headline.meaning)}.</p>{_chart(headline_png(scores), told)}'
 
 
-def _row(point: Point) -> Row | None:
-    value = point.value
-    if value.mean is None or (point.candidate not in (MODEL,) and point.mode == "simulate_anchored"):
-        return None
-    name = f"{words.candidate(point.candidate)}, {words.SHORT_MODES.get(point.mode, point.mode)}"
-    style = words.style(point.candidate, point.mode)
-    return Row(name=name, style=style, value=value.mean, low=value.low, high=value.high)
+def _curves(scores: Scores) -> str:
+    """One image per mode."""
+    return "".join(
+        f"<h3>{escape(mode(name).capitalize())}</h3>{_chart(png, f'metrics by horizon, {mode(name)}')}"
+        for name, png in curves_png(scores).items()
+    )
+
+
+def _chart(png: bytes, told: str) -> str:
+    return f'<img class="chart" alt="{escape(told)}" src="{address(png)}">'
 
 
 def _made_with(scores: Scores, run: Mapping[str, Any]) -> str:

@@ -15,7 +15,7 @@ from emu_agent.evaluation.scores import (
     Scores,
 )
 from emu_agent.report.evaluation import words
-from emu_agent.report.evaluation.chart import number, spread
+from emu_agent.report.evaluation.words import number, spread
 
 ALL_STEPS = 0
 

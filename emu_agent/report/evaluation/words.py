@@ -1,5 +1,7 @@
 """Names of candidates, modes and parts as a person reads them; what is unknown keeps its own name."""
 
+import math
+
 from emu_agent.evaluation.scores import MODEL, MODES, TRUTH
 
 PERSISTENCE = "frozen_frame"
@@ -23,9 +25,7 @@ MODE_NAMES = {
 SHORT_MODES = {"simulate": "given actions", "simulate_anchored": "re-anchored", "imagine": "imagined"}
 GROUPS = {
     "pictures": "Pictures",
-    "motion": "Motion and physics",
     "language": "Language",
-    "actions": "Actions",
     "usefulness": "Usefulness",
 }
 
@@ -46,8 +46,18 @@ def mode(name: str) -> str:
     return MODE_NAMES.get(name, MODES.get(name, name))
 
 
-def style(name: str, mode: str) -> str:
-    """Class of a candidate's colour."""
-    if name == MODEL:
-        return "anchored" if mode == "simulate_anchored" else "model"
-    return {TRUTH: "truth", PERSISTENCE: "persistence"}.get(name, f"control {name}")
+def number(value: float | None) -> str:
+    """Three digits, as a person would write them."""
+    if value is None or not math.isfinite(value):
+        return "–"
+    digits = 2 - math.floor(math.log10(abs(value))) if value else 0
+    shown = f"{value:.{min(max(0, digits), 4)}f}"
+    shown = shown.rstrip("0").rstrip(".") if "." in shown else shown
+    return shown.replace("-", "−") if float(shown) else "0"
+
+
+def spread(value: float | None, low: float | None, high: float | None) -> str:
+    """A number with its interval."""
+    if low is None or high is None:
+        return number(value)
+    return f"{number(value)} ({number(low)} to {number(high)})"

@@ -18,7 +18,7 @@ pytestmark = pytest.mark.slow
 def settings(chain: Path, output: Path, *more: str) -> list[str]:
     return [
         "score", f"dataset={chain / 'data' / 'cells'}", "camera=front", "horizons=[2,4]", "starts=2",
-        "held_out=0.5", "shown=1", "hand=[]", "reader=false", "threads=1", f"output={output}", *more,
+        "held_out=0.5", "shown=1", "threads=1", f"output={output}", *more,
     ]  # fmt: skip
 
 

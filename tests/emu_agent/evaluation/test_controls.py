@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from emu_agent.evaluation.cases import Case, cases_of
 from emu_agent.evaluation.controls import CONTROLS, Answer, truth_and_controls
 from emu_agent.evaluation.headline import measure_headline
-from emu_agent.evaluation.judging import Judge, Tools
+from emu_agent.evaluation.judging import Judge
 from emu_agent.evaluation.samples import SampleConfig, choose_starts
 
 CONFIG = SampleConfig(horizons=(2, 4), starts=3, steps=2)
@@ -85,7 +85,7 @@ def test_when_steps_change_is_judged_over_the_whole_episode(cases: dict[str, Cas
     case = cases["imagine"]
     assert case.watch is not None
     assert set(case.watch.texts) == {"go right", "go down"}
-    judge = Judge(case, Tools())
+    judge = Judge(case, None)
     scores = {name: judge.judge(answer)[0]["boundary_f1"] for name, answer in answers(case).items()}
     assert scores["truth"][0, 0] == scores["blur"][0, 0] == 1
     assert scores["frozen_frame"][0, 0] == 0

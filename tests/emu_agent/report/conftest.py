@@ -19,7 +19,6 @@ def scored(tiny_data: ModuleType, tmp_path_factory: pytest.TempPathFactory) -> P
 
 def _score(scored_world: ModuleType, tiny_data: ModuleType, folder: Path) -> Path:
     from emu_agent.commands.score_samples import save_samples
-    from emu_agent.evaluation.judging import Tools
     from emu_agent.evaluation.pipeline import ScoreConfig, Scorer
     from emu_agent.evaluation.samples import SampleConfig
     from emu_agent.evaluation.scores import RUN_FILE
@@ -28,7 +27,7 @@ def _score(scored_world: ModuleType, tiny_data: ModuleType, folder: Path) -> Pat
     source = scored_world.MemorySource(scored_world.recordings(tiny_data), bad=(4,))
     model = scored_world.Rule(_half_foreseen, imagine=True, texts=True)
     config = ScoreConfig(samples=SampleConfig(horizons=(2, 4), starts=2, steps=1), held_out=0.5)
-    scores, table, reader = Scorer(source, model, Tools(), config).run(folder)
+    scores, table, reader = Scorer(source, model, None, config).run(folder)
     replace(scores, samples=save_samples(folder, table, reader, 1, 0)).write(folder)
     write_json(folder / RUN_FILE, {"date": "2026-01-02T03:04:05+00:00", "seconds": 1.0, "commit": "abc"})
     return folder
