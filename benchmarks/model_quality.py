@@ -88,7 +88,7 @@ def main() -> None:
     starts = [start for span in spans for start in range(span.start, span.stop - CHUNK)]
     figures = {
         **reconstruction(
-            engine, codes, pictures, np.array(spread(range(spans[0].start, len(frames)), args.frames))
+            engine, codes, pictures, np.array(spread(frames.rows(held_out).tolist(), args.frames))
         ),
         **score_imagination(engine, frames, codes, some, pictures),
         "share_inside": len(within) / len(some),

@@ -6,6 +6,7 @@ stops after a time: it stands for what a person gets in minutes, not for the bes
 
 import argparse
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -41,7 +42,7 @@ def main() -> None:
     torch.manual_seed(0)
     frames = load_frames(args.dataset, [args.camera])
     episodes, _ = frames.split(args.held_out)
-    small = as_input(frames.images[args.camera][: frames.span(episodes[-1]).stop], args.side)
+    small = as_input(frames.images[args.camera], args.side)
     policy = TDMPCPolicy(config_of(args.camera, args.side, frames.executed.shape[1]))
     losses = train(policy, small, frames, episodes, args.seconds)
     policy.save_pretrained(str(args.output))
@@ -73,7 +74,9 @@ def config_of(camera: str, side: int, action_dim: int) -> TDMPCConfig:
     )
 
 
-def train(policy: TDMPCPolicy, small: Tensor, frames: Frames, episodes: range, seconds: float) -> list[float]:
+def train(
+    policy: TDMPCPolicy, small: Tensor, frames: Frames, episodes: Sequence[int], seconds: float
+) -> list[float]:
     """Update by its own loss; the reward is 1 in the last frame of an episode, where the task is solved."""
     spans = [frames.span(episode) for episode in episodes]
     starts = np.concatenate([np.arange(span.start, span.stop - HORIZON) for span in spans])

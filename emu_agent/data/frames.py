@@ -7,7 +7,7 @@ PNG.
 import hashlib
 import json
 import os
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -19,6 +19,7 @@ from tqdm import tqdm
 
 from emu_agent.data.lerobot_writer import EXECUTED, ended_well, read_side_file
 from emu_agent.data.segments import Segment, segments_of_gripper, segments_of_rows
+from emu_agent.data.split import Split, key_of, refuse_reserved, split
 from emu_agent.errors import DatasetError
 from emu_agent.observation import resized
 from emu_agent.run_folder import replacing, write_json
@@ -61,20 +62,26 @@ class Frames:
         end = self.starts[episode + 1] if episode + 1 < self.num_episodes else len(self)
         return range(int(self.starts[episode]), int(end))
 
-    def split(self, held_out: float) -> tuple[range, range]:
-        """Episodes for training and the last fraction `held_out`, which training never sees.
+    def rows(self, episodes: Iterable[int]) -> Int64[np.ndarray, " rows"]:
+        """Numbers of all frames of some episodes, episode by episode."""
+        spans = map(self.span, episodes)
+        return np.concatenate([np.arange(0), *(np.arange(span.start, span.stop) for span in spans)])
+
+    def split(self, held_out: float) -> Split:
+        """Episodes for training, and about the fraction `held_out`, which training never sees.
 
         Raises:
-            DatasetError: one side would be empty.
+            DatasetError: one side would be empty, or the dataset holds episodes that are not for training.
         """
-        if not 0.0 < held_out < 1.0:
-            raise DatasetError(f"held_out={held_out} must be above 0 and below 1")
-        kept = self.num_episodes - round(self.num_episodes * held_out)
-        if not 0 < kept < self.num_episodes:
-            raise DatasetError(
-                f"{self.num_episodes} episodes cannot be split with held_out={held_out}; collect more"
-            )
-        return range(kept), range(kept, self.num_episodes)
+        refuse_reserved(self.seeds, "the dataset")
+        return split(self.seeds or self._keys(), held_out)
+
+    def _keys(self) -> list[int]:
+        spans = [self.span(episode) for episode in range(self.num_episodes)]
+        return [
+            key_of(text, self.proprio[span.start : span.stop], self.actions[span.start : span.stop])
+            for text, span in zip(self.instructions, spans, strict=True)
+        ]
 
     def digest(self) -> str:
         """What tells these episodes from others, wherever they lie: hash of all but the pictures."""

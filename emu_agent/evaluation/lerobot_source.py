@@ -57,6 +57,7 @@ class LeRobotSource:
             cameras=tuple(cameras),
             size=self._size(features[self._key]),
             episodes=tuple(range(self._meta.total_episodes)),
+            keys=self._keys(),
             holds=frozenset(names[column] for column in self._columns if column in names),
             action_dim=int(features[ACTION]["shape"][0]) if ACTION in features else None,
             fingerprint=self._side_file.get("fingerprint", {}),
@@ -88,6 +89,10 @@ class LeRobotSource:
             segments=segments,
             has_steps=has_steps,
         )
+
+    def _keys(self) -> tuple[int, ...]:
+        seeds = tuple(one["seed"] for one in self._side_file.get("episodes", []))
+        return seeds if len(seeds) == self._meta.total_episodes else tuple(range(self._meta.total_episodes))
 
     @property
     def _is_video(self) -> bool:

@@ -10,6 +10,7 @@ import msgspec
 import pyarrow as pa
 from tqdm import tqdm
 
+from emu_agent.data.split import split
 from emu_agent.errors import ConfigError, DatasetError
 from emu_agent.evaluation.adapters.protocol import Digested, WorldModelAdapter
 from emu_agent.evaluation.asking import OTHER_TASK, anchored, ask
@@ -37,7 +38,7 @@ class ScoreConfig:
     samples: SampleConfig = field(default_factory=SampleConfig)
     """Which moments, and how far ahead."""
     held_out: float = 0.1
-    """Last share of the episodes, which training has not seen; 1 scores all."""
+    """Share of the episodes that training has not seen; 1 scores all."""
     episodes: int | None = None
     """How many of them, evenly spaced; None is all."""
 
@@ -49,12 +50,13 @@ class ScoreConfig:
 
     def choose(self, facts: Facts) -> list[int]:
         """The episodes that are asked for; of a run, which nothing was trained on, all are held out."""
-        share = 1 if facts.kind == "run" else self.held_out
-        count = max(1, round(len(facts.episodes) * share))
-        last = facts.episodes[-count:]
-        if self.episodes is None or self.episodes >= len(last):
-            return list(last)
-        return [last[i * len(last) // self.episodes] for i in range(self.episodes)]
+        if self.held_out == 1 or facts.kind == "run":
+            unseen = facts.episodes
+        else:
+            unseen = [facts.episodes[i] for i in split(facts.keys, self.held_out).held_out]
+        if self.episodes is None or self.episodes >= len(unseen):
+            return list(unseen)
+        return [unseen[i * len(unseen) // self.episodes] for i in range(self.episodes)]
 
 
 @dataclass(frozen=True)

@@ -55,6 +55,8 @@ class Facts:
     """Height and width of the pictures."""
     episodes: tuple[int, ...]
     """Numbers of the episodes."""
+    keys: tuple[int, ...]
+    """What decides which of them are held out: their seeds, or what stands for these."""
     holds: frozenset[str]
     """Of `states`, `actions` and `steps`, what is there."""
     action_dim: int | None

@@ -66,6 +66,7 @@ class RunSource:
             cameras=(str(config["camera"]),),
             size=(side, side),
             episodes=tuple(sorted(seeds)),
+            keys=tuple(sorted(seeds)),
             holds=frozenset(),
             action_dim=None,
             fingerprint=summary["fingerprint"],

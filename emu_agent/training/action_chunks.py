@@ -69,18 +69,16 @@ def draw_sequences(
     return sequences
 
 
-def load_play(folder: Path, camera: str, demonstrations: Frames, held_out: Sequence[int]) -> Frames:
+def load_play(folder: Path, camera: str, demonstrations: Frames) -> Frames:
     """Frames of a dataset that only simulating is learned from, beside that of the demonstrations.
 
     Args:
         folder: the dataset.
         camera: whose pictures are wanted.
         demonstrations: what else is learned from.
-        held_out: their episodes that training must not see.
 
     Raises:
-        DatasetError: it is not there, its pictures or actions are of another size, or its episodes begin as
-            some that are held out do.
+        DatasetError: it is not there, or its pictures or actions are of another size.
         FingerprintError: it was recorded in another environment.
     """
     try:
@@ -99,11 +97,4 @@ def load_play(folder: Path, camera: str, demonstrations: Frames, held_out: Seque
         ("there", "in the demonstrations"),
         "record play in the environment of the demonstrations, or train without it: experiment.play=null",
     )
-    kept_back = {demonstrations.seeds[episode] for episode in held_out} if demonstrations.seeds else set()
-    if shared := sorted(kept_back.intersection(play.seeds)):
-        raise DatasetError(
-            f"{folder} has episodes with the seeds {shared[0]} to {shared[-1]}, which the demonstrations "
-            "hold out: training would see how these begin; collect play from "
-            f"seed={max(demonstrations.seeds) + 1} on or later"
-        )
     return play

@@ -29,6 +29,9 @@ from emu_agent.world_model.checkpoint import (
     write_checkpoint,
 )
 
+MOTION_FRAMES = 2000
+"""Frames, at most, from which is found what moves."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class TokenizerStageConfig:
@@ -37,7 +40,7 @@ class TokenizerStageConfig:
     batch_size: int = 16
     """Pictures per update."""
     held_out: float = 0.1
-    """Fraction of the episodes, the last ones, that training never sees."""
+    """Share of the episodes of each task, chosen by seed, that training never sees."""
     motion_weight: float = 8.0
     """Extra weight of the pixels that change most over the dataset, in units of that of still ones."""
     squared_weight: float = 8.0
@@ -87,11 +90,11 @@ class TokenizerStage:
                 f"{self.model_config.downsampling}"
             )
         training, held_out = self.frames.split(self.config.held_out)
-        self.last_training_frame = self.frames.span(training[-1]).stop
-        first = self.frames.span(held_out[0]).start
-        count = min(self.config.validation_frames, len(self.frames) - first)
-        self.validation = np.linspace(first, len(self.frames) - 1, count).astype(int)
-        self.pixel_weight = _motion(self.pictures[: self.last_training_frame : 7], self.config.motion_weight)
+        self.training, unseen = self.frames.rows(training), self.frames.rows(held_out)
+        count = min(self.config.validation_frames, len(unseen))
+        self.validation = unseen[np.linspace(0, len(unseen) - 1, count).astype(int)]
+        some = self.training[:: max(7, len(self.training) // MOTION_FRAMES)]
+        self.pixel_weight = _motion(self.pictures[some], self.config.motion_weight)
 
     def sources(self) -> dict[str, str]:
         """Return digests of the dataset, and of the tokenizer to start from."""
@@ -112,7 +115,7 @@ class TokenizerStage:
 
     def step(self, model: nn.Module, rng: np.random.Generator) -> StepResult:
         """Reconstruct random training frames."""
-        chosen = np.sort(rng.integers(self.last_training_frame, size=self.config.batch_size))
+        chosen = np.sort(rng.choice(self.training, size=self.config.batch_size))
         pixels = to_pixels(torch.from_numpy(self.pictures[chosen])).to(next(model.parameters()).device)
         output = model(pixels)
         error = (output.reconstruction - pixels).float()

@@ -54,7 +54,7 @@ class WorldModelStageConfig:
     batch_size: int = 16
     """Sequences per update."""
     held_out: float = 0.1
-    """Fraction of the episodes, the last ones, that training never sees."""
+    """Share of the episodes of each task, chosen by seed, that training never sees."""
     step_counts: Sequence[float] = (0.7, 0.06, 0.06)
     """Share of the updates that imagine 1, 2, ... steps; the rest simulates."""
     unconditional: float = 0.1
@@ -113,10 +113,10 @@ class WorldModelStage:
         count = min(self.config.validation_plans, len(held_out_plans))
         chosen = np.linspace(0, len(held_out_plans) - 1, count).astype(int)
         self.validation = [held_out_plans[i] for i in chosen]
-        play = self._play(held_out)
+        play = self._play()
         self.chunks = [self._chunks(training), *([] if play is None else [play])]
         self.validation_starts = self._chunks(held_out).starts
-        executed = torch.from_numpy(self.frames.executed[: self.frames.span(training[-1]).stop])
+        executed = torch.from_numpy(self.frames.executed[self.frames.rows(training)])
         self.bins = ActionBins.over(executed, self.config.num_action_bins)
         self.format = self._sequence_format()
         self.vocabulary = self.format.vocabulary
@@ -217,10 +217,10 @@ class WorldModelStage:
     def _chunks(self, episodes: Sequence[int]) -> ActionChunks:
         return ActionChunks.of(self.frames, self.codes, episodes, self.config.chunk)
 
-    def _play(self, held_out: Sequence[int]) -> ActionChunks | None:
+    def _play(self) -> ActionChunks | None:
         if self.config.play is None:
             return None
-        frames = load_play(Path(self.config.play), self.camera, self.frames, held_out)
+        frames = load_play(Path(self.config.play), self.camera, self.frames)
         codes = load_codes(frames, self.camera, self.image_tokenizer)
         episodes, _ = frames.split(self.config.held_out)
         return ActionChunks.of(frames, codes, episodes, self.config.chunk)

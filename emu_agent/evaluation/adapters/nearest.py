@@ -31,14 +31,16 @@ class NearestNeighbour:
 
     name = "nearest"
 
-    def __init__(self, frames: Frames, camera: str, episodes: range, action_weight: float = 1.0) -> None:
+    def __init__(
+        self, frames: Frames, camera: str, episodes: Sequence[int], action_weight: float = 1.0
+    ) -> None:
         self._frames, self._weight = frames, action_weight
-        self._pictures = frames.images[camera]
+        self._pictures, self._rows = frames.images[camera], frames.rows(episodes)
         spans = [frames.span(episode) for episode in episodes]
         self._episode_of = np.repeat(np.array(episodes), [len(span) for span in spans])
         self._left = np.concatenate([np.arange(len(span), 0, -1) for span in spans])
-        self._thumbnails = _thumbnails(self._pictures[: spans[-1].stop])
-        scale = frames.executed[: spans[-1].stop].std(axis=0)
+        self._thumbnails = _thumbnails(self._pictures, self._rows)
+        scale = frames.executed[self._rows].std(axis=0)
         self._action_scale = np.where(scale > 0, scale, 1.0).astype(np.float32)
         height, width = self._pictures.shape[1:3]
         self.abilities = Abilities(
@@ -69,12 +71,12 @@ class NearestNeighbour:
         self, context: Start, steps: int, actions: Float32[np.ndarray, "batch time action_dim"] | None = None
     ) -> Future:
         """What followed the most similar moment, and then the moment most similar to that."""
-        present, drawn = _thumbnails(context.pictures), []
+        present, drawn = _thumbnails(context.pictures, np.arange(len(context.pictures))), []
         if actions is None:
             return self._imagine(present, context.instructions, steps)
         for chunk in np.split(actions, steps, axis=1):
             later = self._look_up(present, chunk) + chunk.shape[1]
-            drawn.append(self._pictures[later])
+            drawn.append(self._pictures[self._rows[later]])
             present = self._thumbnails[later]
         return Future(pictures=np.stack(drawn, axis=1))
 
@@ -97,7 +99,7 @@ class NearestNeighbour:
         for t in order:
             episode = int(self._episode_of[t])
             start = self._frames.span(episode).start
-            plan = plan_of(self._frames, episode, int(t) - start, steps)
+            plan = plan_of(self._frames, episode, int(self._rows[t]) - start, steps)
             if plan is not None:
                 return plan
         raise ValueError("no step of the training episodes was completed")
@@ -111,7 +113,7 @@ class NearestNeighbour:
     ) -> Int64[np.ndarray, " batch"]:
         """The most similar frames that have a future of the chunk's length."""
         count, length = len(self._left), chunk.shape[1]
-        actions = self._frames.executed[:count] / self._action_scale
+        actions = self._frames.executed[self._rows] / self._action_scale
         padded = np.concatenate([actions, np.repeat(actions[-1:], length, axis=0)])
         spans = np.lib.stride_tricks.sliding_window_view(padded, length, axis=0)[:count]
         recorded = spans.transpose(0, 2, 1).reshape(count, -1)
@@ -120,8 +122,10 @@ class NearestNeighbour:
         return np.where(self._left > length, distances, np.inf).argmin(axis=1)
 
 
-def _thumbnails(pictures: UInt8[np.ndarray, "batch height width 3"]) -> Float32[np.ndarray, "batch size"]:
-    small = [cv2.resize(one, (THUMBNAIL, THUMBNAIL), interpolation=cv2.INTER_AREA) for one in pictures]
+def _thumbnails(
+    pictures: UInt8[np.ndarray, "frames height width 3"], rows: Int64[np.ndarray, " rows"]
+) -> Float32[np.ndarray, "rows size"]:
+    small = [cv2.resize(pictures[i], (THUMBNAIL, THUMBNAIL), interpolation=cv2.INTER_AREA) for i in rows]
     return np.stack(small).reshape(len(small), -1).astype(np.float32) / 255
 
 

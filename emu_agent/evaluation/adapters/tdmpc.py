@@ -5,6 +5,7 @@ state is shown as the frame of the training episodes whose own latent state is n
 """
 
 import hashlib
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -36,12 +37,13 @@ class TdmpcAdapter:
 
     name = "tdmpc"
 
-    def __init__(self, policy: "TDMPCPolicy", frames: Frames, camera: str, episodes: range) -> None:
+    def __init__(self, policy: "TDMPCPolicy", frames: Frames, camera: str, episodes: Sequence[int]) -> None:
         self._model: Any = policy.eval().model
         (self._key, feature), *_ = policy.config.image_features.items()
         self._side = int(feature.shape[-1])
-        self._pictures = frames.images[camera][: frames.span(episodes[-1]).stop]
-        self._states = self._encode(self._pictures)
+        self._pictures, self._rows = frames.images[camera], frames.rows(episodes)
+        parts = [self._rows[begin : begin + BATCH] for begin in range(0, len(self._rows), BATCH)]
+        self._states = torch.cat([self._encode(self._pictures[part]) for part in parts])
         height, width = self._pictures.shape[1:3]
         self.abilities = Abilities(
             simulate=True,
@@ -96,7 +98,7 @@ class TdmpcAdapter:
             for action in torch.from_numpy(chunk.clip(-1, 1)).unbind(1):
                 state = self._model.latent_dynamics(state, action)
             nearest = torch.cdist(state, self._states).argmin(dim=1).numpy()
-            drawn.append(self._pictures[nearest])
+            drawn.append(self._pictures[self._rows[nearest]])
         return Future(pictures=np.stack(drawn, axis=1))
 
     @torch.inference_mode()

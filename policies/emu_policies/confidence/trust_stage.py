@@ -1,6 +1,7 @@
 """Stage 4: how likely an imagination is to come true, fitted to episodes in which things go wrong."""
 
 import hashlib
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -39,7 +40,7 @@ class TrustStageConfig:
     """What the trust score is fitted to."""
 
     held_out: float = 0.1
-    """Fraction of the dataset's episodes, the last ones, that nothing is fitted to."""
+    """Share of the dataset's episodes, chosen by seed, that nothing is fitted to."""
     fit_seed: int = 200_000
     """First episode that is played to fit the score."""
     fit_episodes: int = 96
@@ -163,17 +164,17 @@ class TrustStage:
         write_checkpoint(folder, config, tensors, text, dtype=HALF)
 
     def _fit_tables(
-        self, frames: Frames, codes: torch.Tensor, engine: ImaginationEngine, known: range, steps: int
+        self, frames: Frames, codes: torch.Tensor, engine: ImaginationEngine, known: Sequence[int], steps: int
     ) -> None:
         """What frames and actions are usual, from the training episodes."""
-        last = frames.span(known[-1]).stop
-        candidates = [plan for plan in plans(frames, known, 1) if plan.frame + steps <= last]
+        found = plans(frames, known, 1)
+        candidates = [plan for plan in found if plan.frame + steps <= frames.span(plan.episode).stop]
         now = torch.tensor([plan.frame for plan in candidates])
         goal = torch.tensor([plan.steps[0].keyframe for plan in candidates])
         chunk = now[:, None] + torch.arange(steps)
         actions = torch.from_numpy(frames.actions)[chunk].mean(dim=1)
         codebook = engine.image_tokenizer.quantize.embedding.weight.detach()
-        self.tables.fit_tables(codes[:last], codebook, (now, goal), actions)
+        self.tables.fit_tables(codes[frames.rows(known)], codebook, (now, goal), actions)
 
     def _moments(
         self, frames: Frames, policy: ImaginationPolicy, env: gymnasium.Env

@@ -39,7 +39,7 @@ class HeadStageConfig:
     """What the head is trained on."""
 
     held_out: float = 0.1
-    """Fraction of the episodes, the last ones, that training never sees."""
+    """Share of the episodes of each task, chosen by seed, that training never sees."""
     batch_size: int = 128
     """Frames per update."""
     stride: int = 3

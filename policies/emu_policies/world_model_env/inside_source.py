@@ -36,7 +36,7 @@ def open_world(
         env: where the episodes begin: as its own of the given seeds. None takes recorded beginnings.
         seeds: of these episodes.
         episodes: without `env`, how many of the held-out episodes lend their first frames; None is all.
-        held_out: fraction of the dataset's episodes, the last ones, that nothing is trained on.
+        held_out: share of the dataset's episodes, chosen by seed, that nothing is trained on.
         observer: fields of `ObserverTraining`.
         settings: fields of `WorldEnvConfig`.
 

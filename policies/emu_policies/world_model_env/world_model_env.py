@@ -1,6 +1,7 @@
 """Environments inside a world model: a policy acts, and what it sees is imagined."""
 
 from collections import deque
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -34,19 +35,18 @@ class Starts:
 class WristBank:
     """Wrist frames of recorded episodes, found by their embedding."""
 
-    def __init__(self, frames: Frames, camera: str, episodes: range, observer: Observer) -> None:
+    def __init__(self, frames: Frames, camera: str, episodes: Sequence[int], observer: Observer) -> None:
         """Embed the frames of the given episodes."""
-        first, last = frames.span(episodes[0]).start, frames.span(episodes[-1]).stop
-        self._pictures = frames.images[camera][first:last]
-        parts = range(0, len(self._pictures), 512)
+        self._pictures, self._rows = frames.images[camera], frames.rows(episodes)
+        parts = [self._rows[i : i + 512] for i in range(0, len(self._rows), 512)]
         with torch.no_grad():
             self._embedded = torch.cat(
-                [observer.embed_wrist(torch.from_numpy(np.array(self._pictures[i : i + 512]))) for i in parts]
+                [observer.embed_wrist(torch.from_numpy(self._pictures[part])) for part in parts]
             )
 
     def nearest(self, wrist: Tensor) -> UInt8[np.ndarray, "batch wrist_height wrist_width 3"]:
         """The recorded frames whose embeddings are nearest to the given ones."""
-        return self._pictures[torch.cdist(wrist, self._embedded).argmin(dim=1).numpy()]
+        return self._pictures[self._rows[torch.cdist(wrist, self._embedded).argmin(dim=1).numpy()]]
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -110,12 +110,6 @@ def test_what_a_failure_ended_in_is_no_example_of_a_step(frames: Frames) -> None
     assert plan_of(frames, episode=3, t=1, max_steps=3) is None
 
 
-def test_held_out_episodes_are_the_last_ones(frames: Frames) -> None:
-    assert frames.split(0.34) == (range(3), range(3, 4))
-    with pytest.raises(DatasetError, match=r"4 episodes cannot be split with held_out=0.1"):
-        frames.split(0.1)
-
-
 def test_missing_datasets_and_cameras_are_refused(dataset: Path, tmp_path: Path) -> None:
     with pytest.raises(DatasetError, match=r"no LeRobotDataset v3 at"):
         load_frames(tmp_path / "nothing", ["front"])
@@ -147,9 +141,3 @@ def test_a_damaged_dataset_is_refused_without_asking_elsewhere(dataset: Path, tm
     (root / "meta" / "info.json").write_text("{")
     with pytest.raises(DatasetError, match=r"info\.json is damaged"):
         load_frames(root, ["front"])
-
-
-@pytest.mark.parametrize("share", [0.0, 1.0, -0.1])
-def test_a_share_that_leaves_nothing_is_refused(frames: Frames, share: float) -> None:
-    with pytest.raises(DatasetError, match=f"held_out={share} must be above 0 and below 1"):
-        frames.split(share)

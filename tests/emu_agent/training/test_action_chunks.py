@@ -91,19 +91,9 @@ def dataset(tiny_data: ModuleType, tmp_path_factory: pytest.TempPathFactory) -> 
 
 def test_play_of_the_same_environment_is_read(tiny_data: ModuleType, dataset: Path, tmp_path: Path) -> None:
     demonstrations = tiny_data.frames(tmp_path, [tiny_data.demonstration(9)])
-    assert load_play(dataset, "front", demonstrations, [0]).num_episodes == 2
+    assert load_play(dataset, "front", demonstrations).num_episodes == 2
     with pytest.raises(DatasetError, match=r"(?s)emu-agent collect.*experiment\.play=null"):
-        load_play(dataset / "elsewhere", "front", demonstrations, [0])
-
-
-def test_play_that_shows_how_held_out_episodes_begin_is_refused(
-    tiny_data: ModuleType, dataset: Path, tmp_path: Path
-) -> None:
-    frames = tiny_data.frames(tmp_path, [tiny_data.demonstration(seed) for seed in (5, 1, 7)])
-    demonstrations = replace(frames, seeds=(5, 1, 7))  # play has the seeds 0 and 1
-    assert load_play(dataset, "front", demonstrations, [0, 2]).seeds == (0, 1)
-    with pytest.raises(DatasetError, match=r"seeds 1 to 1, which the demonstrations hold out.*seed=8 on"):
-        load_play(dataset, "front", demonstrations, [1, 2])
+        load_play(dataset / "elsewhere", "front", demonstrations)
 
 
 @pytest.mark.parametrize(
@@ -129,4 +119,4 @@ def test_play_of_another_make_is_refused(
     images = {"front": np.zeros((len(one), *shape), np.uint8)}
     frames = tiny_data.frames(tmp_path, [replace(one, images=images, actions=actions, executed=actions)])
     with pytest.raises(error, match=complaint):
-        load_play(dataset, "front", replace(frames, fingerprint={"embodiment": name}), [0])
+        load_play(dataset, "front", replace(frames, fingerprint={"embodiment": name}))
