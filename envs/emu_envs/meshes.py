@@ -40,7 +40,7 @@ def simplify_visual_meshes(xml: str, keep: float, cache: Path | None = None) -> 
     for mesh in root.iter("mesh"):
         name, file = mesh.get("name"), mesh.get("file")
         if name in visual and file is not None:
-            mesh.set("file", str(_simplified(Path(file), keep, cache or _cache_folder())))
+            mesh.set("file", str(simplified_mesh(Path(file), keep, cache)))
     return ET.tostring(root, encoding="unicode")
 
 
@@ -62,8 +62,15 @@ def _cache_folder() -> Path:
     return Path(base) / "emu_envs" / "meshes"
 
 
-def _simplified(file: Path, keep: float, cache: Path) -> Path:
-    """Path of the simplified copy of `file`, made on first use."""
+def simplified_mesh(file: Path, keep: float, cache: Path | None = None) -> Path:
+    """Path of the simplified copy of a mesh file, made on first use.
+
+    Args:
+        file: The mesh.
+        keep: Fraction of triangles to keep.
+        cache: Folder for simplified meshes; default the user's cache folder.
+    """
+    cache = cache or _cache_folder()
     content = file.read_bytes()
     key = hashlib.sha256(
         content + f"{keep} {MIN_TRIANGLES} {fast_simplification.__version__}".encode()

@@ -56,6 +56,8 @@ class SuiteEnv(gymnasium.Env[dict[str, Any], np.ndarray]):
     control_hz: int
     cameras: ClassVar[Mapping[str, str]]
     """Our camera names and those in MuJoCo's model."""
+    success_hold: ClassVar[int] = SUCCESS_HOLD
+    """Control steps for which the simulator's predicate must hold before an episode ends as solved."""
     packages: ClassVar[tuple[str, ...]] = ("mujoco",)
     """Whose versions decide what an episode looks like."""
     subtasks: tuple[Subtask, ...]
@@ -135,6 +137,10 @@ class SuiteEnv(gymnasium.Env[dict[str, Any], np.ndarray]):
     def _set_controller_state(self, state: Float64[np.ndarray, " size"]) -> None:
         """Put back what `_controller_state` returned; MuJoCo's state has been put back before."""
 
+    def _drawn(self) -> tuple[Any, Any]:
+        """MuJoCo's model and data that the renderer draws."""
+        return self.simulation
+
     @property
     def task_description(self) -> str:
         """The instruction, under the name that LeRobot asks for."""
@@ -173,7 +179,7 @@ class SuiteEnv(gymnasium.Env[dict[str, Any], np.ndarray]):
         mujoco.mj_fwdPosition(*self.simulation)
         info = self._info()
         self._held = self._held + 1 if info["is_success"] else 0
-        return self._observe(), float(reward), self._held >= SUCCESS_HOLD, False, info
+        return self._observe(), float(reward), self._held >= self.success_hold, False, info
 
     def render(self) -> np.ndarray:
         """Return the image of the first camera."""
@@ -260,7 +266,7 @@ class SuiteEnv(gymnasium.Env[dict[str, Any], np.ndarray]):
         if not self.camera_names:
             return {}
         started = time.perf_counter()
-        model, data = self.simulation
+        model, data = self._drawn()
         if self._renderer is None:  # made late: an environment that is only described needs no OpenGL
             self._renderer = Renderer(model, self.image_size, self.preset)
         images = self._renderer.render(data, self.mujoco_cameras)
