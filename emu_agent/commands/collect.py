@@ -1,71 +1,157 @@
-"""`emu-agent collect`: demonstrations of the scripted expert as a LeRobotDataset v3."""
+"""`emu-agent collect`: demonstrations of the scripted experts, many tasks in one LeRobotDataset v3."""
 
 import shutil
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import yaml
 from omegaconf import DictConfig
 from tqdm import tqdm
 
-from emu_agent.config import check_counts, check_seed, output_folder, plain_config
+from emu_agent.commands.run import share_cores
+from emu_agent.config import LARGEST_SEED, build, check_counts, check_seed, output_folder, plain_config
 from emu_agent.data.demonstration import Demonstration
 from emu_agent.data.frames import cache_of
 from emu_agent.data.lerobot_writer import read_side_file, write_dataset
-from emu_agent.episodes.recording import build_env, episode_file, record_all
+from emu_agent.episodes.collection import Collection
+from emu_agent.episodes.executors import Executor, Job, open_executor
+from emu_agent.episodes.recording import RecordWork
 from emu_agent.episodes.unpack import unpack
-from emu_agent.errors import DatasetError
+from emu_agent.errors import ConfigError, DatasetError, lookup
 from emu_agent.fingerprint import fingerprint_differences, refuse_differences
-from emu_agent.run_folder import RunFolder
+from emu_agent.provenance import provenance
+from emu_agent.run_folder import RunFolder, write_json
 
-MAY_DIFFER = ("workers", "episodes", "output")
+MAY_DIFFER = ("workers", "episodes", "output", "executor", "ray_address", "job_timeout_s")
 """Settings that a collection which goes on, or grows, may have changed."""
+SEEDS = {
+    "training": range(50_000),
+    "validation": range(50_000, 60_000),
+    "test": range(100_000, LARGEST_SEED),
+}
+"""Which seeds are for what: what is trained on is never tested on."""
+MANIFEST = "manifest.json"
+"""Beside lerobot's files: what was recorded, task by task."""
 
 
 def main(cfg: DictConfig) -> int:
     """Record what is missing, write the dataset, say where it is."""
-    check_counts(cfg, "episodes", "workers", "max_steps")
-    check_seed(cfg.seed)
+    seeds = _checked_seeds(cfg)
     root, config = output_folder(cfg), plain_config(cfg)
-    staging = RunFolder(root.with_name(root.name + ".episodes"))
+    staging = root.with_name(root.name + ".episodes")
     if _finished(root, config):
-        shutil.rmtree(staging.path, ignore_errors=True)
+        shutil.rmtree(staging, ignore_errors=True)
         print(f"{root} is complete; nothing to do")
         return 0
-    seeds = list(range(cfg.seed, cfg.seed + cfg.episodes))
-    _refuse_fewer(staging.path, seeds)
-    env = build_env(cfg.env)
-    fingerprint, fps = env.unwrapped.fingerprint(), env.unwrapped.control_hz
-    env.close()
-    RunFolder.open(staging.path, config, MAY_DIFFER)
-    if root.exists() and any(root.iterdir()):
-        _refuse_mixture(root, fingerprint)
-        unpack(root, staging.path)
-    outcomes = _record(cfg, seeds, staging.path)
-    kept = [seed for seed in seeds if outcomes[seed] or cfg.keep_failures]
-    if not kept:
-        raise DatasetError(
-            f"the expert solved none of {len(seeds)} episodes within max_steps={cfg.max_steps}; allow more, "
-            "or set keep_failures=true"
-        )
-    rate = sum(outcomes.values()) / len(outcomes)
-    collection = {"seeds": [seeds[0], seeds[-1]], "success_rate": rate, "config": config}
-    bar = tqdm(kept, "writing the dataset", unit="episode")
-    demonstrations = (Demonstration.load(episode_file(staging.path, seed)) for seed in bar)
-    write_dataset(demonstrations, root, fps=fps, fingerprint=fingerprint, collection=collection)
-    shutil.rmtree(staging.path)
+    _refuse_fewer(RunFolder(staging), cfg.episodes)
+    tasks = _tasks(cfg)
+    replace = cfg.replace_failures and not cfg.keep_failures
+    workers, _ = share_cores(cfg.workers, len(tasks) * cfg.episodes)
+    with open_executor(
+        cfg.executor, _work(cfg, tasks), workers=workers, job_timeout_s=cfg.job_timeout_s,
+        address=cfg.ray_address,
+    ) as executor:  # fmt: skip
+        about = _describe(executor, tasks[0].id)
+        RunFolder.open(staging, config, MAY_DIFFER)
+        collection = Collection(staging, [task.id for task in tasks], seeds, cfg.episodes, replace=replace)
+        if root.exists() and any(root.iterdir()):
+            _refuse_mixture(about, read_side_file(root), str(root))
+            unpack(root, collection)
+            collection = Collection(
+                staging, [task.id for task in tasks], seeds, cfg.episodes, replace=replace
+            )
+        _record(executor, collection, about)
+    _write(root, config, collection, about)
+    shutil.rmtree(staging)
     shutil.rmtree(cache_of(root), ignore_errors=True)  # derived from the shorter dataset, if there was one
-    print(f"{len(kept)} episodes in {root}; the expert solved {rate:.1%}")
     return 0
 
 
-def _record(cfg: DictConfig, seeds: list[int], folder: Path) -> dict[int, bool]:
-    outcomes, steps = {}, 0
-    episodes = record_all(cfg.env, seeds, folder, cfg.workers, cfg.max_steps)
-    for seed, success, length in (bar := tqdm(episodes, "recording", len(seeds), unit="episode")):
-        outcomes[seed] = success
-        steps += length
-        bar.set_postfix(success=f"{sum(outcomes.values()) / len(outcomes):.0%}", steps=steps)
-    return outcomes
+def _checked_seeds(cfg: DictConfig) -> range:
+    """Check what can be checked before anything is loaded; returns the seeds that may be used.
+
+    Raises:
+        ConfigError: Names what would have been right.
+    """
+    check_counts(cfg, "episodes", optional=("workers", "max_steps"))
+    check_seed(cfg.seed)
+    if cfg.env is not None:
+        more = " perturbation=varied keep_failures=true" if "varied" in str(cfg.env) else ""
+        raise ConfigError(f"env={cfg.env} is now suite=TASK, for example suite=emu/robosuite/Lift{more}")
+    lookup("choice of phrasings", cfg.phrasings, {"all": None, "first": None})
+    seeds, last = lookup("purpose", cfg.purpose, SEEDS), cfg.seed + cfg.episodes - 1
+    if cfg.seed in seeds and last in seeds:
+        return range(cfg.seed, seeds.stop)
+    fitting = [f"; say purpose={name}" for name, some in SEEDS.items() if cfg.seed in some and last in some]
+    raise ConfigError(
+        f"seeds {cfg.seed} to {last} are not for {cfg.purpose}, which has {seeds.start} to {seeds.stop - 1}"
+        + "".join(fitting)
+    )
+
+
+def _tasks(cfg: DictConfig) -> Sequence[Any]:
+    """Rows of the tasks, with `id`, `instructions` and `held_out`."""
+    tasks = build(cfg.tasks, cfg.suite)
+    if cfg.purpose == "training" and (kept := [task.id for task in tasks if task.held_out]):
+        raise ConfigError(
+            f"{', '.join(kept)}: held out from training; say purpose=test or purpose=validation, with a seed "
+            "of these"
+        )
+    return tasks
+
+
+def _work(cfg: DictConfig, tasks: Sequence[Any]) -> RecordWork:
+    config = plain_config(cfg)
+    return RecordWork(
+        make=config["make"],
+        perturbation=config["perturbation"],
+        phrasings={task.id: len(task.instructions) for task in tasks if cfg.phrasings == "all"},
+        max_steps=cfg.max_steps,
+    )
+
+
+def _describe(executor: Executor, task: str) -> dict[str, Any]:
+    outcome = next(executor.run([Job(task)]))
+    if outcome.failure is not None:
+        raise DatasetError(f"the environment of {task} cannot be built: {outcome.failure}")
+    return outcome.value
+
+
+def _record(executor: Executor, collection: Collection, about: dict[str, Any]) -> None:
+    """Record what is missing; failures ask for further seeds, until nothing is missing."""
+    with tqdm(desc="recording", unit="episode") as bar:
+        while jobs := collection.missing():
+            for outcome in executor.run(jobs):
+                if outcome.failure is None:
+                    _refuse_mixture(outcome.value, about, "what was recorded before")
+                collection.add(outcome)
+                bar.n, solved, bar.total = collection.progress()
+                bar.set_postfix(solved=f"{solved / max(1, bar.n):.0%}", task=outcome.job.task)
+
+
+def _write(root: Path, config: dict[str, Any], collection: Collection, about: dict[str, Any]) -> None:
+    """Write the dataset and its manifest, and say what became of the tasks."""
+    kept, tasks = collection.kept(failures=config["keep_failures"]), collection.summary()
+    if not kept:
+        raise DatasetError(
+            f"the experts solved none of {collection.progress()[0]} episodes; allow more max_steps, or set "
+            "keep_failures=true"
+        )
+    bar = tqdm(kept, "writing the dataset", unit="episode")
+    write_dataset(
+        map(Demonstration.load, bar), root, fps=about["fps"], fingerprint=about["fingerprint"],
+        collection={"tasks": tasks, "config": config},
+    )  # fmt: skip
+    about = {name: config[name] for name in ("suite", "purpose", "seed", "perturbation")}
+    write_json(root / MANIFEST, {**about, "tasks": tasks, **provenance()})
+    for task, row in tasks.items():
+        if unsolved := [*map(str, row["failures"]), *(f"{seed} (lost)" for seed in row["lost"])]:
+            print(f"{task}: the expert failed on {len(unsolved)} seeds: {', '.join(unsolved)}")
+        if row["successes"] < config["episodes"] and not config["keep_failures"]:
+            print(f"{task}: only {row['successes']} of {config['episodes']} demonstrations")
+    solved, episodes = (sum(row[key] for row in tasks.values()) for key in ("successes", "episodes"))
+    print(f"{len(kept)} episodes of {len(tasks)} tasks in {root}; the experts solved {solved / episodes:.1%}")
 
 
 def _finished(root: Path, config: dict[str, Any]) -> bool:
@@ -92,21 +178,23 @@ def _finished(root: Path, config: dict[str, Any]) -> bool:
     return made["episodes"] == config["episodes"]
 
 
-def _refuse_mixture(root: Path, fingerprint: dict[str, Any]) -> None:
-    """Refuse to add episodes of another environment to a dataset."""
+def _refuse_mixture(new: dict[str, Any], old: dict[str, Any], where: str) -> None:
+    """Refuse to put episodes of different environments into one dataset."""
     refuse_differences(
-        fingerprint_differences(fingerprint, read_side_file(root)["fingerprint"]),
-        f"{root} was recorded in another environment",
+        fingerprint_differences(new["fingerprint"], old["fingerprint"]),
+        f"{where} is of another environment",
         ("now", "there"),
-        "choose another output",
+        "one dataset holds one embodiment with the same cameras: choose another output",
     )
 
 
-def _refuse_fewer(staging: Path, seeds: list[int]) -> None:
+def _refuse_fewer(staging: RunFolder, episodes: int) -> None:
     """Refuse to lose episodes that were recorded for a longer collection."""
-    recorded = [int(path.stem) for path in staging.glob("*.npz")]
-    if recorded and max(recorded) > seeds[-1]:
+    if not staging.config_file.exists():
+        return
+    before = yaml.safe_load(staging.config_file.read_text(encoding="utf-8")).get("episodes", 0)
+    if before > episodes:
         raise DatasetError(
-            f"{staging} holds recorded episodes up to seed {max(recorded)}, more than episodes={len(seeds)}; "
-            f"ask for at least {max(recorded) - seeds[0] + 1}, or remove that folder"
+            f"{staging.path} holds what was recorded for episodes={before}, more than episodes={episodes}; "
+            "ask for as many, or remove that folder"
         )

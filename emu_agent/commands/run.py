@@ -1,22 +1,19 @@
 """`emu-agent run`: episodes in parallel processes; one folder with numbers, videos and a page of both."""
 
 import logging
-import multiprocessing
 import os
-import sys
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
-from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from datetime import datetime
 from typing import Any
 
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig
 from tqdm import tqdm
 
-from emu_agent.commands import run_worker
-from emu_agent.config import check_counts, check_seed, output_folder
+from emu_agent.commands.run_worker import PlayWork, Stage
+from emu_agent.config import check_counts, check_seed, output_folder, plain_config
+from emu_agent.episodes.executors import Executor, Job, Outcome, open_executor
 from emu_agent.errors import EmuAgentError, lookup
 from emu_agent.evaluation.results import summarize
 from emu_agent.fingerprint import refuse_other_environment
@@ -29,7 +26,7 @@ IMAGINE_MODES = {
     "always": "with every chunk",
     "adaptive": "when the policy asks for it",
 }
-MAY_DIFFER = ("episodes", "workers", "output")
+MAY_DIFFER = ("episodes", "workers", "output", "executor", "ray_address", "job_timeout_s")
 """Settings that a resumed run may change: no episode depends on them."""
 
 _log = logging.getLogger(__name__)
@@ -38,21 +35,28 @@ _log = logging.getLogger(__name__)
 def main(cfg: DictConfig) -> int:
     """Run the episodes of one task with one policy, and leave a run folder."""
     _check(cfg)
-    config: dict[str, Any] = OmegaConf.to_container(cfg, resolve=True)  # type: ignore[assignment]
+    config = plain_config(cfg)
     folder = RunFolder(output_folder(cfg, default_folder(cfg.env.name, _mode(cfg))))
     folder.check(config, (*MAY_DIFFER, "weights"))  # they are known once the policy is built
-    workers, threads = _share_cores(cfg.workers, cfg.episodes)
-    settings = run_worker.WorkerConfig(config=config, actor=_actor(cfg), threads=threads)
-    with _pool(workers, settings) as (pool, counter):
-        stage = pool.submit(run_worker.inspect).result()
+    workers, threads = share_cores(cfg.workers, cfg.episodes)
+    work = PlayWork(config=config, actor=_actor(cfg), threads=threads, folder=folder.path)
+    seeds = range(cfg.seed, cfg.seed + cfg.episodes)
+    with open_executor(
+        cfg.executor, work, workers=workers, job_timeout_s=cfg.job_timeout_s, address=cfg.ray_address
+    ) as executor:
+        described = next(executor.run([Job(cfg.env.name)]))
+        if described.failure is not None:
+            raise EmuAgentError(f"environment and policy cannot be built: {described.failure}")
+        stage = described.value
         _check_fingerprint(stage, allow=cfg.allow_fingerprint_mismatch)
         RunFolder.open(folder.path, {**config, "weights": stage.weights}, MAY_DIFFER)
-        seeds = range(cfg.seed, cfg.seed + cfg.episodes)
-        complete = _play_all(pool, counter, folder, seeds, workers)
+        lost = _play_all(executor, folder, cfg.env.name, seeds)
     summary = _summarize(cfg, folder, seeds, stage, workers=workers, threads_per_worker=threads)
     _write(folder, summary)
     _print_outcome(folder, summary)
-    return 0 if complete else INTERRUPTED
+    for outcome in lost or []:
+        print(f"missing  {outcome.job}: {outcome.failure}")
+    return INTERRUPTED if lost is None else int(bool(lost))
 
 
 def _check(cfg: DictConfig) -> None:
@@ -79,70 +83,60 @@ def _policy_name(cfg: DictConfig) -> str:
     return (names or cfg.policy._target_.split("."))[-1].removesuffix("Policy").lower()
 
 
-def _share_cores(workers: int | None, episodes: int) -> tuple[int, int]:
+def share_cores(workers: int | None, jobs: int) -> tuple[int, int]:
     """Number of processes, and of threads in each."""
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    workers = min(workers or cores, episodes)
+    workers = min(workers or cores, jobs)
     return workers, max(1, cores // workers)
 
 
-@contextmanager
-def _pool(workers: int, settings: run_worker.WorkerConfig) -> Iterator[tuple[ProcessPoolExecutor, Any]]:
-    """Worker processes and the control steps they count; spawned, because OpenGL does not survive a fork."""
-    context = multiprocessing.get_context("spawn")
-    counter = context.Value("Q", 0)
-    pool = ProcessPoolExecutor(workers, context, initializer=run_worker.start, initargs=(settings, counter))
-    try:
-        yield pool, counter
-    finally:
-        pool.shutdown(cancel_futures=True)
-
-
-def _check_fingerprint(stage: run_worker.Stage, *, allow: bool) -> None:
+def _check_fingerprint(stage: Stage, *, allow: bool) -> None:
     if stage.differences and allow:
         _log.warning("environment and checkpoint differ in %s", ", ".join(stage.differences))
     elif stage.differences:
         refuse_other_environment(stage.differences)
 
 
-def _play_all(
-    pool: ProcessPoolExecutor, counter: Any, folder: RunFolder, seeds: Sequence[int], workers: int
-) -> bool:
-    """Play the seeds that have no record yet; False if a person stopped it."""
-    before = _records(folder, seeds)
-    solved, played = sum(record["success"] for record in before), len(before)
+def _play_all(executor: Executor, folder: RunFolder, task: str, seeds: Sequence[int]) -> list[Outcome] | None:
+    """Play the seeds that have no record yet; returns what was given up, None if a person stopped it."""
+    before, lost = _records(folder, seeds), []
     waiting = sorted(set(seeds) - {record["seed"] for record in before})
-    pause = 0.5 if sys.stderr.isatty() else 30.0  # a log file wants a line now and then
-    with tqdm(
-        desc="episodes", total=len(seeds), initial=played, unit="ep", mininterval=pause, miniters=0
-    ) as bar:
-        running: set[Future[bool]] = set()
+    solved, steps = sum(record["success"] for record in before), 0
+    with (
+        tqdm(desc="episodes", total=len(seeds), initial=len(before), unit="ep") as bar,
+        full_disk_in_words(folder),
+    ):
         try:
-            while waiting or running:
-                while waiting and len(running) < workers:
-                    running.add(pool.submit(run_worker.play, waiting.pop(0), folder.path))
-                done, running = wait(running, timeout=0.5, return_when=FIRST_COMPLETED)
-                solved += sum(_outcome(future, folder) for future in done)
-                played += len(done)
-                bar.set_postfix_str(f"solved {solved}/{played}, {counter.value} steps", refresh=False)
-                bar.update(len(done))
+            for outcome in executor.run([Job(task, seed) for seed in waiting]):
+                bar.update()
+                if outcome.failure is not None:
+                    lost.append(outcome)
+                    continue
+                write_json(folder.episode_file(outcome.value["seed"]), outcome.value)
+                solved, steps = solved + outcome.value["success"], steps + outcome.value["steps"]
+                bar.set_postfix_str(f"solved {solved}/{bar.n - len(lost)}, {steps} steps", refresh=False)
         except KeyboardInterrupt:
-            tqdm.write("finishing the episodes under way; they and the others are kept")
-            return False
-    return True
+            tqdm.write("stopped; finished episodes are kept")
+            return None
+    return lost
 
 
-def _outcome(future: "Future[bool]", folder: RunFolder) -> bool:
-    """Whether an episode was solved; says what is kept when a worker could not go on."""
-    kept = f"finished episodes are kept; go on with output={folder.path}"
+@contextmanager
+def full_disk_in_words(folder: RunFolder) -> Iterator[None]:
+    """Say what is kept when there is no space left to go on.
+
+    Raises:
+        EmuAgentError: In place of what a full disk raises.
+    """
     try:
-        return future.result()
-    except BrokenProcessPool as error:
-        raise EmuAgentError(f"a worker process was killed, perhaps for lack of memory; {kept}") from error
+        yield
     except OSError as error:
         if not is_full_disk(error):
             raise
-        raise EmuAgentError(f"no space left for {folder.path}; free some; {kept}") from error
+        raise EmuAgentError(
+            f"no space left for {folder.path}; free some; finished episodes are kept; go on with "
+            f"output={folder.path}"
+        ) from error
 
 
 def _records(folder: RunFolder, seeds: Sequence[int]) -> list[dict[str, Any]]:
@@ -151,7 +145,7 @@ def _records(folder: RunFolder, seeds: Sequence[int]) -> list[dict[str, Any]]:
 
 
 def _summarize(
-    cfg: DictConfig, folder: RunFolder, seeds: Sequence[int], stage: run_worker.Stage, **extra: Any
+    cfg: DictConfig, folder: RunFolder, seeds: Sequence[int], stage: Stage, **extra: Any
 ) -> dict[str, Any]:
     records = _records(folder, seeds)
     interventions: Counter[str] = Counter()

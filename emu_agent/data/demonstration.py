@@ -2,15 +2,19 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
+import cv2
 import numpy as np
 from jaxtyping import Bool, Float32, Int64, UInt8
 
 from emu_agent.run_folder import replacing
 
-IMAGES = "images."
+IMAGES, SIZES = "images.", "sizes."
+PNG = (cv2.IMWRITE_PNG_COMPRESSION, 1)
+"""Fast: what is saved by a slower one is little, and read once."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -67,16 +71,25 @@ class Demonstration:
         return len(self.actions)
 
     def step_changes(self) -> list[tuple[int, str]]:
-        """Frame and text wherever a new subtask begins."""
+        """Frame and text wherever a new subtask begins; nothing where subtasks are not known."""
         begins = np.flatnonzero(np.diff(self.subtask_index, prepend=-1))
-        return [(int(t), self.steps[t]) for t in begins]
+        return [(int(t), self.steps[t]) for t in begins if self.steps[t]]
+
+    def packed(self) -> bytes:
+        """The content of its file: arrays in NumPy's format, images as PNG."""
+        values: dict[str, Any] = {field.name: getattr(self, field.name) for field in fields(self)}
+        for name, frames in values.pop("images").items():
+            encoded = [cv2.imencode(".png", frame, PNG)[1] for frame in frames]
+            values[IMAGES + name] = np.concatenate(encoded)
+            values[SIZES + name] = np.array([len(one) for one in encoded])
+        stream = BytesIO()
+        np.savez(stream, **values)
+        return stream.getvalue()
 
     def save(self, path: Path) -> None:
         """Write the demonstration whole or not at all."""
-        values: dict[str, Any] = {field.name: getattr(self, field.name) for field in fields(self)}
-        images = {IMAGES + name: frames for name, frames in values.pop("images").items()}
-        with replacing(path) as part, part.open("wb") as stream:
-            np.savez(stream, **values, **images)
+        with replacing(path) as part:
+            part.write_bytes(self.packed())
 
     @classmethod
     def load(cls, path: Path) -> "Demonstration":
@@ -85,9 +98,23 @@ class Demonstration:
             values: dict[str, Any] = {
                 key: stored[key] if stored[key].ndim else stored[key].item() for key in stored.files
             }
-        images = {key.removeprefix(IMAGES): values.pop(key) for key in list(values) if key.startswith(IMAGES)}
+        names = [key.removeprefix(IMAGES) for key in values if key.startswith(IMAGES)]
+        images = {name: _decoded(values.pop(IMAGES + name), values.pop(SIZES + name)) for name in names}
         steps = tuple(str(text) for text in values.pop("steps"))
         return cls(**values, images=images, steps=steps)
+
+    @staticmethod
+    def outcome(path: Path) -> tuple[bool, int]:
+        """Whether a stored demonstration succeeded, and its length, without reading its images."""
+        with np.load(path, allow_pickle=False) as stored:
+            return stored["success"].item(), len(stored["rewards"])
+
+
+def _decoded(
+    encoded: UInt8[np.ndarray, " bytes"], sizes: Int64[np.ndarray, " time"]
+) -> UInt8[np.ndarray, "time height width 3"]:
+    pieces = np.split(encoded, np.cumsum(sizes)[:-1])
+    return np.stack([cv2.imdecode(piece, cv2.IMREAD_COLOR) for piece in pieces])
 
 
 def count_subtasks(steps: Sequence[str]) -> Int64[np.ndarray, " time"]:

@@ -1,134 +1,126 @@
-"""Recording demonstrations: one worker process per core, one file per finished episode, then the dataset.
+"""Recording demonstrations: the scripted expert acts in the one loop, disturbed, and is written down."""
 
-The environment and the disturbance come from configs by `_target_`, the expert from the environment; this
-module knows only `reset`, `step`, `make_expert`, `act` and `apply`.
-"""
+from dataclasses import dataclass, field
+from typing import Any
 
-import multiprocessing
-from collections.abc import Iterator
-from concurrent.futures import ProcessPoolExecutor, as_completed
-from concurrent.futures.process import BrokenProcessPool
-from functools import cache
-from pathlib import Path
-from typing import Any, NamedTuple
-
+import gymnasium
 import numpy as np
 import torch
-from omegaconf import DictConfig, OmegaConf
+from jaxtyping import Float
+from omegaconf import DictConfig
+from torch import Tensor
 
 from emu_agent.config import build
 from emu_agent.data.demonstration import Demonstration, count_subtasks
-from emu_agent.episodes.processes import end_with_parent
-from emu_agent.errors import EmuAgentError
+from emu_agent.episodes.environment import (
+    control_hz_of,
+    embodiment_of,
+    expert_of,
+    fingerprint_of,
+    instruction_of,
+    make_env,
+    task_of,
+)
+from emu_agent.episodes.executors import Job, Kept
+from emu_agent.episodes.rollout import play
+from emu_agent.observation import Observation
 
-_SETTINGS: dict[str, Any] = {}
+
+class DisturbedExpert:
+    """A scripted expert as a policy; what it meant is kept beside what is executed.
+
+    Args:
+        env: Whose simulation the expert sees.
+        expert: With `reset(seed)` and `act(env)`.
+        perturbation: With `reset(seed)` and `apply(action)`.
+    """
+
+    def __init__(self, env: gymnasium.Env, expert: Any, perturbation: Any) -> None:
+        self._env, self._expert, self._perturbation = env, expert, perturbation
+        self.meant: list[Float[np.ndarray, " action_dim"]] = []
+        self.executed: list[Float[np.ndarray, " action_dim"]] = []
+
+    def reset(self, seed: int) -> None:
+        """Start an episode."""
+        self._expert.reset(seed)
+        self._perturbation.reset(seed)
+        self.meant, self.executed = [], []
+
+    def select_action(self, observation: Observation) -> Float[Tensor, "1 action_dim"]:
+        """What is executed: the expert's answer to the simulation's state, disturbed."""
+        action = np.asarray(self._expert.act(self._env), dtype=np.float32)
+        self.meant.append(action)
+        self.executed.append(np.asarray(self._perturbation.apply(action), dtype=np.float32))
+        return torch.from_numpy(self.executed[-1])[None]
 
 
-class _Cast(NamedTuple):
-    """Who takes part in a recording."""
+def record(
+    env: gymnasium.Env,
+    perturbation: Any,
+    seed: int,
+    max_steps: int | None = None,
+    *,
+    task: str | None = None,
+    phrasing: int | None = None,
+) -> Demonstration:
+    """Let the environment's expert solve the episode of `seed` while its actions are disturbed.
 
-    env: Any
-    expert: Any
-    perturbation: Any
-
-
-def record(env: Any, expert: Any, perturbation: Any, seed: int, max_steps: int) -> Demonstration:
-    """Let the expert solve the episode of `seed` while its actions are disturbed."""
-    observation, info = env.reset(seed=seed)
-    expert.reset(seed)
-    perturbation.reset(seed)
-    frames, body, actions, executed, steps = [], [], [], [], []
-    rewards, successes, counted = [], [], []
-    for _ in range(max_steps):
-        action, step = np.asarray(expert.act(env), dtype=np.float32), info["subtask"]
-        counted.append(info.get("subtask_index"))
-        disturbed = perturbation.apply(action)
-        frames.append(observation["pixels"])
-        body.append(observation["agent_pos"])
-        actions.append(action)
-        executed.append(disturbed)
-        steps.append(step)
-        observation, reward, terminated, truncated, info = env.step(disturbed)
-        rewards.append(reward)
-        successes.append(info["is_success"])
-        if terminated or truncated:
-            break
-    known = None not in counted
+    Args:
+        env: With a `make_expert`.
+        perturbation: Of the expert's actions.
+        seed: Of the episode.
+        max_steps: Stop after so many steps; None leaves it to the environment.
+        task: Name of the task; None asks the environment.
+        phrasing: Which of the task's instructions is given; None leaves it to the environment.
+    """
+    expert = DisturbedExpert(env, expert_of(env), perturbation)
+    options = None if phrasing is None else {"phrasing": phrasing}
+    *steps, last = play(env, expert, seed, max_steps, options=options)
+    words = tuple(str(step.info.get("subtask", "")) for step in steps)
+    counted = [step.info.get("subtask_index") for step in steps]
     return Demonstration(
-        task=str(env.spec.id if env.spec else type(env.unwrapped).__name__),
+        task=task or task_of(env),
         seed=seed,
-        embodiment=str(getattr(env.unwrapped, "embodiment", "")),
-        subtask_index=np.array(counted, np.int64) if known else count_subtasks(steps),
-        rewards=np.array(rewards, np.float32),
-        successes=np.array(successes, bool),
-        success=bool(info["is_success"]),
-        instruction=info["instruction"],
-        steps=tuple(steps),
-        images={name: np.stack([frame[name] for frame in frames]) for name in frames[0]},
-        proprio=np.stack(body),
-        actions=np.stack(actions),
-        executed=np.stack(executed).astype(np.float32),
+        embodiment=embodiment_of(env),
+        success=last.success,
+        instruction=instruction_of(env, last.info),
+        steps=words,
+        subtask_index=count_subtasks(words) if None in counted else np.array(counted, np.int64),
+        images={name: np.stack([step.pixels[name] for step in steps]) for name in last.pixels},
+        proprio=np.stack([step.observation["agent_pos"] for step in steps]).astype(np.float32),
+        actions=np.stack(expert.meant),
+        executed=np.stack(expert.executed),
+        rewards=np.array([step.reward for step in steps], np.float32),
+        successes=np.array([step.success for step in [*steps[1:], last]], bool),
     )
 
 
-def record_all(
-    env_config: DictConfig, seeds: list[int], folder: Path, workers: int, max_steps: int
-) -> Iterator[tuple[int, bool, int]]:
-    """Record every seed that `folder` lacks; yields (seed, success, number of steps) as episodes finish."""
-    missing = []
-    for seed in seeds:
-        path = episode_file(folder, seed)
-        if path.exists():
-            done = Demonstration.load(path)
-            yield seed, done.success, len(done)
-        else:
-            missing.append(seed)
-    if not missing:
-        return
-    settings = {
-        "env": OmegaConf.to_container(env_config, resolve=True),
-        "folder": folder,
-        "max_steps": max_steps,
-    }
-    context = multiprocessing.get_context("spawn")  # a forked child would share the parent's OpenGL context
-    pool = ProcessPoolExecutor(min(workers, len(missing)), context, _start_worker, (settings,))
-    try:
-        for future in as_completed([pool.submit(_record_seed, seed) for seed in missing]):
-            yield future.result()
-    except BrokenProcessPool as error:
-        raise EmuAgentError(
-            f"a recording process was killed, perhaps for lack of memory; the episodes in {folder} are kept, "
-            "the same command goes on"
-        ) from error
-    finally:
-        pool.shutdown(cancel_futures=True)
+@dataclass
+class RecordWork:
+    """Work of `executors`: records demonstrations, and returns them as the content of their files."""
 
+    make: dict[str, Any]
+    """What makes an environment; "{}" in its `id` stands for the task."""
+    perturbation: dict[str, Any]
+    """What makes the disturbance."""
+    phrasings: dict[str, int]
+    """How many instructions of each task are given in turn, seed by seed; none of them: the environment's."""
+    max_steps: int | None
+    """Longer demonstrations are cut and count as failures."""
+    _envs: Kept[gymnasium.Env] = field(default_factory=lambda: Kept(1))
 
-def episode_file(folder: Path, seed: int) -> Path:
-    """Where the demonstration of a seed waits until the dataset is written."""
-    return folder / f"{seed:09d}.npz"
-
-
-def build_env(env_config: DictConfig) -> Any:
-    """Make the environment that a config describes."""
-    return build(env_config.make)
-
-
-def _start_worker(settings: dict[str, Any]) -> None:
-    end_with_parent()
-    torch.set_num_threads(1)
-    _SETTINGS.update(settings)
-
-
-@cache
-def _cast() -> _Cast:
-    """Built by a worker's first task, which can report errors."""
-    config = DictConfig(_SETTINGS["env"])
-    env = build_env(config)
-    return _Cast(env, env.unwrapped.make_expert(), build(config.perturbation))
-
-
-def _record_seed(seed: int) -> tuple[int, bool, int]:
-    demonstration = record(*_cast(), seed, _SETTINGS["max_steps"])
-    demonstration.save(episode_file(_SETTINGS["folder"], seed))
-    return seed, demonstration.success, len(demonstration)
+    def __call__(self, job: Job) -> dict[str, Any]:
+        """Record one seed; without a seed, say what must be known of the environment."""
+        torch.set_num_threads(1)
+        env = self._envs.get(job.task, lambda: make_env(self.make, job.task))
+        about = {
+            "fingerprint": fingerprint_of(env), "fps": control_hz_of(env), "embodiment": embodiment_of(env)
+        }  # fmt: skip
+        if job.seed is None:
+            return about
+        given = self.phrasings.get(job.task, 0)
+        made = record(
+            env, build(DictConfig(self.perturbation)), job.seed, self.max_steps, task=job.task,
+            phrasing=job.seed % given if given else None,
+        )  # fmt: skip
+        return {**about, "success": made.success, "steps": len(made), "file": made.packed()}

@@ -4,15 +4,17 @@ Knows nothing of particular environments or policies: it meets them in Gymnasium
 """
 
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any, Protocol, runtime_checkable
 
 import gymnasium
+import gymnasium.vector
 import numpy as np
 from jaxtyping import Float, UInt8
 from torch import Tensor
 
+from emu_agent.episodes.environment import instruction_of, render_seconds_of, task_of
 from emu_agent.observation import Observation
 
 
@@ -36,22 +38,45 @@ class Policy(Protocol):
 
 @dataclass(frozen=True, kw_only=True)
 class StepRecord:
-    """What one control step looked like; the last record of an episode has no action."""
+    """What one control step looked like; the last record of an episode has no action.
+
+    In environments side by side, info, action, reward and `over` have a row for each.
+    """
 
     index: int
-    """Control steps taken before this picture."""
-    pixels: Mapping[str, UInt8[np.ndarray, "height width 3"]]
-    """Pictures by camera, as the policy saw them."""
-    action: Float[np.ndarray, " action_dim"] | None
+    """Control steps taken before this observation."""
+    observation: Mapping[str, Any]
+    """What the environment gave, as the policy saw it."""
+    info: Mapping[str, Any]
+    """What the environment said about the state that was observed."""
+    over: Any = False
+    """Whether the episode had ended before: only possible side by side, and in the last record."""
+    action: Float[np.ndarray, "*batch action_dim"] | None = None
     """What the policy answered."""
-    success: bool
-    """Whether the environment counts the picture's state as solved."""
+    reward: Any = 0.0
+    """What the environment gave for the action."""
     imagination: Any = None
     """The policy's latest imagination, if it has any."""
     imagination_reason: str | None = None
     """Why that imagination was made, if the policy says so."""
     timing: Mapping[str, float] = field(default_factory=dict)
     """Milliseconds of what the policy did in this step, such as `imagine_ms`."""
+    policy_s: float = 0.0
+    """The policy's time [s]."""
+    env_s: float = 0.0
+    """The environment's time, rendering included [s]."""
+    render_s: float | None = None
+    """Rendering within it [s]; None where the environment does not count it."""
+
+    @property
+    def pixels(self) -> Mapping[str, UInt8[np.ndarray, "*batch height width 3"]]:
+        """Images by camera."""
+        return self.observation["pixels"]
+
+    @property
+    def success(self) -> bool:
+        """Whether the environment counts the observed state as solved."""
+        return bool(self.info.get("is_success", False))
 
 
 @runtime_checkable
@@ -78,11 +103,23 @@ class EpisodeTimings:
     render_s: float | None = None
     """Rendering within the steps; None where the environment does not count it."""
 
+    def add(self, step: StepRecord) -> None:
+        """Count one step."""
+        self.policy_s += step.policy_s
+        self.env_s += step.env_s
+        if step.render_s is not None:
+            self.render_s = (self.render_s or 0.0) + step.render_s
+        for name, events in (("imagine_ms", self.imagine_ms), ("chunk_ms", self.chunk_ms)):
+            if name in step.timing:
+                events.append(float(step.timing[name]))
+
 
 @dataclass(frozen=True, kw_only=True)
 class EpisodeResult:
     """The record of one episode."""
 
+    task: str
+    """What tells the task from others, such as `emu/robosuite/Lift`."""
     seed: int
     """What the environment and the policy were seeded with."""
     success: bool
@@ -103,6 +140,63 @@ class EpisodeResult:
         return asdict(self)
 
 
+def play(
+    env: Any,
+    policy: Policy,
+    seed: int,
+    max_steps: int | None = None,
+    options: Mapping[str, Any] | None = None,
+) -> Iterator[StepRecord]:
+    """Observe and act until the episode ends; the one loop in which policies and experts meet environments.
+
+    The same seed gives the same episode whatever ran before. Each record comes after its action was taken;
+    what the policy offers still belongs to that action. The consumer's time counts nowhere.
+
+    Args:
+        env: One environment, or several side by side that do not reset themselves; with observations
+            `pixels.<camera>` and `agent_pos`, and an instruction.
+        policy: What acts.
+        seed: Seeds both.
+        max_steps: Stop after so many steps even if the environment goes on.
+        options: For the environment's `reset`.
+    """
+    observation, info = env.reset(seed=seed, options=options)
+    policy.reset(seed)
+    single = not isinstance(env, gymnasium.vector.VectorEnv)
+    index, over = 0, False
+    while not np.all(over) and index != max_steps:
+        rendered, start = render_seconds_of(env), time.perf_counter()
+        seen = Observation.from_gym(observation, instruction_of(env, info))
+        actions = policy.select_action(seen).detach().cpu().numpy()
+        action, chosen = actions[0] if single else actions, time.perf_counter()
+        following, reward, terminated, truncated, outcome = env.step(action)
+        acted = time.perf_counter()
+        yield StepRecord(
+            index=index,
+            observation=observation,
+            info=info,
+            over=over,
+            action=action,
+            reward=reward,
+            imagination=getattr(policy, "imagination", None),
+            imagination_reason=getattr(policy, "imagination_reason", None),
+            timing=dict(getattr(policy, "last_timing", {})),
+            policy_s=chosen - start,
+            env_s=acted - chosen,
+            render_s=None if rendered is None else (render_seconds_of(env) or 0.0) - rendered,
+        )
+        observation, info, index = following, outcome, index + 1
+        over = np.logical_or(over, np.logical_or(terminated, truncated))
+    yield StepRecord(
+        index=index,
+        observation=observation,
+        info=info,
+        over=over,
+        imagination=getattr(policy, "imagination", None),
+        imagination_reason=getattr(policy, "imagination_reason", None),
+    )
+
+
 def run_episode(
     env: gymnasium.Env,
     policy: Policy,
@@ -110,83 +204,32 @@ def run_episode(
     recorder: Recorder | None = None,
     max_steps: int | None = None,
 ) -> EpisodeResult:
-    """Run one episode; the same seed gives the same episode whatever ran before.
+    """Run one episode and sum it up; arguments as of `play`.
 
     Args:
-        env: A single environment with observations `pixels.<camera>` and `agent_pos`, and an instruction.
+        env: A single environment.
         policy: What acts.
         seed: Seeds both.
-        recorder: Watches every step and the final picture; its time is not counted.
+        recorder: Watches every step and the final image; its time is not counted.
         max_steps: Stop after so many steps even if the environment goes on.
     """
-    timings, watching = EpisodeTimings(), 0.0
-    start = time.perf_counter()
-    raw, info = env.reset(seed=seed)
-    policy.reset(seed)
-    instruction: str = env.unwrapped.instruction  # type: ignore[attr-defined]
-    total, steps, ended = 0.0, 0, False
-    while not ended and (max_steps is None or steps < max_steps):
-        action, happened = _timed_action(policy, Observation.from_gym(raw, instruction), timings)
+    timings, total, watching = EpisodeTimings(), 0.0, 0.0
+    start, step = time.perf_counter(), None
+    for step in play(env, policy, seed, max_steps):
+        shown = time.perf_counter()
         if recorder is not None:
-            watching += _watch(recorder, _step_record(steps, raw, action, info, policy, happened))
-        raw, reward, terminated, truncated, info = _timed_step(env, action, timings)
-        total, steps, ended = total + float(reward), steps + 1, terminated or truncated
-    if recorder is not None:
-        watching += _watch(recorder, _step_record(steps, raw, None, info, policy, {}))
+            recorder.record(step)
+        watching += time.perf_counter() - shown
+        timings.add(step)
+        total += float(step.reward)
+    assert step is not None
     return EpisodeResult(
+        task=task_of(env),
         seed=seed,
-        success=bool(info.get("is_success", False)),
-        steps=steps,
+        success=step.success,
+        steps=step.index,
         wall_s=time.perf_counter() - start - watching,
         episode_return=total,
         timings=timings,
         interventions=dict(getattr(policy, "interventions", {})),
-    )
-
-
-def _timed_action(
-    policy: Policy, observation: Observation, timings: EpisodeTimings
-) -> tuple[Float[np.ndarray, " action_dim"], dict[str, float]]:
-    start = time.perf_counter()
-    action = policy.select_action(observation)[0].detach().cpu().numpy()
-    timings.policy_s += time.perf_counter() - start
-    happened = dict(getattr(policy, "last_timing", {}))
-    for name, events in (("imagine_ms", timings.imagine_ms), ("chunk_ms", timings.chunk_ms)):
-        if name in happened:
-            events.append(float(happened[name]))
-    return action, happened
-
-
-def _timed_step(env: gymnasium.Env, action: np.ndarray, timings: EpisodeTimings) -> tuple[Any, ...]:
-    rendered = getattr(env.unwrapped, "render_seconds", None)
-    start = time.perf_counter()
-    outcome = env.step(action)
-    timings.env_s += time.perf_counter() - start
-    if rendered is not None:
-        timings.render_s = (timings.render_s or 0.0) + env.unwrapped.render_seconds - rendered  # type: ignore[attr-defined]
-    return outcome
-
-
-def _watch(recorder: Recorder, step: StepRecord) -> float:
-    start = time.perf_counter()
-    recorder.record(step)
-    return time.perf_counter() - start
-
-
-def _step_record(
-    index: int,
-    raw: Mapping[str, Any],
-    action: np.ndarray | None,
-    info: Mapping[str, Any],
-    policy: Policy,
-    happened: Mapping[str, float],
-) -> StepRecord:
-    return StepRecord(
-        index=index,
-        pixels=raw["pixels"],
-        action=action,
-        success=bool(info.get("is_success", False)),
-        imagination=getattr(policy, "imagination", None),
-        imagination_reason=getattr(policy, "imagination_reason", None),
-        timing=happened,
     )

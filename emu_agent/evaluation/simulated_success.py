@@ -8,11 +8,10 @@ import gymnasium
 import numpy as np
 from jaxtyping import Bool, Float, Int
 
-from emu_agent.episodes.rollout import Policy
+from emu_agent.episodes.rollout import Policy, play
 from emu_agent.errors import ConfigError
 from emu_agent.evaluation.metrics.usefulness import kendall, mmrv, pearson, spearman
 from emu_agent.evaluation.statistics import DRAWS, bootstrap, mean_interval, wilson_interval
-from emu_agent.observation import Observation
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,20 +45,13 @@ def run_inside(env: gymnasium.vector.VectorEnv, policy: Policy, seed: int) -> Im
         policy: What acts, on all rows at once.
         seed: Of the policy's randomness.
     """
-    raw, info = env.reset(seed=seed)
-    policy.reset(seed)
-    instruction: str = env.unwrapped.instruction  # type: ignore[attr-defined]
-    steps = np.zeros(env.num_envs, dtype=np.int64)
-    highest = np.zeros(env.num_envs)
-    over = np.zeros(env.num_envs, dtype=bool)
-    while not over.all():
-        actions = policy.select_action(Observation.from_gym(raw, instruction)).detach().cpu().numpy()
-        raw, probability, terminated, truncated, info = env.step(actions)
-        steps += ~over
-        highest = np.where(over, highest, np.maximum(highest, probability))
-        over |= terminated | truncated
+    *steps, last = play(env, policy, seed)
+    going = np.array([np.broadcast_to(~np.asarray(step.over), env.num_envs) for step in steps])
+    probability = np.array([step.reward for step in steps], dtype=np.float64)
     return ImaginedEpisodes(
-        solved=np.asarray(info["is_success"], dtype=bool), steps=steps, probability=highest
+        solved=np.asarray(last.info["is_success"], dtype=bool),
+        steps=going.sum(axis=0),
+        probability=np.where(going, probability, 0.0).max(axis=0),
     )
 
 

@@ -16,6 +16,13 @@ def toy_reach(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
     return importlib.import_module("toy_reach")
 
 
+@pytest.fixture
+def toy_work(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
+    """Work that dies, hangs and fails, importable by name here and in workers."""
+    monkeypatch.syspath_prepend(str(TOYS))
+    return importlib.import_module("toy_work")
+
+
 @pytest.fixture(scope="session")
 def official_folder(reference: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A tiny folder as the published one, whose model names a step before every picture, for ever."""

@@ -4,6 +4,7 @@ An environment id is `emu/<suite>/<task>`, for example `emu/robosuite/Lift`. A s
 table in a module of its own here; nothing in this package imports a simulator.
 """
 
+from emu_envs.errors import lookup
 from emu_envs.tasks import cubes, metaworld, robosuite
 from emu_envs.tasks.task import Task
 
@@ -20,4 +21,17 @@ TASKS: dict[str, Task] = {task.id: task for suite in (robosuite, cubes, metaworl
 TASK_SETS: dict[str, tuple[str, ...]] = {**robosuite.SETS, **cubes.SETS, **metaworld.SETS}
 """Gymnasium ids of the tasks of each set."""
 
-__all__ = ["ENTRY_POINTS", "TASKS", "TASK_SETS", "Task"]
+
+def find_tasks(name: str) -> tuple[Task, ...]:
+    """The tasks that a name stands for: a task set, an environment id, or a task's name within its suite.
+
+    Raises:
+        UnknownNameError: It stands for none; the message lists the task sets and the nearest name.
+    """
+    if name in TASK_SETS:
+        return tuple(TASKS[id_] for id_ in TASK_SETS[name])
+    found = tuple(task for task in TASKS.values() if name in (task.id, task.name))
+    return found or (lookup("task set or task", name, {**TASK_SETS, **TASKS}),)  # type: ignore[return-value]
+
+
+__all__ = ["ENTRY_POINTS", "TASKS", "TASK_SETS", "Task", "find_tasks"]

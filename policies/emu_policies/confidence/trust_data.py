@@ -11,7 +11,8 @@ import torch
 from jaxtyping import Bool, Float, Int64
 from tqdm import tqdm
 
-from emu_agent.observation import Observation
+from emu_agent.episodes.environment import subtask_instructions_of
+from emu_agent.episodes.rollout import play
 from emu_agent.run_folder import write_json
 from emu_policies.planning.imagination_policy import ImaginationPolicy
 
@@ -73,28 +74,24 @@ class Moments:
     """What went wrong in its episode."""
 
 
-def play(env: gymnasium.Env, policy: ImaginationPolicy, seed: int, max_steps: int) -> Played:
+def play_noting(env: gymnasium.Env, policy: ImaginationPolicy, seed: int, max_steps: int) -> Played:
     """Let a policy with a trust score act for one episode, and note its moments."""
-    raw, info = env.reset(seed=seed)
-    policy.reset(seed)
-    instruction: str = env.unwrapped.instruction  # type: ignore[attr-defined]
-    order = {step: place for place, step in enumerate(env.unwrapped.subtask_instructions)}  # type: ignore[attr-defined]
-    ranks, moments, made, over, solved = [], [], 0, False, False
-    while not over and len(ranks) < max_steps:
-        ranks.append(order[info["subtask"]])
-        action = policy.select_action(Observation.from_gym(raw, instruction))[0].cpu().numpy()
-        made = len(ranks) - 1 if "imagine_ms" in policy.last_timing else made
-        if "chunk_ms" in policy.last_timing and policy.trust_signals is not None:
-            moments.append(_moment(policy, len(ranks) - 1, made))
-        raw, _, terminated, truncated, info = env.step(action)
-        over, solved = terminated or truncated, bool(info.get("is_success", False))
-    place = len(order) if solved else order[info["subtask"]]
+    order = {words: place for place, words in enumerate(subtask_instructions_of(env))}
+    ranks, moments, made, step = [], [], 0, None
+    for step in play(env, policy, seed, max_steps):
+        ranks.append(order[step.info["subtask"]])
+        made = step.index if "imagine_ms" in step.timing else made
+        if "chunk_ms" in step.timing and policy.trust_signals is not None:
+            moments.append(_moment(policy, step.index, made))
+    assert step is not None
+    if step.success:
+        ranks[-1] = len(order)
     return Played(
         seed=seed,
-        kind=str(info.get("disturbance", "none")),
-        disturbed_at=info.get("disturbed_at"),
-        rank=(*ranks, place),
-        ended=solved,
+        kind=str(step.info.get("disturbance", "none")),
+        disturbed_at=step.info.get("disturbed_at"),
+        rank=tuple(ranks),
+        ended=step.success,
         moments=tuple(moments),
     )
 
@@ -110,7 +107,7 @@ def play_all(
     for seed in tqdm(seeds, folder.name, unit="episode"):
         path = folder / f"{seed}.json"
         if not path.exists():
-            play(env, policy, seed, max_steps).write(path)
+            play_noting(env, policy, seed, max_steps).write(path)
     return [Played.read(folder / f"{seed}.json") for seed in seeds]
 
 

@@ -15,6 +15,7 @@ from torch import nn
 from emu_agent.data.codes import load_codes
 from emu_agent.data.frames import Frames, load_frames
 from emu_agent.data.plans import plans
+from emu_agent.episodes.environment import fingerprint_of, subtask_instructions_of
 from emu_agent.errors import DatasetError
 from emu_agent.evaluation.metrics.usefulness import auroc, brier, calibration_error
 from emu_agent.imagination.engine import ImaginationEngine
@@ -181,9 +182,9 @@ class TrustStage:
     ) -> tuple[Moments, Moments]:
         """Moments of the episodes to fit and to test with; played on first use, kept beside the dataset."""
         seen = replace(self.config, horizon=1, hidden=1)  # what is played does not depend on how it is judged
-        where = env.get_wrapper_attr("fingerprint")()
+        where = fingerprint_of(env)
         limits = f"{self.settings.max_steps} {self.settings.held_out}"  # which episodes the tables are of
-        order = list(env.unwrapped.subtask_instructions)  # type: ignore[attr-defined]
+        order = list(subtask_instructions_of(env))
         about = f"{limits} {seen} {policy.config} {order} {where}"
         weights = (self.source / WEIGHTS_FILE).read_bytes()
         key = hashlib.sha256(weights + about.encode()).hexdigest()[:12]

@@ -8,15 +8,13 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from emu_agent.episodes.environment import control_hz_of
 from emu_agent.episodes.rollout import Policy
 from emu_agent.errors import ConfigError
 from emu_agent.observation import Observation
 from emu_policies.safety.gate import ActionGate
 from emu_policies.safety.interventions import InterventionLog
 from emu_policies.safety.limits import ActionLimits
-
-DEFAULT_HZ = 20.0
-"""Where an environment does not say how often it acts; nothing but the times in the log depends on it."""
 
 
 class GatedPolicy:
@@ -52,7 +50,7 @@ class GatedPolicy:
             )
         # Actions are float32; a bound that is not must not be passed by rounding.
         low, high = _rounded(low, np.inf), _rounded(high, -np.inf)
-        control_hz = float(getattr(env.unwrapped, "control_hz", DEFAULT_HZ))
+        control_hz = float(control_hz_of(env))
         hold = np.clip(0.0, low, high).tolist()
         return cls(policy, ActionLimits.from_bounds(low.tolist(), high.tolist(), control_hz, hold=hold))
 

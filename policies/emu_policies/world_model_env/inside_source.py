@@ -9,6 +9,7 @@ import numpy as np
 from jaxtyping import Float32
 
 from emu_agent.data.frames import Frames, load_frames
+from emu_agent.episodes.environment import instruction_of
 from emu_agent.errors import ConfigError, lookup
 from emu_agent.imagination.engine import ImaginationEngine
 from emu_agent.world_model.checkpoint import bundled_checkpoint, read_config
@@ -89,14 +90,13 @@ def reset_starts(env: gymnasium.Env, seeds: Sequence[int], config: WorldEnvConfi
     Raises:
         UnknownNameError: it does not have the cameras.
     """
-    raws = [env.reset(seed=seed)[0] for seed in seeds]
+    raws, infos = zip(*(env.reset(seed=seed) for seed in seeds), strict=True)
     pictures, wrist = (
         np.stack([np.array(lookup("camera", camera, raw["pixels"])) for raw in raws])
         for camera in (config.camera, config.wrist_camera)
     )
-    instruction: str = env.unwrapped.instruction  # type: ignore[attr-defined]
     proprio = np.stack([raw["agent_pos"] for raw in raws]).astype(np.float32)
-    return Starts(pictures=pictures, wrist=wrist, proprio=proprio, instruction=instruction)
+    return Starts(pictures=pictures, wrist=wrist, proprio=proprio, instruction=instruction_of(env, infos[0]))
 
 
 def standing_still(frames: Frames) -> Float32[np.ndarray, " action_dim"]:

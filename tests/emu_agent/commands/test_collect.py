@@ -1,6 +1,7 @@
 """Collections that grow, stop, are killed and run out of space; a toy world stands in for robosuite."""
 
 import errno
+import json
 import os
 import subprocess
 import sys
@@ -15,13 +16,13 @@ import pytest
 from omegaconf import DictConfig, OmegaConf
 
 from emu_agent.commands import collect
-from emu_agent.config import config_dir
+from emu_agent.config import config_dir, plain_config
 from emu_agent.data.demonstration import Demonstration
 from emu_agent.data.frames import load_frames
 from emu_agent.data.lerobot_writer import SIDE_FILE, read_side_file
-from emu_agent.episodes.recording import episode_file, record
+from emu_agent.episodes.recording import record
 from emu_agent.errors import ConfigError, DatasetError, FingerprintError
-from emu_agent.run_folder import write_json
+from emu_agent.run_folder import RunFolder, write_json
 
 PROGRAM = """
 import sys
@@ -38,11 +39,11 @@ def toy_config(output: Path, **changes: object) -> DictConfig:
     config = OmegaConf.load(config_dir() / "collect.yaml")
     del config["defaults"]
     toy = {
-        "env": {
-            "name": "toy_reach",
-            "make": {"_target_": "toy_reach.make"},
-            "perturbation": {"_target_": "toy_reach.ToyPerturbation", "delay_s": 0.0},
-        },
+        "suite": "toys",
+        "tasks": {"_target_": "toy_reach.find_tasks"},
+        "make": {"_target_": "toy_reach.make_task", "id": "{}"},
+        "perturbation": {"_target_": "toy_reach.ToyPerturbation", "delay_s": 0.0},
+        "max_steps": 120,
         "workers": 1,
         "output": str(output),
     }
@@ -55,7 +56,9 @@ def staging_of(root: Path) -> Path:
 
 def recorded(toy_reach: ModuleType, seed: int) -> Demonstration:
     """What a collection must hold for a seed."""
-    return record(toy_reach.make(), toy_reach.ToyExpert(), toy_reach.ToyPerturbation(), seed, 120)
+    return record(
+        toy_reach.make(), toy_reach.ToyPerturbation(), seed, 120, task="toy/reach", phrasing=seed % 2
+    )
 
 
 def check(root: Path, toy_reach: ModuleType, episodes: int) -> None:
@@ -85,10 +88,54 @@ def test_counts_below_one_are_refused(tmp_path: Path, count: str) -> None:
         collect.main(toy_config(tmp_path / "data", **{count: 0}))
 
 
-def test_fewer_episodes_than_are_recorded_are_refused(tmp_path: Path, toy_reach: ModuleType) -> None:
-    recorded(toy_reach, 5).save(episode_file(staging_of(tmp_path / "data"), 5))
-    with pytest.raises(DatasetError, match=r"up to seed 5, more than episodes=3; ask for at least 6"):
+@pytest.mark.parametrize(
+    ("changes", "complaint"),
+    [
+        (
+            {"env": "robosuite_lift"},
+            "env=robosuite_lift is now suite=TASK, for example suite=emu/robosuite/Lift$",
+        ),
+        ({"env": "robosuite_lift_varied"}, "Lift perturbation=varied keep_failures=true"),
+        ({"seed": 100_000}, "seeds 100000 to 100049 are not for training, .* 0 to 49999; say purpose=test"),
+        ({"seed": 50_010}, "say purpose=validation"),
+        ({"seed": 49_990}, "seeds 49990 to 50039 are not for training, which has 0 to 49999$"),
+        ({"seed": 3, "purpose": "test"}, "not for test, .*; say purpose=training"),
+        ({"suite": "held_out"}, "toy/held_out: held out from training; say purpose=test"),
+    ],
+)
+def test_what_training_must_not_see_is_refused(
+    tmp_path: Path, toy_reach: ModuleType, changes: dict, complaint: str
+) -> None:
+    with pytest.raises(ConfigError, match=complaint):
+        collect.main(toy_config(tmp_path / "data", **changes))
+    assert not list(tmp_path.iterdir())
+
+
+def test_fewer_episodes_than_are_recorded_are_refused(tmp_path: Path) -> None:
+    cfg = toy_config(tmp_path / "data", episodes=6)
+    RunFolder.open(staging_of(tmp_path / "data"), plain_config(cfg))
+    with pytest.raises(DatasetError, match=r"recorded for episodes=6, more than episodes=3; ask for as many"):
         collect.main(toy_config(tmp_path / "data", episodes=3))
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(500)
+def test_failures_are_named_and_replaced_in_a_dataset_of_two_tasks(
+    tmp_path: Path, toy_reach: ModuleType, capsys: pytest.CaptureFixture[str]
+) -> None:
+    root = tmp_path / "data"
+    assert collect.main(toy_config(root, suite="both", episodes=4, workers=2)) == 0
+    found = [(row["task"], row["seed"], row["success"]) for row in read_side_file(root)["episodes"]]
+    seeds = {"toy/reach": [0, 1, 2, 3], "toy/thirds": [1, 2, 4, 5]}
+    assert found == [(task, seed, True) for task in seeds for seed in seeds[task]]
+    manifest = json.loads((root / "manifest.json").read_text())
+    row = manifest["tasks"]["toy/thirds"]
+    assert (row["seeds"], row["failures"], row["successes"], row["lost"]) == ([0, 5], [0, 3], 4, {})
+    assert row["frames"] > 2 * 60
+    assert manifest["tasks"]["toy/reach"]["failures"] == []
+    assert "commit" in manifest
+    assert "toy/thirds: the expert failed on 2 seeds: 0, 3" in capsys.readouterr().out
+    assert not (tmp_path / "MUJOCO_LOG.TXT").exists()
 
 
 @pytest.mark.slow
@@ -123,7 +170,7 @@ def test_a_dataset_grows_and_never_shrinks(tmp_path: Path, toy_reach: ModuleType
 def test_a_killed_collection_keeps_its_episodes_and_goes_on(tmp_path: Path, toy_reach: ModuleType) -> None:
     root = tmp_path / "data"
     slow = toy_config(root, episodes=30)
-    slow.env.perturbation.delay_s = 0.03
+    slow.perturbation.delay_s = 0.03
     OmegaConf.save(slow, tmp_path / "config.yaml")
     (tmp_path / "program.py").write_text(PROGRAM)
     path = os.pathsep.join([str(Path(toy_reach.__file__).parent), *sys.path])
@@ -134,7 +181,7 @@ def test_a_killed_collection_keeps_its_episodes_and_goes_on(tmp_path: Path, toy_
     )
     try:
         deadline = time.monotonic() + 300
-        while len(list(staging_of(root).glob("*.npz"))) < 2:
+        while len(list(staging_of(root).glob("*/*.npz"))) < 2:
             assert time.monotonic() < deadline
             assert process.poll() is None
             time.sleep(0.05)
@@ -145,11 +192,11 @@ def test_a_killed_collection_keeps_its_episodes_and_goes_on(tmp_path: Path, toy_
     while any_alive(process.pid):  # the workers notice it themselves
         assert time.monotonic() < deadline
         time.sleep(0.1)
-    kept = {path: path.stat().st_mtime_ns for path in staging_of(root).glob("*.npz")}
+    kept = {path: path.stat().st_mtime_ns for path in staging_of(root).glob("*/*.npz")}
     assert 2 <= len(kept) < 30
     assert not root.exists()
     cfg = toy_config(root, episodes=len(kept) + 1)
-    cfg.env.perturbation.delay_s = 0.03
+    cfg.perturbation.delay_s = 0.03
     written: dict[Path, int] = {}
     with watched_writing(written, staging_of(root)):
         assert collect.main(cfg) == 0
@@ -174,7 +221,7 @@ def watched_writing(written: dict[Path, int], staging: Path) -> Iterator[None]:
     write = collect.write_dataset
 
     def noted(*args: object, **kwargs: object) -> None:
-        written.update({path: path.stat().st_mtime_ns for path in staging.glob("*.npz")})
+        written.update({path: path.stat().st_mtime_ns for path in staging.glob("*/*.npz")})
         write(*args, **kwargs)
 
     with pytest.MonkeyPatch.context() as patch:
@@ -214,13 +261,13 @@ def test_a_full_disk_loses_nothing_that_was_finished(tmp_path: Path, toy_reach: 
         with pytest.raises(OSError, match="No space left") as caught:  # while recording the third episode
             collect.main(toy_config(root, episodes=3))
         assert caught.value.errno == errno.ENOSPC
-        kept = sorted(path.name for path in staging_of(root).iterdir())
+        kept = sorted(path.name for path in staging_of(root).rglob("*") if path.is_file())
         assert kept == ["000000000.npz", "000000001.npz", "config.yaml"]
         enlarge(disk, sum(sizes) + 40)
         with pytest.raises((OSError, DatasetError)):  # while writing the dataset
             collect.main(toy_config(root, episodes=3))
         assert not root.exists()
-        assert len(list(staging_of(root).glob("*.npz"))) == 3
+        assert len(list(staging_of(root).glob("*/*.npz"))) == 3
         enlarge(disk, 20_000)
         assert collect.main(toy_config(root, episodes=3)) == 0
         check(root, toy_reach, 3)

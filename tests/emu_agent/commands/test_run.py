@@ -1,13 +1,11 @@
 import errno
 import json
-import multiprocessing
 import os
 import signal
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
-from concurrent.futures import Future
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import ModuleType
@@ -16,8 +14,10 @@ import pytest
 import yaml
 from omegaconf import DictConfig, OmegaConf
 
-from emu_agent.commands import run, run_worker
-from emu_agent.config import config_dir, load_config
+from emu_agent.commands import run
+from emu_agent.commands.run_worker import PlayWork
+from emu_agent.config import config_dir, load_config, plain_config
+from emu_agent.episodes.executors import Job
 from emu_agent.errors import ConfigError, EmuAgentError, FingerprintError, UnknownNameError
 from emu_agent.run_folder import RunFolder
 
@@ -45,10 +45,8 @@ def toy_config(output: Path | None, **changes: object) -> DictConfig:
     return OmegaConf.merge(config, toy, changes)
 
 
-def worker(cfg: DictConfig) -> run_worker.Worker:
-    plain = OmegaConf.to_container(cfg, resolve=True)
-    settings = run_worker.WorkerConfig(config=plain, actor="toy policy", threads=1)
-    return run_worker.Worker(settings, multiprocessing.get_context("spawn").Value("Q", 0))
+def worker(cfg: DictConfig) -> PlayWork:
+    return PlayWork(config=plain_config(cfg), actor="toy policy", threads=1, folder=Path(cfg.output))
 
 
 def outcomes(folder: Path) -> list[tuple]:
@@ -90,14 +88,14 @@ def test_wrong_values_are_refused_before_anything_is_loaded(
 
 def test_an_unknown_camera_is_refused_with_the_choices(tmp_path: Path, toy_reach: ModuleType) -> None:
     with pytest.raises(UnknownNameError, match="front, wrist"):
-        worker(toy_config(tmp_path, camera="front_view")).inspect()
+        worker(toy_config(tmp_path, camera="front_view"))(Job("toy_reach"))
 
 
 def test_a_checkpoint_for_another_environment_is_found_out(tmp_path: Path, toy_reach: ModuleType) -> None:
     own = toy_reach.ToyReach().fingerprint()
     cfg = toy_config(tmp_path)
     cfg.policy.fingerprint = {**own, "image_size": 64}
-    stage = worker(cfg).inspect()
+    stage = worker(cfg)(Job("toy_reach"))
     assert stage.differences == {"image_size": (32, 64)}
     with pytest.raises(FingerprintError, match="image_size: 32 here, 64 in the checkpoint"):
         run._check_fingerprint(stage, allow=False)
@@ -106,24 +104,15 @@ def test_a_checkpoint_for_another_environment_is_found_out(tmp_path: Path, toy_r
 
 def test_cores_are_shared() -> None:
     cores = len(os.sched_getaffinity(0))
-    assert run._share_cores(None, 100) == (cores, 1)
-    assert run._share_cores(None, 1) == (1, cores)
-    assert run._share_cores(2 * cores, 100) == (2 * cores, 1)
+    assert run.share_cores(None, 100) == (cores, 1)
+    assert run.share_cores(None, 1) == (1, cores)
+    assert run.share_cores(2 * cores, 100) == (2 * cores, 1)
 
 
-def test_the_record_is_written_after_the_video(
-    tmp_path: Path, toy_reach: ModuleType, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    folder, at_record = RunFolder(tmp_path), []
-    write = run_worker.write_json
-    monkeypatch.setattr(
-        run_worker,
-        "write_json",
-        lambda *args: (at_record.append(folder.video_file(3).exists()), write(*args)),
-    )
-    assert worker(toy_config(tmp_path)).play(3, folder) is True
-    assert at_record == [True]
-    assert list(folder.finished()) == [3]
+def test_the_video_is_whole_before_the_record_comes(tmp_path: Path, toy_reach: ModuleType) -> None:
+    record = worker(toy_config(tmp_path))(Job("toy_reach", 3))
+    assert (record["task"], record["seed"], record["success"]) == ("ToyReach", 3, True)
+    assert [path for path in tmp_path.rglob("*") if path.is_file()] == [RunFolder(tmp_path).video_file(3)]
 
 
 def test_an_episode_that_fails_midway_leaves_nothing(
@@ -134,18 +123,18 @@ def test_an_episode_that_fails_midway_leaves_nothing(
 
     monkeypatch.setattr(toy_reach.ToyReach, "step", break_down)
     with pytest.raises(OSError, match="No space"):
-        worker(toy_config(tmp_path)).play(3, RunFolder(tmp_path))
+        worker(toy_config(tmp_path))(Job("toy_reach", 3))
     assert [path for path in tmp_path.rglob("*") if path.is_file()] == []
 
 
 def test_a_full_disk_is_said_in_words(tmp_path: Path) -> None:
-    full, other = Future(), Future()
-    full.set_exception(OSError(errno.ENOSPC, "No space left on device"))
-    other.set_exception(OSError(errno.EACCES, "Permission denied"))
-    with pytest.raises(EmuAgentError, match=rf"no space left.*go on with output={tmp_path}"):
-        run._outcome(full, RunFolder(tmp_path))
-    with pytest.raises(PermissionError):
-        run._outcome(other, RunFolder(tmp_path))
+    with (
+        pytest.raises(EmuAgentError, match=rf"no space left.*go on with output={tmp_path}"),
+        run.full_disk_in_words(RunFolder(tmp_path)),
+    ):
+        raise OSError(errno.ENOSPC, "No space left on device")
+    with pytest.raises(PermissionError), run.full_disk_in_words(RunFolder(tmp_path)):
+        raise OSError(errno.EACCES, "Permission denied")
 
 
 # With processes

@@ -30,7 +30,7 @@ def episode(seed: int, success: bool, imagine_ms: list[float], render_s: float |
         imagine_ms=imagine_ms, chunk_ms=[2.0], policy_s=0.2, env_s=1.5, render_s=render_s
     )
     return EpisodeResult(
-        seed=seed, success=success, steps=10, wall_s=2.0, episode_return=-1.0, timings=timings
+        task="toy", seed=seed, success=success, steps=10, wall_s=2.0, episode_return=-1.0, timings=timings
     ).to_dict()
 
 

@@ -19,6 +19,9 @@ class ToyReach(gymnasium.Env):
 
     control_hz = 20
     instruction = "move the dot onto the target"
+    phrasings = (instruction, "bring the dot to the target")
+    embodiment = "toy"
+    thirds = False
 
     def __init__(self, image_size: int = SIZE) -> None:
         picture = spaces.Box(0, 255, (image_size, image_size, 3), np.uint8)
@@ -45,10 +48,12 @@ class ToyReach(gymnasium.Env):
     def reset(self, *, seed: int | None = None, options: Any = None) -> tuple[dict, dict]:
         super().reset(seed=seed)
         self.dot, self.target = self.np_random.uniform(-0.8, 0.8, (2, 2))
+        self.instruction = self.phrasings[(options or {}).get("phrasing", 0)]
+        self.stuck = self.thirds and seed is not None and seed % 3 == 0
         return self._observe(), self._info(solved=False)
 
     def step(self, action: np.ndarray) -> tuple[dict, float, bool, bool, dict]:
-        self.dot = np.clip(self.dot + 0.1 * action[:2], -1, 1)
+        self.dot = np.clip(self.dot + 0.1 * action[:2] * (not self.stuck), -1, 1)
         distance = float(np.linalg.norm(self.dot - self.target))
         solved = distance < 0.1
         return self._observe(), -distance, solved, False, self._info(solved)
@@ -145,6 +150,26 @@ class ToyPerturbation:
     def apply(self, action: np.ndarray) -> np.ndarray:
         time.sleep(self.delay_s)
         return 0.9 * action
+
+
+class ToyRow:
+    """Row of a task."""
+
+    def __init__(self, id: str, held_out: bool = False) -> None:
+        self.id, self.held_out, self.instructions = id, held_out, ToyReach.phrasings
+
+
+def find_tasks(name: str) -> list[ToyRow]:
+    """`toys` is one task, `both` adds one in which no seed that 3 divides can be solved."""
+    names = {"toys": ["toy/reach"], "both": ["toy/reach", "toy/thirds"], "held_out": ["toy/held_out"]}
+    return [ToyRow(task, held_out="held_out" in task) for task in names[name]]
+
+
+def make_task(id: str, **_: Any) -> gymnasium.Env:
+    """What `gymnasium.make` would give for such a task."""
+    env = make()
+    env.unwrapped.thirds = "thirds" in id
+    return env
 
 
 def make(max_steps: int = 60, image_size: int = SIZE) -> gymnasium.Env:
