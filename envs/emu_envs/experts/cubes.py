@@ -28,6 +28,8 @@ FINGERTIP = 0.014
 """How far the fingertips reach below the end effector's position [m]."""
 ALIGNED, STILL_ALIGNED = 0.008, 0.016
 """Horizontal error with which lowering onto a cube may begin, and go on [m]."""
+CENTRED = 0.006
+"""Horizontal error up to which a cube is lowered at full speed; with twice as much it stops [m]."""
 SLACK = 1.5
 """How much more it may be when the gripper is lowered around a cube, or a cube onto a level ground."""
 TURNED, STILL_TURNED = 0.12, 0.3
@@ -192,10 +194,12 @@ class _Situation:
         """Bring the cube over its place, lower it, and let go."""
         yaw = nearest_yaw(self.state, hand_yaw(self.state) + place.yaw - self.yaw(cube), np.pi / 2)
         to_place = place.position - self.at[cube]
-        low = bool(-to_place[2] < table.HALF)
-        if self._aligned(to_place, yaw, SLACK if place.level else 1.0, low):
+        slack, low = SLACK if place.level else 1.0, bool(-to_place[2] < table.HALF)
+        if self._aligned(to_place, yaw, slack, low):
             down = -to_place[2] < PLACED
-            return steer(self.state, to_place - [0.0, 0.0, 0.004], yaw, closed=not down)
+            centred = np.clip(2.0 - np.linalg.norm(to_place[:2]) / (slack * CENTRED), 0.0, 1.0)
+            to_place[2] = centred * (to_place[2] - 0.004)
+            return steer(self.state, to_place, yaw, closed=not down)
         height = self._tops(but=cube) + CLEARANCE + table.HALF
         return self._across(to_place[:2], height - self.at[cube][2], yaw, closed=True)
 

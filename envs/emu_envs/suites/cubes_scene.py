@@ -16,7 +16,7 @@ from emu_envs.tasks.chains import COLOURS
 
 RGBA = {"red": (0.85, 0.1, 0.1, 1.0), "green": (0.1, 0.65, 0.15, 1.0), "blue": (0.1, 0.25, 0.9, 1.0)}
 BIN_RGBA = (0.9, 0.75, 0.35, 1.0)
-CAMERA_POSITION, CAMERA_TARGET = np.array([0.85, 0.025, 1.5]), np.array([-0.04, 0.025, 0.885])
+CAMERA_POSITION, CAMERA_TARGET = np.array([0.85, 0.025, 1.5]), np.array([-0.09, 0.025, 0.9])
 """Where the first camera stands, and what it looks at: cubes, bin and gripper fill the image [m]."""
 FIELD_OF_VIEW = 29
 """Of that camera [degrees]."""
