@@ -1,10 +1,9 @@
 """robosuite's control step without most of its Python: the same trajectories, bit by bit, in less time.
 
-A control step is 25 physics steps. In the first one robosuite itself runs: it sets the goals of arm and
-gripper and keeps its records. Until the next action the goals stand still, so the other 24 need only the
-torques of operational space control. They are computed here, with robosuite's own compiled functions and in
-its order of operations, from arrays of MuJoCo that are looked up once per episode and not in every physics
-step.
+A control step is 25 physics steps. In the first one robosuite's own controllers run and set the goals of
+arm and gripper. Until the next action the goals stand still, so the other 24 need only the torques of
+operational space control. They are computed here, with robosuite's own compiled functions and in its order
+of operations, from arrays of MuJoCo that are looked up once per episode and not in every physics step.
 """
 
 from collections.abc import Sequence
@@ -49,15 +48,14 @@ class FastControl:
             inner.robots[0].part_controllers.get("right") is not self._arm
         ):  # every reset makes new controllers
             self._bind()
-        if self.refusal or inner.done:
+        if self.refusal or inner.done or len(action) != inner.action_dim:
             return inner.step(action)
         model, data = self._mujoco.model, self._mujoco.data
         inner.timestep += 1
         for index in range(int(inner.control_timestep / inner.model_timestep)):
             mujoco.mj_step1(model, data)
             if index == 0:
-                inner._pre_action(action, True)
-                self._hold_goal()
+                self._begin(action)
             else:
                 self._control()
             mujoco.mj_step2(model, data)
@@ -127,50 +125,74 @@ class FastControl:
             lowest=model.actuator_ctrlrange[actuators, 0],
             highest=model.actuator_ctrlrange[actuators, 1],
         )  # all of them views: MuJoCo's arrays stay where they are
-        self._jacobians = np.zeros((3, model.nv)), np.zeros((3, model.nv))
-        self._full_mass = np.zeros((model.nv, model.nv))
-        # In the order of robosuite's: BLAS rounds differently in the other.
-        self._mass = np.zeros((len(arm.qvel_index),) * 2, order="F")
-        self._error, self._velocity, self._wrench = np.zeros(6), np.zeros(6), np.zeros(6)
+        jacobian, full_mass = np.zeros((6, model.nv)), np.zeros((model.nv, model.nv))
+        error, velocity, desired, wrench = np.zeros((4, 6))
+        # The mass matrix lies in memory as robosuite's does: BLAS rounds differently where it does not.
+        size = len(arm.qvel_index)
+        self._buffers = SimpleNamespace(
+            linear_full=jacobian[:3],
+            angular_full=jacobian[3:],
+            jacobian_of_arm=jacobian[:, self._joints],
+            full_mass=full_mass,
+            mass_of_arm=full_mass[self._joints, self._joints],
+            mass=np.zeros((size, size), order="F"),
+            jacobian=np.zeros((6, size)),
+            error=error,
+            velocity=velocity,
+            desired=desired,
+            wrench=wrench,
+            torques=np.zeros(size),
+        )
 
-    def _hold_goal(self) -> None:
-        """Take over the goal for the rest of this control step; the base does not move."""
-        arm = self._arm
+    def _begin(self, action: Float64[np.ndarray, " action_dim"]) -> None:
+        """Let robosuite set the goals and the first torques, and hold the goals; the base does not move.
+
+        Its robot's records (`recent_torques` and others) are left out: of its tasks, only Wipe reads them.
+        """
+        arm, robot = self._arm, self.inner.robots[0]
+        model, data, composite = self._mujoco.model, self._mujoco.data, robot.composite_controller
+        composite.update_state()
+        composite.set_goal(action)
+        for part, wanted in composite.run_controller(robot._enabled_parts).items():
+            actuators = robot._ref_actuators_indexes_dict[part]
+            data.ctrl[actuators] = np.clip(wanted, *model.actuator_ctrlrange[actuators].T)
         self._goal_position = arm.origin_pos + np.dot(arm.origin_ori, arm.goal_pos)
         self._goal_orientation = np.dot(arm.origin_ori, arm.goal_ori)
 
     def _control(self) -> None:
         """Write the arm's torques; the gripper's command stands since the first physics step."""
-        now, arm, joints, compiled = self._mujoco, self._arm, self._joints, self._compiled
-        linear, angular = self._jacobians
-        mujoco.mj_jacSite(now.model, now.data, linear, angular, self._site)
-        arm.J_pos[:], arm.J_ori[:] = linear[:, joints], angular[:, joints]
-        arm.J_full[:3], arm.J_full[3:] = arm.J_pos, arm.J_ori
-        mujoco.mj_fullM(now.model, self._full_mass, now.inertia)
-        self._mass[:] = self._full_mass[joints, joints]
-        self._velocity[:3], self._velocity[3:] = np.dot(linear, now.qvel), np.dot(angular, now.qvel)
-        self._error[:3] = self._goal_position - now.position
-        self._error[3:] = compiled.orientation_error(self._goal_orientation, now.orientation)
-        desired = self._error * arm.kp + -self._velocity * arm.kd
+        now, made, arm, compiled = self._mujoco, self._buffers, self._arm, self._compiled
+        jacobian, velocity, desired = made.jacobian, made.velocity, made.desired
+        mujoco.mj_jacSite(now.model, now.data, made.linear_full, made.angular_full, self._site)
+        jacobian[:] = made.jacobian_of_arm
+        mujoco.mj_fullM(now.model, made.full_mass, now.inertia)
+        made.mass[:] = made.mass_of_arm
+        np.dot(made.linear_full, now.qvel, out=velocity[:3])
+        np.dot(made.angular_full, now.qvel, out=velocity[3:])
+        np.subtract(self._goal_position, now.position, out=made.error[:3])
+        made.error[3:] = compiled.orientation_error(self._goal_orientation, now.orientation)
+        np.multiply(made.error, arm.kp, out=desired)
+        desired -= velocity * arm.kd
         _, linear_mass, angular_mass, nullspace = compiled.opspace_matrices(
-            self._mass, arm.J_full, arm.J_pos, arm.J_ori
+            made.mass, jacobian, jacobian[:3], jacobian[3:]
         )
-        self._wrench[:3] = np.dot(linear_mass, desired[:3])
-        self._wrench[3:] = np.dot(angular_mass, desired[3:])
-        torques = np.dot(arm.J_full.T, self._wrench) + now.bias
-        torques += compiled.nullspace_torques(
-            self._mass, nullspace, arm.initial_joint, now.joint_position, now.joint_velocity
+        np.dot(linear_mass, desired[:3], out=made.wrench[:3])
+        np.dot(angular_mass, desired[3:], out=made.wrench[3:])
+        np.dot(jacobian.T, made.wrench, out=made.torques)
+        made.torques += now.bias
+        made.torques += compiled.nullspace_torques(
+            made.mass, nullspace, arm.initial_joint, now.joint_position, now.joint_velocity
         )
-        arm.torques = torques
         arm.joint_pos, arm.joint_vel = now.joint_position.copy(), now.joint_velocity.copy()
-        now.control[:] = np.minimum(np.maximum(torques, now.lowest), now.highest)  # half the time of np.clip
+        np.minimum(np.maximum(made.torques, now.lowest), now.highest, out=now.control)
 
     def _write_back(self) -> None:
         """Leave robosuite's controller with what it saw last: poses from before the last physics step."""
-        now, arm = self._mujoco, self._arm
+        now, made, arm = self._mujoco, self._buffers, self._arm
         arm.ref_pos[:], arm.ref_ori_mat[:] = now.position, now.orientation  # MuJoCo has them from then, too
-        arm.ref_pos_vel[:], arm.ref_ori_vel[:] = self._velocity[:3], self._velocity[3:]
-        arm.mass_matrix = self._mass.copy(order="F")
+        arm.ref_pos_vel[:], arm.ref_ori_vel[:] = made.velocity[:3], made.velocity[3:]
+        arm.J_full[:], arm.J_pos[:], arm.J_ori[:] = made.jacobian, made.jacobian[:3], made.jacobian[3:]
+        arm.mass_matrix, arm.torques = made.mass.copy(order="F"), made.torques.copy()
 
 
 def unknown_part(inner: Any) -> str | None:
@@ -194,7 +216,8 @@ def unknown_part(inner: Any) -> str | None:
         "version of robosuite": robosuite.__version__ == VERSION,
         "robot": len(inner.robots) == 1 and type(robot) is FixedBaseRobot and robot.name == "Panda",
         "base": model._model.body_weldid[base] == 0,
-        "step of the environment": (kind.step, kind._pre_action) == (MujocoEnv.step, RobotEnv._pre_action),
+        "step of the environment": (kind.step, kind._post_action, kind._pre_action)
+        == (MujocoEnv.step, MujocoEnv._post_action, RobotEnv._pre_action),
         "viewer": inner.viewer is None and not inner.has_renderer,
         "physics steps": inner.lite_physics and arm.lite_physics,
         "composite controller": type(robot.composite_controller) is CompositeController,
