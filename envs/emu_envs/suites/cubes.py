@@ -93,15 +93,19 @@ class CubesEnv(RobosuiteEnv):
     def predicates(self) -> dict[str, bool]:
         """Facts of this state, by name, from which subtasks are told apart."""
         done = {f"done_{count}": self._done >= count for count in range(1, len(self.chain) + 1)}
-        return super().predicates() | done
+        return self._placed() | done
+
+    def _placed(self) -> dict[str, bool]:
+        """Predicates of the scene; without the rest of the privileged state, which takes longer."""
+        _, data = self.simulation
+        joints = self.object_joints.items()
+        at = {f"{name}_position": data.joint(joint).qpos[:3] for name, joint in joints}
+        return self.definition.predicates(at | self.definition.facts(self._robosuite))
 
     def _info(self) -> dict[str, Any]:
-        _, data = self.simulation
-        at = {name: data.joint(joint).qpos[:3] for name, joint in self.object_joints.items()}
-        placed = {move.name: holds(move, at) for move in self.chain}
-        facts = self.definition.facts(self._robosuite)
-        settled = {move.name: placed[move.name] and facts[f"{move.cube}_settled"] for move in self.chain}
-        self._done = progress(self.chain, self._done, placed, settled)
+        now = self._placed()
+        settled = {move.name: now[move.name] and now[f"{move.cube}_settled"] for move in self.chain}
+        self._done = progress(self.chain, self._done, now, settled)
         return super()._info()
 
     def _restart(self, seed: int) -> None:
