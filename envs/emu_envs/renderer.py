@@ -13,7 +13,7 @@ from dataclasses import asdict, dataclass
 
 import cv2
 import numpy as np
-from jaxtyping import UInt8
+from jaxtyping import Float, UInt8
 
 from emu_envs.culling import unseen_hidden
 from emu_envs.errors import GraphicsError, lookup
@@ -66,6 +66,17 @@ def render_preset(name: str) -> RenderPreset:
         UnknownNameError: there is no such preset; the message lists them.
     """
     return lookup("render preset", name, PRESETS)
+
+
+def look_at(eye: tuple[float, float, float], target: tuple[float, float, float]) -> Float[np.ndarray, "4"]:
+    """Orientation (w, x, y, z) of a camera at `eye` that has `target` in the middle of its image."""
+    backward = np.subtract(eye, target) / np.linalg.norm(np.subtract(eye, target))
+    right = np.cross([0.0, 0.0, 1.0], backward)
+    right /= np.linalg.norm(right)
+    axes = np.stack([right, np.cross(backward, right), backward], axis=1)
+    quaternion = np.zeros(4)
+    mujoco.mju_mat2Quat(quaternion, axes.flatten())
+    return quaternion
 
 
 class Renderer:

@@ -16,6 +16,7 @@ from jaxtyping import Float, Int
 
 from emu_envs.errors import MissingPackageError
 from emu_envs.opengl import mujoco
+from emu_envs.renderer import look_at
 
 JOINTS = ("shoulder_pan", "shoulder_lift", "elbow_flex", "wrist_flex", "wrist_roll", "gripper")
 """Of the arm, from the base to the tip; the last one is the gripper."""
@@ -85,17 +86,6 @@ def pick_model(detail: float = 0.004) -> mujoco.MjModel:
     _box_the_gripper(spec)
     _furnish(spec)
     return spec.compile()
-
-
-def look_at(eye: tuple[float, float, float], target: tuple[float, float, float]) -> Float[np.ndarray, "4"]:
-    """Orientation (w, x, y, z) of a camera at `eye` that has `target` in the middle of its picture."""
-    backward = np.subtract(eye, target) / np.linalg.norm(np.subtract(eye, target))
-    right = np.cross([0.0, 0.0, 1.0], backward)
-    right /= np.linalg.norm(right)
-    axes = np.stack([right, np.cross(backward, right), backward], axis=1)
-    quaternion = np.zeros(4)
-    mujoco.mju_mat2Quat(quaternion, axes.flatten())
-    return quaternion
 
 
 def _set_options(spec: mujoco.MjSpec) -> None:

@@ -13,6 +13,7 @@ from jaxtyping import Float64
 from emu_envs.errors import lookup
 from emu_envs.meshes import simplify_visual_meshes
 from emu_envs.protocol import Expert
+from emu_envs.renderer import look_at
 from emu_envs.suites.base import SuiteEnv
 from emu_envs.suites.fast_robosuite import FastControl
 from emu_envs.suites.robosuite_tasks import DEFINITIONS, RobosuiteTask
@@ -54,6 +55,10 @@ class RobosuiteEnv(SuiteEnv):
         self.subtasks = self.definition.subtasks
         self._robosuite = _make_robosuite(self.definition, self.control_hz, self.preset.mesh_keep)
         self._control = FastControl(self._robosuite)
+        if self.definition.agentview is not None:
+            eye, target = self.definition.agentview
+            camera = self.simulation[0].camera(self.cameras["agentview"])
+            camera.pos[:], camera.quat[:] = eye, look_at(eye, target)
         self.action_space = spaces.Box(-1.0, 1.0, (self._robosuite.action_dim,), np.float32)
 
     @property

@@ -6,12 +6,15 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from emu_envs.experts.lift import LiftExpert
+from emu_envs.experts.motion import CLOSED_FINGER, closed_on_nothing
+from emu_envs.experts.robosuite import CanExpert, DoorExpert, LiftExpert, NutExpert, StackExpert
 from emu_envs.protocol import Expert
 from emu_envs.subtasks import Subtask
 
-CLOSED_FINGER = 0.006
-"""A finger nearer to the middle than this holds nothing; the thinnest object is wider [m]."""
+DESCENDED = 0.05
+"""Grasping is seen to have begun below this height over an object [m]."""
+BESIDE = 0.03
+"""A low end effector farther than this from an object horizontally is seen to be beside it [m]."""
 
 
 class RobosuiteTask(ABC):
@@ -23,6 +26,8 @@ class RobosuiteTask(ABC):
     """Arguments for robosuite's environment."""
     subtasks: tuple[Subtask, ...]
     """In order."""
+    agentview: tuple[tuple[float, float, float], tuple[float, float, float]] | None = None
+    """Where the third-person camera stands and where it looks [m]; None leaves it where robosuite has it."""
 
     def environment(self) -> type:
         """Return robosuite's class of the environment."""
@@ -60,9 +65,17 @@ def held(state: Mapping[str, Any], name: str) -> bool:
     return bool(state[f"{name}_grasped"] and np.abs(state["fingers"]).min() > CLOSED_FINGER)
 
 
-def closed_on_nothing(state: Mapping[str, Any]) -> bool:
-    """Whether the fingers are closed with nothing between them."""
-    return bool(np.abs(state["fingers"]).max() < CLOSED_FINGER)
+def reached(state: Mapping[str, Any], name: str, at: np.ndarray | None = None) -> bool:
+    """Whether grasping an object is seen to have begun: it is held, or the open gripper is low over it.
+
+    Args:
+        state: Privileged state.
+        name: Of the object.
+        at: Where it is grasped [m]; its middle unless given.
+    """
+    way = (state[f"{name}_position"] if at is None else at) - state["hand_position"]
+    over = bool(np.linalg.norm(way[:2]) < BESIDE and -way[2] < DESCENDED)
+    return held(state, name) or (over and not closed_on_nothing(state))
 
 
 class Lift(RobosuiteTask):
@@ -74,8 +87,6 @@ class Lift(RobosuiteTask):
         Subtask("lower the gripper and grasp the red cube", begins="grasping"),
         Subtask("lift the red cube", begins="lifted"),
     )
-    descended, beside = 0.05, 0.03
-    """Grasping is seen to have begun below this height over the cube, within this distance from it [m]."""
     high = 0.831
     """Height of the cube's centre from which on it is seen to be lifted; on the table it is 0.821 [m]."""
 
@@ -85,14 +96,11 @@ class Lift(RobosuiteTask):
 
     def predicates(self, state: Mapping[str, Any]) -> dict[str, bool]:
         """Return what can be seen of grasping and lifting."""
-        cube, to_cube = state["cube_position"], state["cube_position"] - state["hand_position"]
-        over = bool(np.linalg.norm(to_cube[:2]) < self.beside and -to_cube[2] < self.descended)
         holds = held(state, "cube")
         return {
-            "over": over,
             "held": holds,
-            "grasping": holds or (over and not closed_on_nothing(state)),
-            "lifted": holds and bool(cube[2] >= self.high),
+            "grasping": reached(state, "cube"),
+            "lifted": holds and bool(state["cube_position"][2] >= self.high),
         }
 
     def make_expert(self) -> Expert:
@@ -100,5 +108,170 @@ class Lift(RobosuiteTask):
         return LiftExpert()
 
 
-DEFINITIONS: dict[str, RobosuiteTask] = {definition.name: definition for definition in (Lift(),)}
+class Stack(RobosuiteTask):
+    """A small cube that has to stand on a larger one."""
+
+    name = "Stack"
+    subtasks = (
+        Subtask("move the gripper above the red cube"),
+        Subtask("lower the gripper and grasp the red cube", begins="grasping"),
+        Subtask("carry the red cube over the green cube", begins="lifted"),
+        Subtask("put the red cube on the green cube and let go", begins="placing"),
+    )
+
+    def objects(self, inner: Any) -> Mapping[str, Any]:
+        """Return both cubes."""
+        return {"red_cube": inner.cubeA, "green_cube": inner.cubeB}
+
+    def predicates(self, state: Mapping[str, Any]) -> dict[str, bool]:
+        """Return what can be seen of grasping, lifting and stacking."""
+        red, green = state["red_cube_position"], state["green_cube_position"]
+        beside, height = np.linalg.norm((red - green)[:2]), (red - green)[2]
+        stacked = bool(beside < 0.03 and abs(height - 0.045) < 0.008)
+        lifted = held(state, "red_cube") and bool(red[2] > 0.835)
+        return {
+            "held": held(state, "red_cube"),
+            "grasping": reached(state, "red_cube"),
+            "lifted": lifted,
+            "placing": bool(beside < 0.03 and height > 0.035) and (lifted or stacked),
+            "stacked": stacked and not state["red_cube_grasped"],
+        }
+
+    def make_expert(self) -> Expert:
+        """Return the scripted expert."""
+        return StackExpert()
+
+
+class PickPlaceCan(RobosuiteTask):
+    """A can that belongs into a compartment of the other bin."""
+
+    name = "PickPlaceCan"
+    subtasks = (
+        Subtask("move the gripper above the can"),
+        Subtask("lower the gripper and grasp the can", begins="grasping"),
+        Subtask("carry the can over its compartment", begins="lifted"),
+        Subtask("lower the can into its compartment and let go", begins="placing"),
+    )
+
+    def objects(self, inner: Any) -> Mapping[str, Any]:
+        """Return the can."""
+        return {"can": inner.objects[inner.object_id]}
+
+    def facts(self, inner: Any) -> dict[str, Any]:
+        """Return where the can stands in the middle of its compartment."""
+        return {"goal_position": inner.target_bin_placements[inner.object_id] + [0.0, 0.0, 0.06]}
+
+    def predicates(self, state: Mapping[str, Any]) -> dict[str, bool]:
+        """Return what can be seen of grasping, lifting and placing."""
+        can, goal = state["can_position"], state["goal_position"]
+        inside = bool((np.abs(can - goal)[:2] < [0.08, 0.1]).all())
+        low, holds = bool(can[2] < goal[2] + 0.03), held(state, "can")
+        lifted = holds and bool(can[2] > goal[2] + 0.015)
+        return {
+            "held": holds,
+            "grasping": reached(state, "can"),
+            "lifted": lifted,
+            "placing": inside and (lifted or low),
+            "placed": inside and low and not state["can_grasped"],
+        }
+
+    def make_expert(self) -> Expert:
+        """Return the scripted expert."""
+        return CanExpert()
+
+
+class NutAssemblySquare(RobosuiteTask):
+    """A square nut with a handle that belongs on a square peg."""
+
+    name = "NutAssemblySquare"
+    subtasks = (
+        Subtask("move the gripper above the handle of the square nut"),
+        Subtask("lower the gripper and grasp the handle", begins="grasping"),
+        Subtask("carry the square nut over the square peg", begins="lifted"),
+        Subtask("lower the square nut onto the peg and let go", begins="placing"),
+    )
+
+    def objects(self, inner: Any) -> Mapping[str, Any]:
+        """Return the square nut."""
+        return {"nut": inner.nuts[inner.nut_id]}
+
+    def facts(self, inner: Any) -> dict[str, Any]:
+        """Return where the handle is, and where the nut lies on the table around its peg."""
+        handle = inner.nuts[inner.nut_id].important_sites["handle"]
+        peg = inner.sim.data.body_xpos[inner.peg1_body_id]
+        goal = np.array([peg[0], peg[1], inner.table_offset[2] + 0.01])
+        return {"handle_position": inner.sim.data.get_site_xpos(handle).copy(), "goal_position": goal}
+
+    def predicates(self, state: Mapping[str, Any]) -> dict[str, bool]:
+        """Return what can be seen of grasping, lifting and threading."""
+        nut, goal = state["nut_position"], state["goal_position"]
+        around, holds = bool((np.abs(nut - goal)[:2] < 0.03).all()), held(state, "nut")
+        lifted = holds and bool(nut[2] > goal[2] + 0.015)
+        return {
+            "held": holds,
+            "grasping": reached(state, "nut", state["handle_position"]),
+            "lifted": lifted,
+            "placing": around,
+            "placed": around and bool(nut[2] < goal[2] + 0.11) and not state["nut_grasped"],
+        }
+
+    def make_expert(self) -> Expert:
+        """Return the scripted expert."""
+        return NutExpert()
+
+
+class Door(RobosuiteTask):
+    """A door that opens once its handle is turned."""
+
+    name = "Door"
+    agentview = ((0.35, 0.45, 1.55), (-0.14, -0.2, 1.08))
+    subtasks = (
+        Subtask("move the gripper to the door handle"),
+        Subtask("grasp the end of the door handle", begins="grasping"),
+        Subtask("turn the door handle up", begins="turning"),
+        Subtask("pull the door open", begins="pulling"),
+    )
+
+    def objects(self, inner: Any) -> Mapping[str, Any]:
+        """Return nothing: the door is fixed."""
+        return {}
+
+    def facts(self, inner: Any) -> dict[str, Any]:
+        """Return angles [rad], the lever's axis and end, and whether both fingers touch the lever."""
+        data, fingers = inner.sim.data, inner.robots[0].gripper["right"].important_geoms
+        both = [
+            fingers["left_finger"],
+            fingers["right_finger"],
+        ]  # not only the pads
+        return {
+            "hinge": float(data.qpos[inner.hinge_qpos_addr]),
+            "latch": float(data.qpos[inner.handle_qpos_addr]),
+            "handle_position": inner._handle_xpos.copy(),
+            "latch_position": data.body_xpos[inner.object_body_ids["latch"]].copy(),
+            "hinge_position": data._data.joint("Door_hinge").xanchor.copy(),
+            "door_quaternion": np.roll(data.body_xquat[inner.object_body_ids["door"]], -1),
+            "handle_grasped": bool(inner._check_grasp(both, "Door_handle")),
+        }
+
+    def predicates(self, state: Mapping[str, Any]) -> dict[str, bool]:
+        """Return what can be seen of grasping, turning and pulling."""
+        holds = held(state, "handle")
+        way = state["handle_position"] - state["hand_position"]
+        return {
+            "held": holds,
+            "grasping": holds or bool(np.linalg.norm(way) < 0.06),
+            "turning": state["latch"] < -0.15,
+            "pulling": state["hinge"] > 0.05,
+            "open": state["hinge"] > 0.3,
+        }
+
+    def make_expert(self) -> Expert:
+        """Return the scripted expert."""
+        return DoorExpert()
+
+
+DEFINITIONS: dict[str, RobosuiteTask] = {
+    definition.name: definition
+    for definition in (Lift(), Stack(), Door(), PickPlaceCan(), NutAssemblySquare())
+}
 """By the name of the task's row."""

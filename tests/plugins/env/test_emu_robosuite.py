@@ -51,7 +51,7 @@ def make(plugin: ModuleType) -> Iterator[Callable[..., Any]]:
     [
         ({"task": "Lfit"}, r"no task called 'Lfit'.*\['Lift'"),
         ({"cameras": "agentview,rist"}, "no camera called 'rist'.*'wrist'"),
-        ({"preset": "best"}, r"no render preset called 'best'.*\['fast', 'full', 'lite'\]"),
+        ({"preset": "best"}, r"no render preset called 'best'.*.'fast', 'full', 'lite', 'smooth'."),
         ({"fps": 30}, "fps=30, but the environment acts 20 times"),
         ({"episode_length": 0}, "episode_length must be at least 1, got 0"),
     ],
