@@ -20,6 +20,8 @@ SETTLED = 10
 """Objects fall or swing into their place in the first control steps."""
 MOVING = 0.0006
 """Slowest motion of an object that is pushed [m per control step]."""
+SWIFT = 0.003
+"""Slowest motion that is taken for a push at once [m per control step]."""
 STEADY = 3
 """Control steps for which both fingers touch an object, or it moves, until it counts as held or pushed."""
 
@@ -58,7 +60,8 @@ class Facts:
         self._touching = self._touching + 1 if farthest < 0.004 else 0
         held = self._touching >= STEADY or (old["held"] and farthest < 0.02)
         settled = self._steps > SETTLED
-        self._moving = self._moving + 1 if settled and moved > MOVING and nearest < 0.065 else 0
+        pushed = settled and moved > MOVING and nearest < 0.065
+        self._moving = (STEADY if moved > SWIFT else self._moving + 1) if pushed else 0
         touched = self._distance(self._object, self._second) if held and self._second else FAR
         goal = np.asarray(inner._target_pos)
         across = float(np.linalg.norm((position - goal)[:2]))
