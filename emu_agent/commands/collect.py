@@ -10,10 +10,11 @@ from omegaconf import DictConfig
 from tqdm import tqdm
 
 from emu_agent.commands.run import share_cores
-from emu_agent.config import LARGEST_SEED, build, check_counts, check_seed, output_folder, plain_config
+from emu_agent.config import build, check_counts, check_seed, output_folder, plain_config
 from emu_agent.data.demonstration import Demonstration
 from emu_agent.data.frames import cache_of
 from emu_agent.data.lerobot_writer import read_side_file, write_dataset
+from emu_agent.data.split import PURPOSES, seeds_for
 from emu_agent.episodes.collection import Collection
 from emu_agent.episodes.executors import Executor, Job, open_executor
 from emu_agent.episodes.recording import RecordWork
@@ -25,12 +26,6 @@ from emu_agent.run_folder import RunFolder, write_json
 
 MAY_DIFFER = ("workers", "episodes", "output", "executor", "ray_address", "job_timeout_s")
 """Settings that a collection which goes on, or grows, may have changed."""
-SEEDS = {
-    "training": range(50_000),
-    "validation": range(50_000, 60_000),
-    "test": range(100_000, LARGEST_SEED),
-}
-"""Which seeds are for what: what is trained on is never tested on."""
 MANIFEST = "manifest.json"
 """Beside lerobot's files: what was recorded, task by task."""
 
@@ -80,14 +75,8 @@ def _checked_seeds(cfg: DictConfig) -> range:
         more = " perturbation=varied keep_failures=true" if "varied" in str(cfg.env) else ""
         raise ConfigError(f"env={cfg.env} is now suite=TASK, for example suite=emu/robosuite/Lift{more}")
     lookup("choice of phrasings", cfg.phrasings, {"all": None, "first": None})
-    seeds, last = lookup("purpose", cfg.purpose, SEEDS), cfg.seed + cfg.episodes - 1
-    if cfg.seed in seeds and last in seeds:
-        return range(cfg.seed, seeds.stop)
-    fitting = [f"; say purpose={name}" for name, some in SEEDS.items() if cfg.seed in some and last in some]
-    raise ConfigError(
-        f"seeds {cfg.seed} to {last} are not for {cfg.purpose}, which has {seeds.start} to {seeds.stop - 1}"
-        + "".join(fitting)
-    )
+    wanted = seeds_for(cfg.purpose, cfg.seed, cfg.episodes)
+    return range(wanted.start, PURPOSES[cfg.purpose].stop)
 
 
 def _tasks(cfg: DictConfig) -> Sequence[Any]:

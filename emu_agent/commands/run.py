@@ -36,10 +36,10 @@ def main(cfg: DictConfig) -> int:
     """Run the episodes of one task with one policy, and leave a run folder."""
     _check(cfg)
     config = plain_config(cfg)
-    folder = RunFolder(output_folder(cfg, default_folder(cfg.env.name, _mode(cfg))))
+    folder = RunFolder(output_folder(cfg, default_folder(cfg.env.name, mode_of(cfg))))
     folder.check(config, (*MAY_DIFFER, "weights"))  # they are known once the policy is built
     workers, threads = share_cores(cfg.workers, cfg.episodes)
-    work = PlayWork(config=config, actor=_actor(cfg), threads=threads, folder=folder.path)
+    work = PlayWork(config=config, actor=actor_of(cfg), threads=threads, folder=folder.path)
     seeds = range(cfg.seed, cfg.seed + cfg.episodes)
     with open_executor(
         cfg.executor, work, workers=workers, job_timeout_s=cfg.job_timeout_s, address=cfg.ray_address
@@ -48,7 +48,7 @@ def main(cfg: DictConfig) -> int:
         if described.failure is not None:
             raise EmuAgentError(f"environment and policy cannot be built: {described.failure}")
         stage = described.value
-        _check_fingerprint(stage, allow=cfg.allow_fingerprint_mismatch)
+        check_fingerprint(stage, allow=cfg.allow_fingerprint_mismatch)
         RunFolder.open(folder.path, {**config, "weights": stage.weights}, MAY_DIFFER)
         lost = _play_all(executor, folder, cfg.env.name, seeds)
     summary = _summarize(cfg, folder, seeds, stage, workers=workers, threads_per_worker=threads)
@@ -66,18 +66,18 @@ def _check(cfg: DictConfig) -> None:
     check_seed(cfg.seed)
 
 
-def _mode(cfg: DictConfig) -> str:
+def mode_of(cfg: DictConfig) -> str:
     """How the policy imagines; of a policy that cannot, its name."""
-    return cfg.imagine if "imagine" in cfg.policy else _policy_name(cfg)
+    return cfg.imagine if "imagine" in cfg.policy else policy_name(cfg)
 
 
-def _actor(cfg: DictConfig) -> str:
+def actor_of(cfg: DictConfig) -> str:
     """What acts, in words for the video."""
     imagines = f", imagine {cfg.imagine}" if "imagine" in cfg.policy else ""
-    return f"{_policy_name(cfg)} policy{imagines}"
+    return f"{policy_name(cfg)} policy{imagines}"
 
 
-def _policy_name(cfg: DictConfig) -> str:
+def policy_name(cfg: DictConfig) -> str:
     """The class that `_target_` names, without "Policy": `emu_policies.RandomPolicy` is "random"."""
     names = [word for word in cfg.policy._target_.split(".") if word[:1].isupper()]
     return (names or cfg.policy._target_.split("."))[-1].removesuffix("Policy").lower()
@@ -90,7 +90,8 @@ def share_cores(workers: int | None, jobs: int) -> tuple[int, int]:
     return workers, max(1, cores // workers)
 
 
-def _check_fingerprint(stage: Stage, *, allow: bool) -> None:
+def check_fingerprint(stage: Stage, *, allow: bool) -> None:
+    """Refuse, or only mark, an environment that the policy was not made for."""
     if stage.differences and allow:
         _log.warning("environment and checkpoint differ in %s", ", ".join(stage.differences))
     elif stage.differences:
@@ -154,7 +155,7 @@ def _summarize(
     return summarize(
         records,
         task=cfg.env.name,
-        policy=_policy_name(cfg),
+        policy=policy_name(cfg),
         imagine=cfg.imagine if "imagine" in cfg.policy else "never",
         seed=cfg.seed,
         weights=stage.weights,

@@ -1,7 +1,7 @@
 """What a worker of `emu-agent run` does: builds environment and policy once, then plays seed after seed."""
 
-from collections.abc import Mapping
-from contextlib import ExitStack
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -58,13 +58,37 @@ class PlayWork:
         """Play one seed, or describe environment and policy."""
         from emu_agent.episodes.rollout import run_episode
 
-        cast = self._casts.get(job.task, lambda: self._cast(job.task))
+        cast = self.cast(job.task)
         if job.seed is None:
             return self._stage(cast)
         with ExitStack() as stack:
-            film = self._open_film(stack, job, cast) if self.config["video"] else None
+            path = RunFolder(self.folder).video_file(job.seed)
+            film = stack.enter_context(self.film(job, path)) if self.config["video"] else None
             result = run_episode(*cast, job.seed, film, self.config["max_steps"])
         return result.to_dict()
+
+    def cast(self, task: str) -> _Cast:
+        """Environment and policy of a task; those of the task before are closed."""
+        return self._casts.get(task, lambda: self._cast(task))
+
+    @contextmanager
+    def film(self, job: Job, path: Path) -> "Iterator[Recorder]":
+        """Film an episode into a file that appears when the block has succeeded."""
+        from emu_agent.report.film import EpisodeFilm
+        from emu_agent.report.video import open_video
+
+        env = self.cast(job.task).env
+        limits = [n for n in (self.config["max_steps"], getattr(env.spec, "max_episode_steps", None)) if n]
+        with open_video(path, fps=control_hz_of(env)) as video:
+            yield EpisodeFilm(
+                video,
+                task=job.task,
+                actor=self.actor,
+                instruction=instruction_of(env, {}),
+                camera=self.config["camera"],
+                max_steps=min(limits, default=None),
+                show=self._show,
+            )
 
     @cached_property
     def _policy(self) -> Any:
@@ -85,22 +109,6 @@ class PlayWork:
             fingerprint=fingerprint,
             differences=fingerprint_differences(fingerprint, getattr(cast.policy, "fingerprint", None)),
             weights=getattr(cast.policy, "weights", None),
-        )
-
-    def _open_film(self, stack: ExitStack, job: Job, cast: _Cast) -> "Recorder":
-        from emu_agent.report.film import EpisodeFilm
-        from emu_agent.report.video import open_video
-
-        env, path = cast.env, RunFolder(self.folder).video_file(job.seed or 0)
-        limits = [n for n in (self.config["max_steps"], getattr(env.spec, "max_episode_steps", None)) if n]
-        return EpisodeFilm(
-            stack.enter_context(open_video(path, fps=control_hz_of(env))),
-            task=job.task,
-            actor=self.actor,
-            instruction=instruction_of(env, {}),
-            camera=self.config["camera"],
-            max_steps=min(limits, default=None),
-            show=self._show,
         )
 
     def _show(self, imagination: Any) -> tuple[str, Any]:

@@ -11,12 +11,19 @@ from typing import NamedTuple
 
 import numpy as np
 
-from emu_agent.errors import DatasetError
+from emu_agent.config import LARGEST_SEED
+from emu_agent.errors import ConfigError, DatasetError, lookup
 
 VALIDATION_SEEDS = range(50_000, 60_000)
 """Episodes by which something is chosen: a checkpoint, a threshold, a number of passes."""
 FIRST_TEST_SEED = 100_000
 """From here on episodes are for published figures only."""
+PURPOSES = {
+    "training": range(VALIDATION_SEEDS.start),
+    "validation": VALIDATION_SEEDS,
+    "test": range(FIRST_TEST_SEED, LARGEST_SEED),
+}
+"""Which seeds are for what: what is trained on is never tested on."""
 
 _BITS = 64
 _GOLDEN = 0x9E3779B97F4A7C15
@@ -85,3 +92,25 @@ def refuse_reserved(seeds: Iterable[int], where: object) -> None:
                 f"{where} holds {what} seeds ({len(found)} from {found[0]} to {found[-1]}), which are never "
                 f"trained on; training seeds are below {VALIDATION_SEEDS.start}: collect with such a seed"
             )
+
+
+def seeds_for(purpose: str, first: int | None, count: int) -> range:
+    """Check that `count` seeds from `first` on are for this purpose; returns them.
+
+    Args:
+        purpose: a name of `PURPOSES`.
+        first: None is the first of the purpose.
+        count: of episodes.
+
+    Raises:
+        ConfigError: they are for another purpose; the message names it.
+    """
+    seeds = lookup("purpose", purpose, PURPOSES)
+    wanted = range(seeds.start if first is None else first, (seeds.start if first is None else first) + count)
+    if wanted[0] in seeds and wanted[-1] in seeds:
+        return wanted
+    fitting = [name for name, some in PURPOSES.items() if wanted[0] in some and wanted[-1] in some]
+    raise ConfigError(
+        f"seeds {wanted[0]} to {wanted[-1]} are not for {purpose}, which has {seeds.start} to {seeds.stop - 1}"
+        + "".join(f"; say purpose={name}" for name in fitting)
+    )

@@ -60,12 +60,12 @@ def outcomes(folder: Path) -> list[tuple]:
 def test_the_shipped_config_is_complete() -> None:
     cfg = load_config("run", ["policy=random", "episodes=50", "workers=2", "video=false", "output=runs/x"])
     assert (cfg.env.name, cfg.episodes, cfg.seed) == ("robosuite_Lift", 50, 100_000)
-    assert run._policy_name(cfg) == run._mode(cfg) == "random"
-    assert run._actor(cfg) == "random policy"
+    assert run.policy_name(cfg) == run.mode_of(cfg) == "random"
+    assert run.actor_of(cfg) == "random policy"
     default = load_config("run", ["imagine=never", "checkpoint=some/folder"])
     assert (default.policy.imagine, default.policy.checkpoint) == ("never", "some/folder")
-    assert (run._policy_name(default), run._mode(default)) == ("imagination", "never")
-    assert run._actor(default) == "imagination policy, imagine never"
+    assert (run.policy_name(default), run.mode_of(default)) == ("imagination", "never")
+    assert run.actor_of(default) == "imagination policy, imagine never"
 
 
 @pytest.mark.parametrize(
@@ -98,8 +98,8 @@ def test_a_checkpoint_for_another_environment_is_found_out(tmp_path: Path, toy_r
     stage = worker(cfg)(Job("toy_reach"))
     assert stage.differences == {"image_size": (32, 64)}
     with pytest.raises(FingerprintError, match="image_size: 32 here, 64 in the checkpoint"):
-        run._check_fingerprint(stage, allow=False)
-    run._check_fingerprint(stage, allow=True)
+        run.check_fingerprint(stage, allow=False)
+    run.check_fingerprint(stage, allow=True)
 
 
 def test_cores_are_shared() -> None:

@@ -1,5 +1,6 @@
 """A world of one dot and a target, with a policy: everything that a run needs, in microseconds per step."""
 
+import os
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,6 +23,7 @@ class ToyReach(gymnasium.Env):
     phrasings = (instruction, "bring the dot to the target")
     embodiment = "toy"
     thirds = False
+    deadly: int | None = None
 
     def __init__(self, image_size: int = SIZE) -> None:
         picture = spaces.Box(0, 255, (image_size, image_size, 3), np.uint8)
@@ -47,6 +49,8 @@ class ToyReach(gymnasium.Env):
 
     def reset(self, *, seed: int | None = None, options: Any = None) -> tuple[dict, dict]:
         super().reset(seed=seed)
+        if seed is not None and seed == self.deadly:
+            os._exit(1)
         self.dot, self.target = self.np_random.uniform(-0.8, 0.8, (2, 2))
         self.instruction = self.phrasings[(options or {}).get("phrasing", 0)]
         self.stuck = self.thirds and seed is not None and seed % 3 == 0
@@ -165,10 +169,10 @@ def find_tasks(name: str) -> list[ToyRow]:
     return [ToyRow(task, held_out="held_out" in task) for task in names[name]]
 
 
-def make_task(id: str, **_: Any) -> gymnasium.Env:
-    """What `gymnasium.make` would give for such a task."""
+def make_task(id: str, deadly: int | None = None, **_: Any) -> gymnasium.Env:
+    """What `gymnasium.make` would give for such a task; the process does not survive a deadly seed."""
     env = make()
-    env.unwrapped.thirds = "thirds" in id
+    env.unwrapped.thirds, env.unwrapped.deadly = "thirds" in id, deadly
     return env
 
 
