@@ -1,7 +1,7 @@
 """The command line: find the command, compose its config, call it. The work is elsewhere.
 
 A command is a function `main(cfg)` that returns an exit code. Commands whose module is not installed are not
-listed.
+listed. What takes long to import is imported inside of functions, so that an early Ctrl-C ends quietly.
 """
 
 import errno
@@ -12,11 +12,7 @@ from collections.abc import Sequence
 from importlib import import_module, metadata
 from importlib.util import find_spec
 
-from omegaconf import OmegaConf
-
-from emu_agent.config import choices_of, groups_of, load_config
 from emu_agent.errors import lookup
-from emu_agent.run_folder import is_full_disk
 
 COMMANDS = {
     "run": ("emu_agent.commands.run:main", "let the policy act, and film it beside what it imagines"),
@@ -69,6 +65,7 @@ PATHS = (
 )  # fmt: skip
 """What the system says of a path that cannot be written or read, which is in the message."""
 
+HELP = {"-h", "--help", "help"}
 WRONG_USE = 2
 INTERRUPTED = 130
 BROKEN_PIPE = 141
@@ -93,6 +90,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         print("emu-agent: stopped", file=sys.stderr)
         return INTERRUPTED
     except Exception as error:
+        from emu_agent.run_folder import is_full_disk
+
         if USER_ERRORS.intersection(base.__name__ for base in type(error).__mro__):
             return _complain(str(error))
         if is_full_disk(error):
@@ -110,7 +109,9 @@ def available_commands() -> dict[str, tuple[str, str]]:
 
 
 def _dispatch(args: list[str]) -> int:
-    if not args or args[0] in ("-h", "--help", "help"):
+    if len(args) > 1 and args[0] in HELP:  # help run, --help run
+        args = [*args[1:], "--help"]
+    if not args or args[0] in HELP:
         print(_help())
         return 0 if args else WRONG_USE
     if args[0] == "--version":
@@ -120,22 +121,29 @@ def _dispatch(args: list[str]) -> int:
     words = 2 if " ".join(args[:2]) in commands else 1
     name, rest = " ".join(args[:words]), args[words:]
     entry, _ = lookup("command", name, commands)
-    overrides = [arg for arg in rest if arg not in ("-h", "--help")]
-    if len(overrides) < len(rest):
+    overrides = _overrides(name, [arg for arg in rest if arg not in HELP])
+    if not HELP.isdisjoint(rest):
         print(_command_help(name, overrides))
         return 0
-    cfg = load_config(_config_of(name), _with_words(name, overrides))
+    from emu_agent.config import load_config
+
+    cfg = load_config(_config_of(name), overrides)
     module, function = entry.split(":")
     return getattr(import_module(module), function)(cfg)
 
 
-def _with_words(name: str, overrides: list[str]) -> list[str]:
-    """The settings, with words that are none as the value of the one that takes them."""
+def _overrides(name: str, args: list[str]) -> list[str]:
+    """The arguments as `key=value`; words that are none become the value of the setting that takes them."""
+    from emu_agent.config import load_config, switches_of
+    from emu_agent.settings import from_options
+
+    if any(arg.startswith("--") for arg in args):
+        args = from_options(args, switches_of(load_config(_config_of(name), allow_missing=True)))
     if name not in POSITIONAL:
-        return overrides
-    words = [json.dumps(word, ensure_ascii=False) for word in overrides if "=" not in word]
-    given = [f"{POSITIONAL[name]}=[{','.join(words)}]"] if words else []
-    return [*(setting for setting in overrides if "=" in setting), *given]
+        return args
+    settings = [arg for arg in args if "=" in arg and os.sep not in arg.partition("=")[0]]
+    words = [json.dumps(arg, ensure_ascii=False) for arg in args if arg not in settings]
+    return [*settings, *([f"{POSITIONAL[name]}=[{','.join(words)}]"] if words else [])]
 
 
 def _help() -> str:
@@ -152,6 +160,10 @@ def _help() -> str:
 
 
 def _command_help(name: str, overrides: Sequence[str]) -> str:
+    from omegaconf import OmegaConf
+
+    from emu_agent.config import choices_of, groups_of, load_config
+
     cfg = load_config(_config_of(name), overrides, allow_missing=True)
     settings = OmegaConf.to_yaml(cfg).rstrip().splitlines()
     made = groups_of(_config_of(name), overrides)
@@ -161,7 +173,7 @@ def _command_help(name: str, overrides: Sequence[str]) -> str:
             f"Usage: emu-agent {name} [key=value ...]   {COMMANDS[name][1]}",
             *(["", "Choices:", *rows] if rows else []),
             "",
-            "Settings, with the arguments given:",
+            "Settings, with the arguments given; key=value, --key=value and --key value mean the same:",
             *(f"  {line}" for line in settings),
         ]
     )

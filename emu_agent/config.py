@@ -6,29 +6,23 @@ right.
 """
 
 import difflib
+import traceback
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from hydra import compose, initialize_config_dir
-from hydra.core.override_parser.overrides_parser import OverridesParser
-from hydra.core.override_parser.types import Override
 from hydra.errors import HydraException
 from hydra.utils import instantiate
 from omegaconf import DictConfig, ListConfig, OmegaConf, open_dict
 from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError
 
-from emu_agent.errors import ConfigError
+from emu_agent.errors import ConfigError, goes_back_to
+from emu_agent.settings import Argument
 
+OURS = ("emu_agent", "emu_envs", "emu_policies")
 LARGEST_SEED = 2**62
-_KINDS: dict[type, tuple[tuple[type, ...], str]] = {
-    bool: ((bool,), "true or false"),
-    int: ((int,), "a whole number"),
-    float: ((int, float), "a number"),
-    list: ((list,), "a list, for example [1,2]"),
-    dict: ((dict,), "a mapping, for example {a:1}"),
-}
 
 
 def config_dir() -> Path:
@@ -54,12 +48,14 @@ def load_config(name: str, overrides: Sequence[str] = (), *, allow_missing: bool
     names = sorted(path.stem for path in config_dir().glob("*.yaml"))
     if name not in names:
         raise ConfigError(f"no config {name!r}; there are {_listed(name, names)}")
-    parsed = [_parse(text) for text in overrides]
-    chosen = [override for override in parsed if _is_choice(name, override)]
-    for override in chosen:
-        _check_choice(override)
-    base, _ = _compose(name, [str(override.input_line) for override in chosen])
-    cfg, _ = _compose(name, [str(o.input_line) if o in chosen else _fitted(name, base, o) for o in parsed])
+    given = {text: Argument.read(text) for text in overrides}
+    chosen = [text for text, argument in given.items() if _is_choice(name, argument)]
+    for text in chosen:
+        _check_choice(given[text])
+    base, _ = _compose(name, chosen)
+    cfg, _ = _compose(
+        name, [text if text in chosen else _fitted(name, base, given[text]) for text in overrides]
+    )
     missing = sorted(OmegaConf.missing_keys(cfg))
     if missing and not allow_missing:
         raise ConfigError(f"give a value for {', '.join(f'{key}=...' for key in missing)}")
@@ -76,6 +72,11 @@ def choices_of(group: str) -> list[str]:
 def groups_of(name: str, overrides: Sequence[str] = ()) -> dict[str, str | None]:
     """The groups that a command's config draws on, each with the choice made."""
     return _compose(name, overrides)[1]
+
+
+def switches_of(cfg: DictConfig) -> list[str]:
+    """Keys of the settings that are true or false."""
+    return [key for key in _leaves(cfg) if isinstance(OmegaConf.select(cfg, key), bool)]
 
 
 def build(node: DictConfig, *args: Any, **kwargs: Any) -> Any:
@@ -95,12 +96,8 @@ def build(node: DictConfig, *args: Any, **kwargs: Any) -> Any:
     try:
         return instantiate(node, *args, _convert_="all", **kwargs)
     except HydraException as error:
-        called = "Error in call to target" in str(error)
-        if called and error.__cause__ and not isinstance(error.__cause__, TypeError):
-            raise error.__cause__ from None
-        if missing := _missing_package(error):
-            raise missing from None
-        raise ConfigError(f"cannot build {node._target_}: {_reason(error)}") from error
+        own = _own_error(node, error)
+    raise own  # not while Hydra's is handled: each would be the other's cause
 
 
 def check_counts(cfg: DictConfig, *keys: str, optional: Sequence[str] = ()) -> None:
@@ -169,59 +166,42 @@ def _compose(name: str, overrides: Sequence[str]) -> tuple[DictConfig, dict[str,
     return cfg, {group: choice for group, choice in sorted(made.items()) if not group.startswith("hydra/")}
 
 
-def _parse(text: str) -> Override:
-    try:
-        override = OverridesParser.create().parse_overrides([text])[0]
-    except HydraException as error:
-        raise ConfigError(f"cannot read {text!r}; overrides look like key=value or group=choice") from error
-    if override.is_sweep_override():
-        raise ConfigError(f"{text!r} is a sweep; give one value (a list is written key=[a,b])")
-    if override.is_delete():
-        raise ConfigError(f"{text!r} removes a setting; give it a value, null for none")
-    return override
+def _is_choice(name: str, argument: Argument) -> bool:
+    """Whether an argument chooses a file of a group, rather than setting one value."""
+    key = argument.key
+    return bool(choices_of(key)) and (argument.sign == "+" or "/" in key or key in groups_of(name))
 
 
-def _is_choice(name: str, override: Override) -> bool:
-    """Whether an override chooses a file of a group, rather than setting one value."""
-    key = override.get_key_element().lstrip("+~")
-    return bool(choices_of(key)) and (override.is_add() or "/" in key or key in groups_of(name))
+def _check_choice(argument: Argument) -> None:
+    group, choices = argument.key, choices_of(argument.key)
+    for choice in argument.choices():
+        if choice is not None and choice not in choices:
+            raise ConfigError(f"no {group} {choice!r}; there are {_listed(choice, choices)}")
 
 
-def _check_choice(override: Override) -> None:
-    group, choices = override.key_or_group, choices_of(override.key_or_group)
-    wanted = override.value()
-    for choice in wanted if isinstance(wanted, list) else [wanted]:
-        if choice is not None and str(choice) not in choices:
-            raise ConfigError(f"no {group} {str(choice)!r}; there are {_listed(str(choice), choices)}")
-
-
-def _fitted(name: str, base: DictConfig, override: Override) -> str:
+def _fitted(name: str, base: DictConfig, argument: Argument) -> str:
     """The override in Hydra's words; refused if there is no such key, or the value is of another kind."""
-    if override.is_add() and "." in override.key_or_group:  # such as a setting that a target takes besides
-        return str(override.input_line)
+    if argument.sign and "." in argument.key:  # such as a setting that a target takes besides
+        return argument.fitted(None)
     node: Any = base
     passed: list[str] = []
-    for part in override.key_or_group.split("."):
+    for part in argument.key.split("."):
         keys = _keys(node)
         if part not in keys:
             where = ".".join([name, *passed])
-            raise ConfigError(f"no setting {part!r} in {where}; it has {_listed(part, keys)}")
+            deeper = [] if passed else [key for key in _leaves(base) if key.endswith(f".{part}")]
+            hint = f" (did you mean {deeper[0]!r}?)" if deeper else ""
+            raise ConfigError(f"no setting {part!r} in {where}; it has {_listed(part, keys)}{hint}")
         node = _child(node, part)
         passed.append(part)
-    value: Any = override.value()
-    _check_kind(override.key_or_group, node, value)
-    whole_for_real = isinstance(node, float) and isinstance(value, int)
-    return f"{override.key_or_group}={float(value)}" if whole_for_real else str(override.input_line)
+    return argument.fitted(node)
 
 
-def _check_kind(key: str, default: Any, value: Any) -> None:
-    kind = {DictConfig: dict, ListConfig: list}.get(type(default), type(default))
-    open_ended = value is None or (isinstance(value, str) and "${" in value)
-    if kind not in _KINDS or open_ended:
-        return
-    accepted, words = _KINDS[kind]
-    if not isinstance(value, accepted) or (isinstance(value, bool) and kind is not bool):
-        raise ConfigError(f"{key} must be {words}, got {value!r}")
+def _leaves(node: Any, above: str = "") -> list[str]:
+    """Keys of all settings that a config holds, with dots."""
+    if not isinstance(node, DictConfig):
+        return [above]
+    return [leaf for key in _keys(node) for leaf in _leaves(_child(node, key), f"{above}.{key}".lstrip("."))]
 
 
 def _child(node: Any, part: str) -> Any:
@@ -241,21 +221,25 @@ def _listed(wrong: str, right: Sequence[str]) -> str:
     return (", ".join(right) or "nothing") + (f" (did you mean {near[0]!r}?)" if near else "")
 
 
-def _missing_package(error: BaseException | None) -> ModuleNotFoundError | None:
-    """The error of a package that is not installed, if that is what an error goes back to."""
-    ours = ("emu_agent", "emu_envs", "emu_policies")
-    while error is not None:
-        if isinstance(error, ModuleNotFoundError) and (error.name or "").split(".")[0] not in ours:
-            return error
-        error = error.__cause__ or error.__context__
-    return None
+def _own_error(node: DictConfig, error: HydraException) -> BaseException:
+    """What the target itself raised, if it was called; otherwise why it could not be."""
+    cause = error.__cause__
+    if cause and "Error in call to target" in str(error) and not isinstance(cause, TypeError):
+        return cause
+    for one in goes_back_to(error):
+        if isinstance(one, ModuleNotFoundError) and (one.name or "").split(".")[0] not in OURS:
+            return one
+    *_, first = goes_back_to(error, causes_only=True)
+    told = ConfigError(f"cannot build {node._target_}: {_first_line(first)}{_place(first)}")
+    told.__cause__ = error
+    return told
 
 
-def _reason(error: BaseException) -> str:
-    """What an error goes back to, on one line."""
-    while error.__cause__ is not None:
-        error = error.__cause__
-    return _first_line(error)
+def _place(error: BaseException) -> str:
+    """File and line of a TypeError that is not about the arguments of a call, but from inside of it."""
+    frames = traceback.extract_tb(error.__traceback__)
+    inside = isinstance(error, TypeError) and "argument" not in str(error) and frames
+    return f" ({frames[-1].filename}:{frames[-1].lineno})" if inside else ""
 
 
 def _first_line(error: BaseException) -> str:

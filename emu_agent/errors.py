@@ -1,6 +1,6 @@
 """Errors that a user of emu-agent can meet; each message says what would have been right."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from difflib import get_close_matches
 
 
@@ -66,3 +66,15 @@ def lookup[T](kind: str, name: str, table: Mapping[str, T]) -> T:
     raise UnknownNameError(
         f"no {kind} called {name!r}; {hint}there are: {', '.join(sorted(table)) or 'none'}"
     )
+
+
+def goes_back_to(error: BaseException | None, *, causes_only: bool = False) -> Iterator[BaseException]:
+    """An error and all that it was raised from or while handling, each once: causes may form a circle."""
+    waiting, seen = [error], set[int]()
+    while waiting:
+        found = waiting.pop(0)
+        if found is not None and id(found) not in seen:
+            seen.add(id(found))
+            grouped = found.exceptions if isinstance(found, BaseExceptionGroup) else ()
+            waiting += [found.__cause__] if causes_only else [found.__cause__, found.__context__, *grouped]
+            yield found

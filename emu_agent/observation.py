@@ -15,6 +15,9 @@ from emu_agent.errors import ConfigError
 IMAGE_PREFIX = "observation.images."
 """LeRobot's key of a camera picture is this and the name of the camera."""
 
+SLACK = 0.02
+"""By how much colours may leave the range from 0 to 1: resizing with sharp filters overshoots."""
+
 
 @dataclass(frozen=True)
 class Observation:
@@ -112,7 +115,12 @@ def _bytes_channels_last(key: str, picture: Any) -> Tensor:
     picture = torch.as_tensor(picture)
     if picture.ndim not in (3, 4) or picture.shape[-3] != 3:
         raise ConfigError(f"{key!r} must have shape (..., 3, height, width), not {tuple(picture.shape)}")
-    if picture.dtype != torch.uint8:
+    if picture.is_floating_point():
+        low, high = (float(end) for end in picture.aminmax()) if picture.numel() else (0.0, 0.0)
+        if not (low >= -SLACK and high <= 1 + SLACK):  # put so that what is no number is refused as well
+            raise ConfigError(
+                f"{key!r} must have real numbers from 0 to 1, or bytes; these go from {low:g} to {high:g}"
+            )
         # Pictures were bytes before LeRobot divided them by 255, so rounding gives the same bytes again.
         picture = picture.mul(255.0).round().clamp(0, 255).to(torch.uint8)
     return _batched_bytes(key, picture.movedim(-3, -1).contiguous())

@@ -19,7 +19,7 @@ from typing import Any
 
 import yaml
 
-from emu_agent.errors import ConfigError
+from emu_agent.errors import ConfigError, goes_back_to
 
 _PART = re.compile(r"\.part-\d+$")
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
@@ -59,12 +59,12 @@ def frame_name(number: int) -> str:
 
 def is_full_disk(error: BaseException | None) -> bool:
     """Whether an error goes back to a full disk, an exhausted quota or a limit on the size of files."""
-    while error is not None:
-        # Libraries that are not written in Python pass on the words, but not the number.
-        if getattr(error, "errno", None) in _FULL or any(os.strerror(code) in str(error) for code in _FULL):
-            return True
-        error = error.__cause__ or error.__context__
-    return False
+    # Libraries that are not written in Python pass on the words, but not the number.
+    words = [os.strerror(code) for code in _FULL]
+    return any(
+        getattr(one, "errno", None) in _FULL or any(word in str(one) for word in words)
+        for one in goes_back_to(error)
+    )
 
 
 def default_folder(*words: str) -> Path:

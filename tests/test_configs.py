@@ -1,7 +1,9 @@
 """Every config composes, and every name in it exists."""
 
 import importlib
+import re
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -9,7 +11,10 @@ from omegaconf import DictConfig, OmegaConf
 
 from emu_agent.cli import COMMANDS, available_commands
 from emu_agent.config import choices_of, config_dir, groups_of, load_config
+from emu_agent.settings import UNSET
 
+NEITHER = {"gate", "env"}
+"""Groups and sections, which null switches off."""
 NAMES = sorted(path.stem for path in config_dir().glob("*.yaml"))
 CHOICES = [
     (name, group, choice) for name in NAMES for group in groups_of(name) for choice in choices_of(group)
@@ -65,3 +70,10 @@ def test_every_choice_composes(name: str, group: str, choice: str) -> None:
 @pytest.mark.parametrize("folder", [path for path in config_dir().iterdir() if path.is_dir()])
 def test_every_group_is_used(folder: Any) -> None:
     assert any(folder.name in groups_of(name) for name in NAMES)
+
+
+@pytest.mark.parametrize("path", sorted(config_dir().rglob("*.yaml")), ids=lambda path: path.stem)
+def test_what_null_stands_for_is_known(path: Path) -> None:
+    """A setting that is null or missing says nothing of what it takes; `emu_agent.settings` does."""
+    unset = re.findall(r"([\w]+): *(?:null|\?\?\?)", path.read_text(encoding="utf-8"))
+    assert set(unset) <= {*UNSET, *NEITHER}, "say in emu_agent.settings.UNSET what they take"

@@ -19,7 +19,7 @@ PACKAGES = {
 }
 LAYERS = [
     {"errors", "finding", "fingerprint", "run_folder", "provenance", "gl_probe"},
-    {"config", "observation"},
+    {"config", "settings", "observation"},
     {"tokens"},
     {"world_model"},
     {"data", "decoding"},

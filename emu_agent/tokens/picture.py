@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from jaxtyping import Int64, UInt8
-from PIL import Image, UnidentifiedImageError
+from PIL import Image, ImageOps, UnidentifiedImageError
 from torch import Tensor
 
 from emu_agent.errors import ConfigError
@@ -79,7 +79,7 @@ def prepare_image(image: Image.Image, *, area: int = AREA_INTERLEAVED) -> UInt8[
     """
     check_pixels(image, "the picture")
     size = prepared_size(image.width, image.height, area)
-    resized = image.convert("RGB").resize(size, Image.Resampling.BICUBIC)
+    resized = as_rgb(image, "the picture").resize(size, Image.Resampling.BICUBIC)
     return torch.from_numpy(np.array(resized)).unsqueeze(0)
 
 
@@ -87,7 +87,8 @@ def open_picture(path: Path) -> UInt8[Tensor, "height width 3"]:
     """Read a picture file.
 
     Raises:
-        ConfigError: There is no such file, it is no picture or a damaged one, or it is too large.
+        ConfigError: There is no such file, it is no picture or a damaged one, it is too large, or its pixels
+            are no colours.
     """
     try:
         with warnings.catch_warnings():
@@ -96,13 +97,37 @@ def open_picture(path: Path) -> UInt8[Tensor, "height width 3"]:
             image = Image.open(path)
         with image:
             check_pixels(image, str(path))
-            return torch.from_numpy(np.array(image.convert("RGB")))
+            return torch.from_numpy(np.array(as_rgb(image, f"image={path}")))
     except Image.DecompressionBombError as error:
         raise ConfigError(f"{path}: {error}; pictures may have up to {MAX_PIXELS} pixels") from error
     except (FileNotFoundError, IsADirectoryError) as error:
         raise ConfigError(f"image={path} must be a picture file; there is none of that name") from error
-    except (UnidentifiedImageError, OSError, SyntaxError) as error:
+    except (UnidentifiedImageError, OSError, SyntaxError, ValueError) as error:
         raise ConfigError(f"image={path} must be a picture file, but cannot be read: {error}") from error
+
+
+def as_rgb(image: Image.Image, name: str) -> Image.Image:
+    """The picture as it is meant to be seen: held upright, on white where it is transparent, 8 bits a colour.
+
+    Raises:
+        ConfigError: Its pixels are numbers of which the range is not known, such as depths.
+    """
+    kind = image.format
+    image = ImageOps.exif_transpose(image)
+    if image.mode.startswith("I") or image.mode == "F":
+        values = np.asarray(image)
+        sixteen = image.mode.startswith("I;16") or (kind in ("PNG", "PPM") and image.mode == "I")
+        unit = image.mode == "F" and np.isfinite(values).all() and values.min() >= 0 and values.max() <= 1
+        if not sixteen and not unit:
+            raise ConfigError(
+                f"{name} has pixels that are no colours, but numbers from {values.min()} to {values.max()}; "
+                "save it with 8 or 16 bits a colour, or as real numbers from 0 to 1"
+            )
+        image = Image.fromarray(np.round(values * (255 / 65535 if sixteen else 255)).astype(np.uint8))
+    if image.has_transparency_data:
+        image = image.convert("RGBA")
+        image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
+    return image.convert("RGB")
 
 
 def save_picture(path: Path, picture: Image.Image) -> None:

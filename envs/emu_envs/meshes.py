@@ -16,6 +16,8 @@ from typing import Any
 import fast_simplification
 import trimesh
 
+from emu_envs.caches import cache_folder
+
 MIN_TRIANGLES = 600
 """A mesh is never simplified below this: small parts would fall apart."""
 
@@ -26,7 +28,7 @@ def simplify_visual_meshes(xml: str, keep: float, cache: Path | None = None) -> 
     Args:
         xml: MJCF text with absolute mesh paths.
         keep: fraction of triangles to keep, in (0, 1]; 1 returns `xml` unchanged.
-        cache: folder for simplified meshes; default the user's cache folder.
+        cache: folder for simplified meshes; default `cache_folder("meshes")`.
 
     Raises:
         ValueError: `keep` is outside (0, 1].
@@ -57,26 +59,21 @@ def _visual_only(root: ET.Element) -> set[str]:
     return visual - kept
 
 
-def _cache_folder() -> Path:
-    base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    return Path(base) / "emu_envs" / "meshes"
-
-
 def simplified_mesh(file: Path, keep: float, cache: Path | None = None) -> Path:
     """Path of the simplified copy of a mesh file, made on first use.
 
     Args:
         file: The mesh.
         keep: Fraction of triangles to keep.
-        cache: Folder for simplified meshes; default the user's cache folder.
+        cache: Folder for simplified meshes; default `cache_folder("meshes")`.
     """
-    cache = cache or _cache_folder()
+    cache = cache or cache_folder("meshes")
     content = file.read_bytes()
     key = hashlib.sha256(
         content + f"{keep} {MIN_TRIANGLES} {fast_simplification.__version__}".encode()
     ).hexdigest()[:20]
     target = cache / f"{file.stem}-{key}.stl"
-    if target.exists():
+    if os.access(target, os.R_OK):
         return target
     mesh = trimesh.load_mesh(file, process=False)
     # Without normals and texture seams, so that vertices which lie in one place become one.
@@ -91,5 +88,7 @@ def simplified_mesh(file: Path, keep: float, cache: Path | None = None) -> Path:
     cache.mkdir(parents=True, exist_ok=True)
     with tempfile.NamedTemporaryFile(dir=cache, suffix=".tmp", delete=False) as temporary:
         mesh.export(temporary, file_type="stl")
-    Path(temporary.name).replace(target)  # several workers may make the same mesh: all are equal
+    made = Path(temporary.name)
+    made.chmod(0o644)  # others may share the cache
+    made.replace(target)  # several workers may make the same mesh: all are equal
     return target

@@ -6,7 +6,11 @@ context current before each render, so several environments can live in one proc
 other's textures.
 """
 
+import atexit
+import functools
 import os
+import sys
+import weakref
 from collections.abc import Sequence
 from contextlib import nullcontext
 from dataclasses import asdict, dataclass
@@ -79,14 +83,44 @@ def look_at(eye: tuple[float, float, float], target: tuple[float, float, float])
     return quaternion
 
 
+_open = weakref.WeakSet["Renderer"]()
+"""Renderers of this process."""
+_inherited: list[object] = []
+"""In a process forked from one that had used OpenGL: what must be neither used nor freed in it."""
+
+
+def _forked() -> None:
+    used = getattr(sys.modules.get("mujoco.egl"), "EGL_DISPLAY", None)
+    _inherited.extend([*([used] if used else []), *(renderer._renderer for renderer in _open)])
+
+
+@functools.cache
+def _close_at_exit() -> None:
+    """Close what is open before mujoco ends OpenGL: what is registered later runs earlier."""
+    atexit.register(lambda: [renderer.close() for renderer in tuple(_open)])
+
+
+def _refuse_inherited() -> None:
+    if _inherited:
+        raise GraphicsError(
+            "this process was forked from one that had drawn with OpenGL, and would hang: start it by spawn, "
+            'for example gymnasium.make_vec(..., vector_kwargs={"context": "spawn"}) or '
+            'multiprocessing.get_context("spawn")'
+        )
+
+
+os.register_at_fork(after_in_child=_forked)
+
+
 class Renderer:
     """Draws the named cameras of one MuJoCo model with one preset.
 
     Raises:
-        GraphicsError: no OpenGL context could be created.
+        GraphicsError: no OpenGL context could be created, or this process was forked from one that had one.
     """
 
     def __init__(self, model: mujoco.MjModel, image_size: int, preset: RenderPreset) -> None:
+        _refuse_inherited()
         drawn = image_size * preset.supersamples
         model.vis.quality.offsamples = preset.multisamples  # read once, when the context is made
         frame = model.vis.global_  # the same; largest picture that can be drawn
@@ -106,11 +140,14 @@ class Renderer:
         self._model, self._size = model, (image_size, image_size)
         self._options = mujoco.MjvOption()
         self._options.geomgroup[COLLISION_GROUP] = 0
+        _open.add(self)
+        _close_at_exit()
 
     def render(
         self, data: mujoco.MjData, cameras: Sequence[str]
     ) -> list[UInt8[np.ndarray, "height width 3"]]:
         """Return one picture per camera, first row at the top."""
+        _refuse_inherited()
         pictures = []
         for camera in cameras:
             with unseen_hidden(self._model, data, camera) if self._culls else nullcontext():
@@ -123,4 +160,5 @@ class Renderer:
 
     def close(self) -> None:
         """Free the OpenGL context."""
-        self._renderer.close()
+        if not _inherited:
+            self._renderer.close()

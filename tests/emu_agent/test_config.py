@@ -20,6 +20,7 @@ from emu_agent.config import (
     output_folder,
 )
 from emu_agent.errors import CheckpointError, ConfigError
+from emu_agent.run_folder import is_full_disk
 
 FILES = {
     "drive.yaml": """
@@ -111,10 +112,10 @@ def test_a_group_file_can_change_other_choices() -> None:
         ("drive", "stops=1", r"stops must be a list"),
         ("drive", "where=1", r"where must be a mapping"),
         ("drive", "name=${nobody}", r"cannot compose 'drive' with name=\$\{nobody\}: .*nobody"),
-        ("drive", "speed=1,2", r"'speed=1,2' is a sweep"),
+        ("drive", "speed=1,2", r"speed must be a number, got '1,2'"),
         ("drive", "~speed", r"'~speed' removes a setting"),
         ("drive", "+hats=3", r"no setting 'hats' in drive"),
-        ("drive", "speed", r"cannot read 'speed'; overrides look like key=value"),
+        ("drive", "speed", r"cannot read 'speed'; settings are written key=value"),
         ("drive", "a b=1", r"cannot read 'a b=1'"),
         ("drive", "hydra.verbose=true", r"no setting 'hydra'"),
         ("walk", "pace=null", None),
@@ -243,3 +244,28 @@ def test_an_output_that_cannot_be_a_folder_is_refused(tmp_path: Path) -> None:
         output_folder(OmegaConf.create({"output": ""}))
     assert output_folder(OmegaConf.create({"output": 3})) == Path("3")
     assert output_folder(OmegaConf.create({"output": None}), Path("runs/x")) == Path("runs/x")
+
+
+def fail_inside() -> None:
+    try:
+        raise KeyError("first")
+    except KeyError:
+        raise ValueError("no weights here") from None
+
+
+def stumble() -> None:
+    len(3)  # pyright: ignore[reportArgumentType]
+
+
+def test_an_error_inside_of_a_target_ends_a_search_of_its_causes(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("emu_agent.errors.refuse", fail_inside, raising=False)
+    with pytest.raises(ValueError, match="no weights here") as caught:
+        build(OmegaConf.create({"_target_": "emu_agent.errors.refuse"}))
+    assert not is_full_disk(caught.value)
+    assert caught.value.__context__ is None or caught.value.__suppress_context__
+
+
+def test_a_type_error_inside_of_a_target_is_told_with_its_place(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("emu_agent.errors.refuse", stumble, raising=False)
+    with pytest.raises(ConfigError, match=r"object of type 'int' has no len\(\) \(.*test_config.py:\d+\)"):
+        build(OmegaConf.create({"_target_": "emu_agent.errors.refuse"}))

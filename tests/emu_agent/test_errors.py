@@ -1,7 +1,7 @@
 import pytest
 
 from emu_agent import errors
-from emu_agent.errors import EmuAgentError, UnknownNameError, lookup
+from emu_agent.errors import EmuAgentError, UnknownNameError, goes_back_to, lookup
 
 
 def test_lookup_returns_the_entry() -> None:
@@ -23,3 +23,13 @@ def test_all_errors_can_be_caught_as_one() -> None:
     classes = [value for name, value in vars(errors).items() if name.endswith("Error")]
     assert len(classes) == 11
     assert all(issubclass(error, EmuAgentError) for error in classes)
+
+
+def test_a_circle_of_causes_is_walked_once() -> None:
+    first, second, third = ValueError("a"), KeyError("b"), OSError("c")
+    first.__cause__, second.__context__, third.__cause__ = second, third, first
+    assert list(goes_back_to(first)) == [first, second, third]
+    assert list(goes_back_to(first, causes_only=True)) == [first, second]
+    assert list(goes_back_to(None)) == []
+    group = ExceptionGroup("both", [first, second])
+    assert list(goes_back_to(group)) == [group, first, second, third]

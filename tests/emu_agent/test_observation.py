@@ -103,3 +103,14 @@ def test_resizing_keeps_what_is_where() -> None:
     assert (small[:, :2] == 0).all()
     assert (small[:, :, :2] == 0).all()
     assert resized(small, (8, 8)) is small
+
+
+@pytest.mark.parametrize(("low", "high"), [(0.0, 255.0), (-1.0, 1.0), (-2.1, 2.6), (0.0, float("nan"))])
+def test_colours_of_another_range_are_refused(low: float, high: float) -> None:
+    picture = torch.tensor([low, high] * 24).reshape(1, 3, 4, 4)
+    batch = {"observation.images.a": picture, "observation.state": torch.zeros(1, 2), "task": ["x"]}
+    with pytest.raises(ConfigError, match="must have real numbers from 0 to 1, or bytes"):
+        Observation.from_lerobot(batch)
+    batch["observation.images.a"] = torch.full((1, 3, 4, 4), 200)
+    with pytest.raises(ConfigError, match="must give bytes"):
+        Observation.from_lerobot(batch)

@@ -47,3 +47,8 @@ def test_everything_is_kept_at_one_and_nonsense_is_refused(model: str) -> None:
     assert simplify_visual_meshes(model, 1.0) == model
     with pytest.raises(ValueError, match=r"keep=0.0 must lie in"):
         simplify_visual_meshes(model, 0.0)
+
+
+def test_a_mesh_in_a_shared_cache_can_be_read_by_others(model: str, tmp_path: Path) -> None:
+    simplify_visual_meshes(model, 0.1, tmp_path / "cache")
+    assert {path.stat().st_mode & 0o777 for path in (tmp_path / "cache").iterdir()} == {0o644}

@@ -10,6 +10,7 @@ import numpy as np
 from gymnasium import spaces
 from jaxtyping import Float64
 
+from emu_envs.caches import let_numba_cache
 from emu_envs.errors import lookup
 from emu_envs.meshes import simplify_visual_meshes
 from emu_envs.protocol import Expert
@@ -147,6 +148,7 @@ def _seeded_numpy(seed: int) -> Iterator[None]:
 def _make_robosuite(definition: RobosuiteTask, control_hz: int, mesh_keep: float) -> Any:
     """Build the robosuite environment without renderer and observations, with simplified visual meshes."""
     previous = logging.root.manager.disable
+    let_numba_cache()
     logging.disable(logging.WARNING)  # robosuite logs five warnings about optional packages at import
     try:
         with warnings.catch_warnings(), _seeded_numpy(MODEL_SEED):

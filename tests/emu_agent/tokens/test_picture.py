@@ -47,7 +47,7 @@ def test_prepared_sizes_are_the_published_ones(
 
 
 def test_a_prepared_picture_is_resized_by_bicubic_interpolation() -> None:
-    pixels = np.random.default_rng(0).integers(0, 256, (48, 64, 4), dtype=np.uint8)
+    pixels = np.random.default_rng(0).integers(0, 256, (48, 64, 3), dtype=np.uint8)
     source = Image.fromarray(pixels)
     prepared = prepare_image(source, area=1024)
     resized = source.convert("RGB").resize((32, 32 - 32 % 16), Image.Resampling.BICUBIC)
@@ -100,12 +100,6 @@ def test_what_is_no_picture_is_refused(tmp_path: Path) -> None:
         open_picture(tmp_path / "cut.png")
 
 
-def test_a_picture_with_transparency_is_read_as_colours(tmp_path: Path) -> None:
-    pixels = np.random.default_rng(0).integers(0, 256, (6, 9, 4), dtype=np.uint8)
-    Image.fromarray(pixels).save(tmp_path / "a.png")
-    assert np.array_equal(open_picture(tmp_path / "a.png").numpy(), pixels[..., :3])
-
-
 def test_the_resizing_tokenizer_is_the_plain_one_behind_the_resize() -> None:
     torch.manual_seed(0)
     plain = ImageTokenizer(TINY).eval()
@@ -118,3 +112,50 @@ def test_the_resizing_tokenizer_is_the_plain_one_behind_the_resize() -> None:
         prepared = prepare_image(Image.fromarray(image.numpy()), area=2048)
         assert torch.equal(plain.encode(prepared)[0], found)
     assert torch.equal(resizing.decode(codes), torch.cat([plain.decode(one[None]) for one in codes]))
+
+
+RAMP = np.linspace(0, 1, 64 * 64).reshape(64, 64)
+
+
+@pytest.mark.parametrize(
+    ("name", "pixels"),
+    [
+        ("gray16.png", (RAMP * 65535).astype(np.uint16)),
+        ("gray16.tiff", (RAMP * 65535).astype(np.uint16)),
+        ("gray16.pgm", (RAMP * 65535).astype(np.uint16)),
+        ("gray8.png", (RAMP * 255).astype(np.uint8)),
+        ("real.tiff", RAMP.astype(np.float32)),
+    ],
+)
+def test_every_depth_keeps_its_range(name: str, pixels: np.ndarray, tmp_path: Path) -> None:
+    Image.fromarray(pixels).save(tmp_path / name)
+    seen = open_picture(tmp_path / name).numpy().astype(float) / 255
+    assert np.abs(seen - RAMP[..., None]).max() < 0.01
+
+
+@pytest.mark.parametrize(
+    "pixels", [RAMP * 255, RAMP - 0.5, RAMP * np.nan, RAMP * 1000], ids=["bytes", "signed", "nan", "depth"]
+)
+def test_numbers_of_an_unknown_range_are_no_colours(pixels: np.ndarray, tmp_path: Path) -> None:
+    kinds = (np.float32, np.int32) if np.isfinite(pixels).all() else (np.float32,)
+    for kind in kinds:
+        Image.fromarray(pixels.astype(kind)).save(tmp_path / "depth.tiff")
+        with pytest.raises(ConfigError, match=r"pixels that are no colours, .*8 or 16 bits"):
+            open_picture(tmp_path / "depth.tiff")
+
+
+@pytest.mark.parametrize("mode", ["RGBA", "LA", "P"])
+def test_what_is_transparent_lies_on_white(mode: str, tmp_path: Path) -> None:
+    pixels = np.zeros((8, 8, 4), np.uint8)
+    pixels[:4, :, 3] = 255
+    Image.fromarray(pixels).convert(mode).save(tmp_path / "clear.png")
+    seen = open_picture(tmp_path / "clear.png").numpy()
+    assert (seen[:4] == 0).all()
+    assert (seen[4:] == 255).all()
+
+
+def test_a_picture_that_was_held_sideways_is_turned_upright(tmp_path: Path) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = 6  # to be turned by 90 degrees
+    Image.new("RGB", (8, 4)).save(tmp_path / "phone.jpg", exif=exif)
+    assert open_picture(tmp_path / "phone.jpg").shape == (8, 4, 3)
