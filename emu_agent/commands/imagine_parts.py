@@ -40,6 +40,8 @@ def check_settings(cfg: DictConfig) -> None:
         raise ConfigError(f"{given[0]}={cfg[given[0]]} can be set {wanted} only")
     if cfg.steps is not None and not (isinstance(cfg.steps, int) and cfg.steps >= 1):
         raise ConfigError(f"steps must be a whole number of at least 1, got {cfg.steps!r}")
+    if cfg.session is not None and cfg.task != "explore":
+        raise ConfigError(f"session={cfg.session} belongs to task=explore, and the task is {cfg.task}")
     check_counts(cfg, "candidates")
     check_seed(cfg.seed)
     output_folder(cfg)
@@ -107,6 +109,8 @@ def read_picture(
             raise ConfigError(f"frame={frame} must lie in 0..{len(pictures) - 1}, the frames of {path}")
         pixels = torch.from_numpy(np.array(pictures[frame]))
     else:
+        if frame:
+            raise ConfigError(f"frame={frame} is for the folder of a dataset, and image={path} is none")
         pixels = open_picture(path)
     if size is not None and tuple(pixels.shape[:2]) != tuple(size):
         raise ConfigError(

@@ -12,7 +12,7 @@ from multiprocessing.reduction import ForkingPickler
 from typing import Any
 
 from emu_agent.episodes.executors import Executor, Job, Lost, Raised, Work
-from emu_agent.errors import EmuAgentError
+from emu_agent.errors import EmuAgentError, goes_back_to
 
 STOP_S = 5.0
 """An idle worker may take so long to close its environment [s]."""
@@ -103,7 +103,8 @@ def _portable(error: Exception) -> Exception:
     try:
         ForkingPickler.loads(ForkingPickler.dumps(error))  # type: ignore[attr-defined]
     except Exception:
-        return EmuAgentError(f"{type(error).__name__}: {error}")
+        chain = goes_back_to(error, causes_only=True)
+        return EmuAgentError(", because of ".join(f"{type(one).__name__}: {one}" for one in chain))
     return error
 
 

@@ -15,6 +15,7 @@ from jaxtyping import Float, UInt8
 from torch import Tensor
 
 from emu_agent.episodes.environment import instruction_of, render_seconds_of, task_of
+from emu_agent.errors import EmuAgentError
 from emu_agent.observation import Observation
 
 
@@ -168,6 +169,10 @@ def play(
         rendered, start = render_seconds_of(env), time.perf_counter()
         seen = Observation.from_gym(observation, instruction_of(env, info))
         actions = policy.select_action(seen).detach().cpu().numpy()
+        if not np.isfinite(actions).all():
+            raise EmuAgentError(
+                f"the policy's action in step {index} must be finite numbers, but is {actions.tolist()}"
+            )
         action, chosen = actions[0] if single else actions, time.perf_counter()
         following, reward, terminated, truncated, outcome = env.step(action)
         acted = time.perf_counter()

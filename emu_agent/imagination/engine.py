@@ -16,7 +16,7 @@ from emu_agent.decoding.decoders import image_decoder
 from emu_agent.decoding.grammar import ImageBlock, size_characters
 from emu_agent.decoding.noise import DidaConfig
 from emu_agent.errors import CheckpointError, ConfigError, lookup
-from emu_agent.imagination.imagination import Context, Imagination, ImaginationConfig
+from emu_agent.imagination.imagination import Context, Imagination, ImaginationConfig, require_words_fit
 from emu_agent.observation import Observation
 from emu_agent.tokens.action import ActionBins
 from emu_agent.tokens.image import ImageTokenizer, ImageTokenizerConfig
@@ -125,11 +125,13 @@ class ImaginationEngine:
 
     @torch.no_grad()
     def context(self, codes: Int64[Tensor, "batch rows cols"], instructions: Sequence[str]) -> Context:
-        """Read frames that are already codes."""
+        """Read frames that are already codes; an instruction must leave room for a keyframe."""
         grids = list(codes.cpu())
         prompts = [
             self.sequence_format.imagine_prompt(t, c) for t, c in zip(instructions, grids, strict=True)
         ]
+        room = self.world_model.config.max_position_embeddings - self._block(codes).grid.block_length - 2
+        require_words_fit(self.sequence_format.text_tokenizer, instructions, prompts, room)
         if self.config.guidance_scale is not None:
             prompts += [self.sequence_format.unconditional_prompt(grid) for grid in grids]
         cache, hidden, length = self._prefill(prompts)

@@ -1,5 +1,6 @@
 """What goes into imagining and what comes out of it."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from jaxtyping import Float, Int64, UInt8
@@ -10,6 +11,7 @@ from emu_agent.decoding.noise import DidaConfig
 from emu_agent.decoding.sampling import GREEDY, SamplingConfig
 from emu_agent.errors import CheckpointError, ConfigError, lookup
 from emu_agent.tokens.image import ImageTokenizer
+from emu_agent.tokens.text import TextTokenizer
 from emu_agent.world_model.cache import KVCache
 
 VARIED = SamplingConfig(temperature=1.0, top_p=0.95)
@@ -94,3 +96,20 @@ class Imagination:
         """Decode the keyframes."""
         images = tokenizer.decode(self.codes.flatten(0, 2))
         return images.unflatten(0, self.codes.shape[:3])
+
+
+def require_words_fit(
+    tokenizer: TextTokenizer, instructions: Sequence[str], prompts: Sequence[Sequence[int]], room: int
+) -> None:
+    """Refuse instructions whose prompts are longer than a model has room for.
+
+    Raises:
+        ConfigError: One is; the message says how many tokens it has and how many fit.
+    """
+    for instruction, prompt in zip(instructions, prompts, strict=True):
+        if len(prompt) > room:
+            count = len(tokenizer.encode(instruction))
+            raise ConfigError(
+                f"the instruction has {count} tokens, and at most {max(0, count + room - len(prompt))} fit "
+                "beside a frame and a keyframe: say it in fewer words"
+            )

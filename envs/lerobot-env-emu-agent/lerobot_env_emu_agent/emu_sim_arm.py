@@ -124,7 +124,7 @@ class EmuSimArm(Robot):
         """Tell the servos where to go; returns what they are told, after all limits.
 
         Raises:
-            ConfigError: a joint is missing.
+            ConfigError: a joint is missing, or, without a gate, is no finite number.
         """
         self._check_connection()
         near = self._near(joint_array(action, FEATURES))
@@ -199,6 +199,10 @@ class EmuSimArm(Robot):
             self.gate = ActionGate(limits, clock=clock, log=InterventionLog(self.config.gate_log))
 
     def _carry_out(self, goal: Float[np.ndarray, "6"]) -> dict[str, Any]:
+        if not np.isfinite(goal).all():
+            from emu_agent.errors import ConfigError
+
+            raise ConfigError(f"the arm takes finite numbers, got {goal.tolist()}")
         sent = np.clip(goal, self._simulation.lower, self._simulation.upper)
         moved = np.clip(self._nudges.apply(sent), self._simulation.lower, self._simulation.upper)
         self._clock.command(moved, self.config.command_latency_ms / 1000.0)

@@ -63,6 +63,8 @@ class ServerConfig:
         for name in ("largest_frame", "max_connections", "hello_timeout_s", "silence_timeout_s"):
             if getattr(self, name) <= 0:
                 raise ConfigError(f"{name}={getattr(self, name)} must be above 0")
+        if not isinstance(self.port, int) or not 0 <= self.port < 2**16:
+            raise ConfigError(f"port={self.port} must be from 1 to {2**16 - 1}, or 0 for any that is free")
 
 
 class PolicyServer:

@@ -13,6 +13,7 @@ from jaxtyping import Float, Float32
 from torch import Tensor
 
 from emu_agent.episodes.rollout import Policy
+from emu_agent.errors import ServingError
 from emu_agent.observation import Observation
 from emu_policies.serving.frames import read_frame
 from emu_policies.serving.messages import (
@@ -153,10 +154,17 @@ class Session:
 def predict(
     policy: Policy, observation: Observation, rest: Rest | None = None
 ) -> Float32[np.ndarray, "steps action_dim"]:
-    """The policy's chunk for one robot, going on from a rest if it can; without chunks, its one action."""
+    """The policy's chunk for one robot, going on from a rest if it can; without chunks, its one action.
+
+    Raises:
+        ServingError: An action is not finite.
+    """
     make_chunk = getattr(policy, "predict_action_chunk", None)
     if rest is not None and isinstance(policy, ContinuingPolicy):
         chunk = policy.continue_chunk(observation, torch.from_numpy(rest.actions)[None], rest.delay)[0]
     else:
         chunk = make_chunk(observation)[0] if make_chunk else policy.select_action(observation)
-    return chunk.detach().to("cpu", torch.float32).numpy()
+    actions = chunk.detach().to("cpu", torch.float32).numpy()
+    if not np.isfinite(actions).all():
+        raise ServingError("the policy's actions must be finite numbers, and are not; they were not sent")
+    return actions

@@ -138,7 +138,10 @@ class WorldModelEnv(gymnasium.vector.VectorEnv[dict[str, Any], np.ndarray, np.nd
         dict[str, Any],
     ]:
         """Carry out one action in every episode; every `stride` actions a frame is imagined."""
-        taken = torch.as_tensor(np.asarray(actions, np.float32)).clamp(-1.0, 1.0)
+        wanted = torch.as_tensor(np.asarray(actions, np.float32))
+        if not wanted.isfinite().all():
+            raise ConfigError(f"actions must be finite numbers, got {wanted.tolist()}")
+        taken = wanted.clamp(-1.0, 1.0)
         self._actions.append(taken)
         self._steps += 1
         if self._steps % self.stride == 0 and not self._over.all():

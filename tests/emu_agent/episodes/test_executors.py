@@ -9,6 +9,7 @@ from types import ModuleType
 import pytest
 
 from emu_agent.episodes.executors import Executor, Job, Kept, Outcome, open_executor
+from emu_agent.episodes.local_executor import _portable
 from emu_agent.errors import ConfigError, EmuAgentError, UnknownNameError
 
 
@@ -40,6 +41,22 @@ def test_what_was_asked_for_last_is_kept_and_the_rest_closed() -> None:
 def test_unknown_executors_are_refused_with_the_choices(toy_work: ModuleType) -> None:
     with pytest.raises(UnknownNameError, match="local, ray"):
         open_executor("slurm", toy_work.ToyWork(""), workers=1)
+
+
+def test_an_error_that_cannot_travel_says_what_it_comes_from() -> None:
+    class HereOnlyError(Exception):
+        pass
+
+    try:
+        try:
+            raise OSError("the disk is on fire")
+        except OSError as cause:
+            raise HereOnlyError("no episode") from cause
+    except HereOnlyError as error:
+        told = _portable(error)
+    assert str(told) == "HereOnlyError: no episode, because of OSError: the disk is on fire"
+    error = ValueError("as it is")
+    assert _portable(error) is error
 
 
 @pytest.mark.slow

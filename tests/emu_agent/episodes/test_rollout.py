@@ -2,8 +2,10 @@ import time
 from types import ModuleType
 
 import numpy as np
+import pytest
 
 from emu_agent.episodes.rollout import EpisodeResult, StepRecord, run_episode
+from emu_agent.errors import EmuAgentError
 
 
 class Notes:
@@ -40,6 +42,15 @@ def test_success_steps_and_limits(toy_reach: ModuleType) -> None:
     assert (lost.success, lost.steps) == (False, 9)
     cut = run_episode(toy_reach.make(), toy_reach.ToyPolicy(noise=100.0), 0, max_steps=4)
     assert (cut.success, cut.steps) == (False, 4)
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_an_action_that_is_no_number_ends_the_episode(value: float, toy_reach: ModuleType) -> None:
+    policy = toy_reach.ToyPolicy()
+    act = policy.select_action
+    policy.select_action = lambda seen: act(seen) * value
+    with pytest.raises(EmuAgentError, match="action in step 0 must be finite numbers, but is"):
+        run_episode(toy_reach.make(), policy, 1)
 
 
 def test_the_recorder_sees_every_step_and_the_last_picture(toy_reach: ModuleType) -> None:

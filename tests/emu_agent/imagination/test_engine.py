@@ -148,6 +148,8 @@ def test_what_cannot_work_is_refused(engine: ImaginationEngine, tiny_agent: Modu
         engine.imagine(tiny_agent.observation(), texts=["lift"])
     with pytest.raises(CheckpointError, match=r"no action bins"):
         tiny_agent.build_engine().simulate(torch.zeros(1, 2, 2, dtype=torch.int64), torch.zeros(1, 4, 3))
+    with pytest.raises(ConfigError, match=r"instruction has \d+ tokens, and at most \d+ fit beside a frame"):
+        engine.context(torch.zeros(1, 2, 2, dtype=torch.int64), ["lift the red cube " * 500])
     bigger = ImageTokenizerConfig(**{**tiny_agent.IMAGE.to_dict(), "n_embed": 32})
     with pytest.raises(ConfigError, match=r"the vocabulary has 16 codes .* but the model has 32"):
         ImaginationEngine(ImageTokenizer(bigger), engine.sequence_format, engine.world_model)

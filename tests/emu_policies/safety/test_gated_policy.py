@@ -73,3 +73,16 @@ def test_chunks_do_not_pass_the_gate_by() -> None:
     space = spaces.Box(-1.0, 1.0, (4,), np.float32)
     gated = GatedPolicy.for_environment(RandomPolicy((-3.0,) * 4, (3.0,) * 4), environment(space))
     assert not hasattr(gated, "predict_action_chunk")
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), float("-inf")])
+def test_what_is_no_number_becomes_the_action_that_stands_still_and_then_a_stop(value: float) -> None:
+    class Broken(RandomPolicy):
+        def select_action(self, observation: Observation) -> torch.Tensor:
+            return super().select_action(observation) * value
+
+    broken, space = Broken((-1.0,) * 4, (1.0,) * 4), spaces.Box(-1.0, 1.0, (4,))
+    gated = GatedPolicy.for_environment(broken, environment(space))
+    assert all(torch.equal(gated.select_action(SEEN), torch.zeros(1, 4)) for _ in range(5))
+    assert gated.interventions["not_finite"] == 5
+    assert gated.gate.stop_reason is not None

@@ -169,6 +169,23 @@ def test_a_policy_that_fails_is_said_and_the_next_robot_is_served(
         assert counted(server, kind)
 
 
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_actions_that_are_no_numbers_are_not_sent(
+    value: float, serve: Callable[..., Any], remote: ModuleType
+) -> None:
+    policy = remote.Counting(steps=4)
+    act = policy.predict_action_chunk
+    policy.predict_action_chunk = lambda seen: act(seen) * value
+    server = serve(policy)
+    robot = remote.Stranger(server.port)
+    robot.hello()
+    robot.message(Reset(seed=7, index=1))
+    robot.read()
+    robot.message(observe(2, 8.25, remote.seen()))
+    assert "actions must be finite numbers" in robot.end()
+    assert counted(server, "policy_error")
+
+
 def test_signs_of_life_are_answered_while_the_policy_thinks(
     serve: Callable[..., Any], remote: ModuleType
 ) -> None:
@@ -237,6 +254,9 @@ def test_what_cannot_be_served_is_said_before_anything_opens(
         PolicyServer.create(
             remote.Counting(), control_hz=20.0, key=str(tmp_path / "k"), certificate=str(tmp_path / "c")
         )
+    for port in (-1, 65536, 70000):
+        with pytest.raises(ConfigError, match=f"port={port} must be from 1 to 65535, or 0"):
+            PolicyServer.create(remote.Counting(), control_hz=20.0, port=port)
     with pytest.raises(ConfigError, match="max_connections=0 must be above 0"):
         PolicyServer.create(remote.Counting(), control_hz=20.0, max_connections=0)
     taken = serve(remote.Counting()).port

@@ -88,6 +88,15 @@ def test_solved_means_solved_for_some_frames(world: WorldModelEnv) -> None:
     assert solved == [[False] * 3] * 3 + [[True] * 3]
 
 
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+def test_actions_that_are_no_numbers_are_refused(world: WorldModelEnv, value: float) -> None:
+    world.reset(seed=0)
+    actions = np.zeros(world.action_space.shape, np.float32)
+    actions[0, 0] = value
+    with pytest.raises(ConfigError, match="actions must be finite numbers"):
+        world.step(actions)
+
+
 def test_a_stride_that_does_not_fit_is_refused(world: WorldModelEnv) -> None:
     with pytest.raises(ConfigError, match=r"chunk=5.*stride=2"):
         WorldModelEnv(

@@ -271,3 +271,15 @@ def test_a_script_without_its_arm_says_which_there_are(connect: Connect) -> None
     script.connect()
     with pytest.raises(ConfigError, match=r"'right'.*left"):
         script.get_action()
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_without_a_gate_what_is_no_number_is_refused(value: float, connect: Connect) -> None:
+    from emu_agent.errors import ConfigError
+
+    arm = connect(gate=False)
+    action = {**arm.get_observation(), "gripper.pos": value}
+    for send in (arm.send_action, arm.send_passed):
+        with pytest.raises(ConfigError, match="the arm takes finite numbers"):
+            send(action)
+    assert arm.actions == 0
