@@ -20,12 +20,12 @@ def cache_folder(name: str) -> Path:
         base = chosen if chosen.is_absolute() else Path("~/.cache").expanduser()
         folder = base / "emu_envs" / name
         folder.mkdir(parents=True, exist_ok=True)
-        writable = os.access(folder, os.R_OK | os.W_OK | os.X_OK)
+        if os.access(folder, os.R_OK | os.W_OK | os.X_OK):
+            return folder
     except (OSError, RuntimeError):  # a folder that cannot be made, a user without home
-        writable = False
-    if not writable:
-        folder = _private_folder() / name
-        folder.mkdir(exist_ok=True)
+        pass
+    folder = _private_folder() / name
+    folder.mkdir(exist_ok=True)
     return folder
 
 
