@@ -111,7 +111,6 @@ def test_the_bundled_checkpoint_explores_and_continues(
         (["weights=w"], "w does not exist"),
         (["session=s"], "session=s belongs to task=explore, and the task is vla"),
         (["frame=3"], "frame=3 is for the folder of a dataset"),
-        (["instruction=" + "lift the red cube " * 400], "tokens, and at most"),
         (["guidance_scale=nan"], "guidance_scale must be a number, got nan"),
         (["checkpoint=2024"], "2024 does not exist"),
     ],
