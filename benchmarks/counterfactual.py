@@ -2,8 +2,8 @@
 
     python benchmarks/counterfactual.py episodes=20
 
-From states of the policy's own episodes four chunks are played: the policy's, holding still, the policy's with
-the displacement negated, and a random displacement. Reported are the skill (1 - squared error over that of
+From states of the policy's own episodes four chunks are played: the policy's, holding still, the policy's
+with the displacement negated, and a random displacement. Reported are the skill (1 - squared error over that of
 repeating the frame, where either future changes) and, for the three other chunks, the correlation of the
 predicted and the true difference to the future of the policy's chunk.
 """
@@ -70,7 +70,7 @@ def predict(engine: ImaginationEngine, rows: list[dict[str, Any]]) -> np.ndarray
         some = rows[i : i + 16]
         codes = engine.image_tokenizer.encode(torch.from_numpy(np.stack([row["before"] for row in some])))
         after, _ = engine.simulate(codes, torch.from_numpy(np.stack([row["chunk"] for row in some])).float())
-        pictures.append(engine.image_tokenizer.decode_pixels(after).numpy())
+        pictures.append(engine.image_tokenizer.decode(after).numpy())
     return np.concatenate(pictures).astype(np.float32)
 
 
