@@ -3,8 +3,8 @@
     python benchmarks/counterfactual.py episodes=20
 
 From states of the policy's own episodes four chunks are played: the policy's, holding still, the policy's
-with the displacement negated, and a random displacement. Reported are the skill (1 - squared error over that of
-repeating the frame, where either future changes) and, for the three other chunks, the correlation of the
+with the displacement negated, and a random displacement. Reported are the skill (1 - squared error over that
+of repeating the frame, where either future changes) and, for the three other chunks, the correlation of the
 predicted and the true difference to the future of the policy's chunk.
 """
 
