@@ -10,13 +10,13 @@ from robosuite.models.objects import BoxObject
 from robosuite.models.tasks import ManipulationTask
 from robosuite.utils.mjcf_utils import array_to_string, new_geom
 
-from emu_envs.opengl import mujoco
+from emu_envs.renderer import look_at
 from emu_envs.suites import cubes_table as table
 from emu_envs.tasks.chains import COLOURS
 
 RGBA = {"red": (0.85, 0.1, 0.1, 1.0), "green": (0.1, 0.65, 0.15, 1.0), "blue": (0.1, 0.25, 0.9, 1.0)}
 BIN_RGBA = (0.9, 0.75, 0.35, 1.0)
-CAMERA_POSITION, CAMERA_TARGET = np.array([0.85, 0.025, 1.5]), np.array([-0.09, 0.025, 0.9])
+CAMERA_POSITION, CAMERA_TARGET = (0.85, 0.025, 1.5), (-0.09, 0.025, 0.9)
 """Where the first camera stands, and what it looks at: cubes, bin and gripper fill the image [m]."""
 FIELD_OF_VIEW = 29
 """Of that camera [degrees]."""
@@ -41,7 +41,7 @@ class ThreeCubes(ManipulationEnv):
         robot.set_base_xpos(robot.base_xpos_offset["table"](table.TABLE[0]))
         arena = TableArena(table_full_size=table.TABLE, table_offset=(0.0, 0.0, table.TOP))
         arena.set_origin([0, 0, 0])
-        pose = CAMERA_POSITION, _looking_at(CAMERA_POSITION, CAMERA_TARGET)
+        pose = CAMERA_POSITION, look_at(CAMERA_POSITION, CAMERA_TARGET)
         arena.set_camera("agentview", *pose, {"fovy": str(FIELD_OF_VIEW)})
         for name, position, size in _bin_boxes():
             arena.worldbody.append(
@@ -90,13 +90,3 @@ def _bin_boxes() -> list[tuple[str, np.ndarray, np.ndarray]]:
             size[axis], size[across] = half_wall, inner[across] + table.WALL
             boxes.append((f"bin_wall_{'xy'[axis]}{'+-'[side < 0]}", at, size))
     return boxes
-
-
-def _looking_at(position: Float[np.ndarray, "3"], target: Float[np.ndarray, "3"]) -> Float[np.ndarray, "4"]:
-    """Quaternion (w, x, y, z) of an upright camera at `position` that looks at `target`."""
-    back = (position - target) / np.linalg.norm(position - target)
-    right = np.cross([0.0, 0.0, 1.0], back)
-    right /= np.linalg.norm(right)
-    quaternion = np.zeros(4)
-    mujoco.mju_mat2Quat(quaternion, np.stack([right, np.cross(back, right), back], axis=1).ravel())
-    return quaternion
