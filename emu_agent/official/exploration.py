@@ -5,20 +5,18 @@ model had written it, and the frame follows; without a command the model goes on
 is full or the model has ended, the exploration goes on from its last frame.
 """
 
-import base64
 import itertools
-import json
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
+import msgspec
 import torch
 from jaxtyping import Int64, UInt8
 from PIL import Image
 from torch import Tensor
 
-from emu_agent.decoding.sampling import SamplingConfig
 from emu_agent.decoding.stream import (
     EventReader,
     Frame,
@@ -33,11 +31,11 @@ from emu_agent.official.presets import task_preset
 from emu_agent.official.prompting import begin
 from emu_agent.run_folder import frame_name, write_json
 from emu_agent.tokens.picture import save_picture
-from emu_agent.tokens.sequence import ImageGrid, TextSegment
+from emu_agent.tokens.sequence import TextSegment
 
 SESSION_FILE = "exploration.json"
-SESSION_FORMAT = "emu-agent exploration"
-SESSION_VERSION = 1
+SESSION_FORMAT = ("emu-agent exploration", 1)
+"""Name and version of what `exploration.json` holds."""
 
 
 @dataclass(frozen=True)
@@ -52,6 +50,29 @@ class View:
     """The frame."""
     renewed: bool = False
     """Whether the model had to forget all but the frame before this one."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Generator:
+    device: str
+    state: bytes
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Session:
+    """Content of `exploration.json`."""
+
+    format: str
+    format_version: int
+    task: str
+    question: str
+    views: list[dict[str, Any]]
+    settings: GenerationConfig
+    vocabulary_size: int
+    generator: _Generator
+    room: int
+    ids: list[int]
+    unconditional: list[int]
 
 
 class Exploration:
@@ -112,7 +133,6 @@ class Exploration:
             path = folder / frame_name(number)
             if not path.exists():
                 save_picture(path, view.picture)
-        state = self.generator.get_state().numpy().tobytes()
         views = [
             {
                 "command": view.command,
@@ -122,20 +142,14 @@ class Exploration:
             }
             for number, view in enumerate(self.views)
         ]
-        content = {
-            "format": SESSION_FORMAT,
-            "format_version": SESSION_VERSION,
-            "task": self.task,
-            "question": self.question,
-            "views": views,
-            "settings": asdict(self.config),
-            "vocabulary_size": self._stream.vocabulary.size,
-            "generator": {"device": self.generator.device.type, "state": base64.b64encode(state).decode()},
-            "room": self._stream.room,
-            "ids": self._stream.ids,
-            "unconditional": self._stream.unconditional,
-        }
-        write_json(folder / SESSION_FILE, content)
+        (name, version), stream, generator = SESSION_FORMAT, self._stream, self.generator
+        session = _Session(
+            format=name, format_version=version, task=self.task, question=self.question, views=views,
+            settings=self.config, vocabulary_size=stream.vocabulary.size, room=stream.room, ids=stream.ids,
+            unconditional=stream.unconditional,
+            generator=_Generator(device=generator.device.type, state=bytes(generator.get_state().numpy())),
+        )  # fmt: skip
+        write_json(folder / SESSION_FILE, msgspec.to_builtins(session))
 
     @classmethod
     def load(cls, engine: ImaginationEngine, folder: Path | str) -> "Exploration":
@@ -145,29 +159,27 @@ class Exploration:
             ConfigError: the folder holds no exploration, or one of another model or kind of device.
         """
         folder = Path(folder)
-        content = _read_session(folder, engine)
+        session = _read_session(folder, engine)
         self = cls.__new__(cls)
-        self.engine, self.task, self.question = engine, content["task"], content["question"]
-        self.config = _settings(content["settings"])
-        self.generator = torch.Generator(engine.device)
-        state = bytearray(base64.b64decode(content["generator"]["state"]))
-        self.generator.set_state(torch.frombuffer(state, dtype=torch.uint8))
+        self.engine, self.task, self.question = engine, session.task, session.question
+        self.config, self.generator = session.settings, torch.Generator(engine.device)
+        self.generator.set_state(torch.frombuffer(bytearray(session.generator.state), dtype=torch.uint8))
         self.views = [
             View(view["command"], view["text"], _picture(folder / view["picture"]), view["renewed"])
-            for view in content["views"]
+            for view in session.views
         ]
-        self._stream = self._continued(content["ids"], content["unconditional"], content["room"])
+        if session.room < 1:
+            self._stream = self._begin(self._last_frame(session.ids))
+        else:
+            config = replace(self.config, max_new_tokens=session.room)
+            self._stream = open_stream(
+                engine.world_model, engine.sequence_format, session.ids, session.unconditional, config,
+                self.generator,
+            )  # fmt: skip
         return self
 
     def _begin(self, codes: Sequence[Int64[Tensor, "_ _"]]) -> TokenStream:
         return begin(self.engine, self.task, self.question, codes, self.config, self.generator)
-
-    def _continued(self, ids: list[int], unconditional: list[int], room: int) -> TokenStream:
-        if room < 1:
-            return self._begin(self._last_frame(ids))
-        config = GenerationConfig(**{**vars(self.config), "max_new_tokens": room})
-        model, sequence_format = self.engine.world_model, self.engine.sequence_format
-        return open_stream(model, sequence_format, ids, unconditional, config, self.generator)
 
     def _write(self, command: str) -> Iterator[int]:
         """Tokens of a turn, without end; at the latest where the text gets too long there is a frame."""
@@ -178,9 +190,7 @@ class Exploration:
         for count in itertools.count():
             if self._stream.grammar.in_image:
                 if self._stream.finished:
-                    raise ConfigError(
-                        f"a frame does not fit into max_new_tokens={self.config.max_new_tokens}"
-                    )
+                    raise self._no_room()
                 yield next(self._stream)
             elif self._make_room(1) or count == self.engine.config.max_text_tokens:
                 self._stream.say([self._stream.vocabulary.boi])
@@ -195,9 +205,12 @@ class Exploration:
         if not self._stream.finished and self._stream.room >= needed:
             return False
         if self._renewed:
-            raise ConfigError(f"a frame does not fit into max_new_tokens={self.config.max_new_tokens}")
+            raise self._no_room()
         self._stream, self._renewed = self._begin(self._last_frame(self._stream.ids)), True
         return True
+
+    def _no_room(self) -> ConfigError:
+        return ConfigError(f"a frame does not fit into max_new_tokens={self.config.max_new_tokens}")
 
     def _last_frame(self, ids: list[int]) -> list[Int64[Tensor, "_ _"]]:
         vocabulary = self.engine.sequence_format.vocabulary
@@ -211,8 +224,8 @@ class Exploration:
         """The command as if the model had written it, and the start of the frame."""
         if not command:
             return []
-        kind: Literal["step", "text"] = "step" if self.task == "vla" else "text"
-        words = self.engine.sequence_format.text_block(TextSegment(command, kind))
+        segment = TextSegment(command, "step" if self.task == "vla" else "text")
+        words = self.engine.sequence_format.text_block(segment)
         return [*words, self._stream.vocabulary.boi]
 
     def _picture(self, codes: Int64[Tensor, "rows cols"]) -> Image.Image:
@@ -220,32 +233,25 @@ class Exploration:
         return Image.fromarray(pixels.cpu().numpy())
 
 
-def _read_session(folder: Path, engine: ImaginationEngine) -> dict[str, Any]:
+def _read_session(folder: Path, engine: ImaginationEngine) -> _Session:
     path = folder / SESSION_FILE
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except (FileNotFoundError, ValueError) as error:
-        raise ConfigError(f"{path} is missing or no JSON; an exploration to continue has it") from error
-    found = (content.get("format"), content.get("format_version"))
-    if found != (SESSION_FORMAT, SESSION_VERSION):
-        raise ConfigError(f"{path} is {found}; it must be {(SESSION_FORMAT, SESSION_VERSION)}")
+        session = msgspec.json.decode(path.read_bytes(), type=_Session)
+    except (FileNotFoundError, ValueError) as error:  # msgspec's errors are ValueErrors
+        raise ConfigError(f"{path} is missing or no JSON of an exploration ({error})") from error
+    if (found := (session.format, session.format_version)) != SESSION_FORMAT:
+        raise ConfigError(f"{path} is {found}; it must be {SESSION_FORMAT}")
     size, device = engine.sequence_format.vocabulary.size, engine.device.type
-    if content["vocabulary_size"] != size:
+    if session.vocabulary_size != size:
         raise ConfigError(
-            f"{path} was made by a model with {content['vocabulary_size']} ids; this one has {size}"
+            f"{path} was made by a model with {session.vocabulary_size} ids; this one has {size}"
         )
-    if content["generator"]["device"] != device:
+    if session.generator.device != device:
         raise ConfigError(
-            f"{path} was made on device={content['generator']['device']}, whose random numbers {device} does "
+            f"{path} was made on device={session.generator.device}, whose random numbers {device} does "
             "not have; continue it there"
         )
-    return content
-
-
-def _settings(values: dict[str, Any]) -> GenerationConfig:
-    grid = None if values["grid"] is None else ImageGrid(**values["grid"])
-    sampling = {name: SamplingConfig(**values[name]) for name in ("text", "image")}
-    return GenerationConfig(**{**values, **sampling, "grid": grid})
+    return session
 
 
 def _picture(path: Path) -> Image.Image:

@@ -2,10 +2,8 @@
 
 import io
 import json
-import os
 import subprocess
 import sys
-from collections.abc import Iterator
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -14,11 +12,10 @@ import pytest
 from PIL import Image
 
 from emu_agent.cli import main
-from emu_agent.commands.explore import preview, read_commands
+from emu_agent.commands.explore import read_commands
 from emu_agent.official.exploration import SESSION_FILE
 
 SENTENCE = "Reach for the cube."
-KEYS = {"up": "move forward", "down": "move back", "left": "turn left", "right": "turn right"}
 SMALL = "size=32x48"
 
 
@@ -200,45 +197,5 @@ def test_a_kill_keeps_the_finished_frames(tmp_path: Path, frame: Path, official_
     assert not [path for path in output.rglob("*.part-*") if path.suffix == ".json"]
 
 
-@pytest.fixture
-def terminal() -> Iterator[tuple[int, io.TextIOWrapper]]:
-    """A terminal: what a person types, and what the program reads."""
-    person, program = os.openpty()
-    with os.fdopen(program) as stdin:
-        yield person, stdin
-    os.close(person)
-
-
-def test_keys_and_lines_of_a_terminal(
-    terminal: tuple[int, io.TextIOWrapper], capsys: pytest.CaptureFixture[str]
-) -> None:
-    import termios
-
-    person, stdin = terminal
-    before = termios.tcgetattr(stdin.fileno())
-    commands = read_commands(stdin, KEYS)
-    os.write(person, b"look\n")
-    assert next(commands) == "look"
-    os.write(person, b"\x1b[A\x1bOD" + "geh linkx\x7fs über\n".encode() + b"\x1b[B\n quit \nmore")
-    assert list(commands) == ["move forward", "turn left", "geh links über", "move back", ""]
-    assert termios.tcgetattr(stdin.fileno())[3] == before[3]
-    assert "turn left" in capsys.readouterr().out
-
-
-def test_a_terminal_ends_with_control_d(terminal: tuple[int, io.TextIOWrapper]) -> None:
-    person, stdin = terminal
-    commands = read_commands(stdin, KEYS)
-    os.write(person, b"look\n")
-    assert next(commands) == "look"
-    os.write(person, b"\x04")
-    assert list(commands) == []
-
-
-def test_lines_are_commands_where_there_is_no_terminal() -> None:
-    lines = io.StringIO("turn left\r\n\n  up \nEXIT\nlost\n")
-    assert list(read_commands(lines, KEYS)) == ["turn left", "", "up"]
-
-
-def test_a_preview_has_two_rows_of_pixels_to_a_line() -> None:
-    picture = Image.fromarray(np.array([[[255, 0, 0]] * 4, [[0, 0, 255]] * 4], np.uint8))
-    assert preview(picture, 4) == "\x1b[38;2;255;0;0;48;2;0;0;255m▀" * 4 + "\x1b[0m"
+def test_every_line_is_a_command_until_quit() -> None:
+    assert list(read_commands(io.StringIO("turn left\r\n\n  up \nEXIT\nlost\n"))) == ["turn left", "", "up"]
