@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from importlib import import_module, metadata
 from importlib.util import find_spec
 
-from emu_agent.errors import lookup
+from emu_agent.errors import is_for_users, lookup
 
 COMMANDS = {
     "run": ("emu_agent.commands.run:main", "let the policy act, and film it beside what it imagines"),
@@ -57,9 +57,6 @@ EXTRA_OF = {
 }
 """Which extra of the distribution brings a package."""
 
-USER_ERRORS = {"EmuAgentError", "EmuEnvsError"}
-"""Bases of errors whose message is meant for users; by name, because emu_envs is not imported here."""
-
 PATHS = (
     errno.EACCES, errno.EEXIST, errno.EISDIR, errno.ENOENT, errno.ENOTDIR, errno.EPERM, errno.EROFS,
 )  # fmt: skip
@@ -92,7 +89,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     except Exception as error:
         from emu_agent.run_folder import is_full_disk
 
-        if USER_ERRORS.intersection(base.__name__ for base in type(error).__mro__):
+        if is_for_users(error):
             return _complain(str(error))
         if is_full_disk(error):
             return _complain(

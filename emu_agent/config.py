@@ -18,7 +18,7 @@ from omegaconf import DictConfig, ListConfig, OmegaConf, open_dict
 from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError
 
-from emu_agent.errors import ConfigError, goes_back_to
+from emu_agent.errors import ConfigError, goes_back_to, is_for_users
 from emu_agent.settings import Argument
 
 OURS = ("emu_agent", "emu_envs", "emu_policies")
@@ -227,6 +227,8 @@ def _own_error(node: DictConfig, error: HydraException) -> BaseException:
     if cause and "Error in call to target" in str(error) and not isinstance(cause, TypeError):
         return cause
     for one in goes_back_to(error):
+        if is_for_users(one):  # such as that of a module that cannot be imported without OpenGL
+            return one
         if isinstance(one, ModuleNotFoundError) and (one.name or "").split(".")[0] not in OURS:
             return one
     *_, first = goes_back_to(error, causes_only=True)

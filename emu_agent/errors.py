@@ -68,6 +68,11 @@ def lookup[T](kind: str, name: str, table: Mapping[str, T]) -> T:
     )
 
 
+def is_for_users(error: BaseException) -> bool:
+    """Whether the message is meant for users; by name, because emu_envs is not imported here."""
+    return any(base.__name__ in ("EmuAgentError", "EmuEnvsError") for base in type(error).__mro__)
+
+
 def goes_back_to(error: BaseException | None, *, causes_only: bool = False) -> Iterator[BaseException]:
     """An error and all that it was raised from or while handling, each once: causes may form a circle."""
     waiting, seen = [error], set[int]()

@@ -28,7 +28,7 @@ _KINDS: dict[type, tuple[tuple[type, ...], str]] = {
     dict: ((dict,), "a mapping, for example {a:1}"),
 }
 UNSET: dict[str, type] = {
-    **dict.fromkeys(("steps", "passes", "max_new_tokens", "workers", "episodes", "max_steps"), int),
+    **dict.fromkeys(("steps", "passes", "max_new_tokens", "workers", "episodes", "max_steps", "seed"), int),
     **dict.fromkeys(("guidance_scale", "control_hz", "threshold"), float),
     **dict.fromkeys(("components",), list),
     **dict.fromkeys(("lora",), dict),
