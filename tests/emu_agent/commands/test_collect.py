@@ -74,7 +74,7 @@ def check(root: Path, toy_reach: ModuleType, episodes: int) -> None:
     assert {path.name for path in root.parent.iterdir()} <= {root.name, root.name + ".cache", "lost+found"}
 
 
-def test_a_folder_of_something_else_is_refused_before_any_work(tmp_path: Path) -> None:
+def test_a_folder_of_something_else_is_refused_before_any_work(tmp_path: Path, toy_reach: ModuleType) -> None:
     (tmp_path / "data").mkdir()
     (tmp_path / "data" / "thesis.tex").touch()
     with pytest.raises(DatasetError, match="holds something that `collect` has not made"):
@@ -111,10 +111,14 @@ def test_what_training_must_not_see_is_refused(
     assert not list(tmp_path.iterdir())
 
 
-def test_fewer_episodes_than_are_recorded_are_refused(tmp_path: Path) -> None:
+def test_fewer_episodes_than_are_recorded_are_refused(tmp_path: Path, toy_reach: ModuleType) -> None:
     cfg = toy_config(tmp_path / "data", episodes=6)
-    RunFolder.open(staging_of(tmp_path / "data"), plain_config(cfg))
-    with pytest.raises(DatasetError, match=r"recorded for episodes=6, more than episodes=3; ask for as many"):
+    staging = staging_of(tmp_path / "data")
+    RunFolder.open(staging, plain_config(cfg))
+    recorded(toy_reach, 5).save(staging / "toy-reach" / "000000005.npz")
+    with pytest.raises(
+        DatasetError, match=r"holds 1 episodes that were recorded for episodes=6, more than episodes=3"
+    ):
         collect.main(toy_config(tmp_path / "data", episodes=3))
 
 
@@ -255,8 +259,8 @@ def test_a_full_disk_loses_nothing_that_was_finished(tmp_path: Path, toy_reach: 
     sizes = []
     for seed in range(3):
         recorded(toy_reach, seed).save(tmp_path / "size.npz")
-        sizes.append((tmp_path / "size.npz").stat().st_size // 1024 + 4)
-    with small_disk(tmp_path / "disk", sum(sizes[:2]) + sizes[2] // 2 + 12) as disk:
+        sizes.append(-(-(tmp_path / "size.npz").stat().st_size // 4096) * 4)  # in whole pages
+    with small_disk(tmp_path / "disk", sum(sizes[:2]) + 8) as disk:
         root = disk / "data"
         with pytest.raises(OSError, match="No space left") as caught:  # while recording the third episode
             collect.main(toy_config(root, episodes=3))
