@@ -96,7 +96,11 @@ class NutExpert(StateExpert):
 
 
 class DoorExpert(StateExpert):
-    """Reaches around the end of the handle, turns it up until the door is free, grasps it and pulls."""
+    """Reaches around the end of the handle, turns it up until the door is free, grasps it and pulls.
+
+    It opens the door on few seeds only: on most the arm turns by its forearm instead of its last
+    joint, and is stopped by the door or by a joint's limit.
+    """
 
     free = 1.33
     """Angle of the handle at which the latch is clear of the frame [rad]."""
