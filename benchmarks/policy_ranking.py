@@ -15,11 +15,12 @@ import gymnasium
 import numpy as np
 import torch
 from emu_policies.world_model_env.inside_source import open_world
+from ranking import compare_candidates, compare_policies
 from tqdm import tqdm
 
 from emu_agent.config import build, load_config
 from emu_agent.episodes.rollout import Policy, run_episode
-from emu_agent.evaluation.simulated_success import compare_candidates, compare_policies, run_inside
+from emu_agent.evaluation.simulated_success import run_inside
 from emu_agent.evaluation.statistics import wilson_interval
 from emu_agent.provenance import provenance
 from emu_agent.run_folder import write_json

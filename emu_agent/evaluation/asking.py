@@ -6,7 +6,7 @@ import numpy as np
 
 from emu_agent.evaluation.adapters.protocol import Future, Start, WorldModelAdapter
 from emu_agent.evaluation.cases import Case
-from emu_agent.evaluation.controls import Answer, begins_of
+from emu_agent.evaluation.controls import Answer
 from emu_agent.evaluation.scores import MODEL
 
 OTHER_TASK = "open the drawer and put the blue bowl inside"
@@ -29,21 +29,15 @@ def _simulate(adapter: WorldModelAdapter, case: Case) -> list[Answer]:
     assert case.actions is not None
     futures = [_step_by_step, _at_once][case.mode == "simulate"](adapter, case)
     own, other = futures[0], futures[1] if len(futures) > 1 else None
-    answers = [_simulated(case, MODEL, own, other)]
+    answers = [_simulated(MODEL, own, other)]
     if other is not None:
-        answers.append(_simulated(case, "shuffled_actions", other, own))
+        answers.append(_simulated("shuffled_actions", other, own))
     return answers
 
 
-def _simulated(case: Case, name: str, own: Future, other: Future | None) -> Answer:
-    real = np.concatenate([case.before[:, None], case.truth[:, :-1]], axis=1)
-    return Answer(
-        candidate=name,
-        pictures=own.pictures,
-        begins=real if case.mode == "simulate_anchored" else begins_of(case, own.pictures),
-        under_others=None if other is None else other.pictures,
-        log_prob=own.log_prob,
-    )
+def _simulated(name: str, own: Future, other: Future | None) -> Answer:
+    under_others = None if other is None else other.pictures
+    return Answer(candidate=name, pictures=own.pictures, under_others=under_others, log_prob=own.log_prob)
 
 
 def _at_once(adapter: WorldModelAdapter, case: Case) -> list[Future]:
@@ -58,14 +52,9 @@ def _step_by_step(adapter: WorldModelAdapter, case: Case) -> list[Future]:
     chunks = _actions(case)
     samples, steps = case.truth.shape[:2]
     real = np.concatenate([case.before[:, None], case.truth[:, :-1]], axis=1)
-    proprio = None
-    if case.before_proprio is not None and case.proprio is not None:
-        proprio = np.concatenate([case.before_proprio[:, None], case.proprio[:, :-1]], axis=1)
-        proprio = np.concatenate([proprio.reshape(samples * steps, -1)] * len(chunks))
     start = Start(
         pictures=np.concatenate([real.reshape(-1, *real.shape[2:])] * len(chunks)),
         instructions=[case.instruction] * (samples * steps * len(chunks)),
-        proprio=proprio,
     )
     parts = np.concatenate([part.reshape(samples * steps, -1, part.shape[-1]) for part in chunks])
     future = adapter.predict(adapter.encode(start), 1, parts)
@@ -86,7 +75,6 @@ def _imagine(adapter: WorldModelAdapter, case: Case, other_task: str) -> list[An
             Answer(
                 candidate=name,
                 pictures=future.pictures,
-                begins=begins_of(case, future.pictures),
                 texts=future.texts,
                 watched=_watch(adapter, case) if name == MODEL else None,
                 log_prob=future.log_prob,
@@ -113,12 +101,8 @@ def _actions(case: Case) -> list[np.ndarray]:
 
 
 def _start(case: Case, times: int) -> Start:
-    proprio = case.before_proprio
-    return Start(
-        pictures=np.concatenate([case.before] * times),
-        instructions=[case.instruction] * (len(case.before) * times),
-        proprio=None if proprio is None else np.concatenate([proprio] * times),
-    )
+    instructions = [case.instruction] * (len(case.before) * times)
+    return Start(pictures=np.concatenate([case.before] * times), instructions=instructions)
 
 
 def _split(future: Future, parts: int) -> list[Future]:

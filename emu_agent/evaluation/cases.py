@@ -26,8 +26,6 @@ type Texts = tuple[tuple[str, ...], ...]
 class Elsewhere:
     """What happened at other moments, in another episode: the material of controls."""
 
-    before: UInt8[np.ndarray, "samples height width 3"]
-    """The present there."""
     pictures: UInt8[np.ndarray, "samples steps height width 3"]
     """Frames that followed."""
     actions: Float32[np.ndarray, "samples time action_dim"] | None
@@ -62,8 +60,6 @@ class Case:
     """Frames of the episode that the model sees."""
     before: UInt8[np.ndarray, "samples height width 3"]
     """Those frames."""
-    before_proprio: Float32[np.ndarray, "samples proprio_dim"] | None
-    """Proprioception there."""
     truth: UInt8[np.ndarray, "samples steps height width 3"]
     """Frames that followed; the last one is repeated where fewer are known."""
     known: Bool[np.ndarray, "samples steps"]
@@ -72,8 +68,6 @@ class Case:
     """How far ahead they are [frames]."""
     actions: Float32[np.ndarray, "samples time action_dim"] | None
     """What was done, in as many equal parts as there are steps; None when imagining."""
-    proprio: Float32[np.ndarray, "samples steps proprio_dim"] | None
-    """Proprioception that followed."""
     texts: Texts | None
     """Step instructions that were recorded."""
     elsewhere: tuple[Elsewhere, Elsewhere] | None
@@ -115,21 +109,19 @@ def _simulated(
     own = windows(recording, starts, steps, config)
     others = None
     if partner is not None:
-        places = _places(recording, partner, len(starts), steps, config)
-        one, two = (_elsewhere(windows(partner, place, steps, config)) for place in places)
-        others = one, two
+        drawn = partner_starts(len(partner), 2 * len(starts), steps, recording.index, config)
+        one, two = (windows(partner, place, steps, config) for place in np.split(drawn, 2))
+        others = _elsewhere(one), _elsewhere(two)
     return Case(
         episode=recording.index,
         mode="simulate",
         instruction=recording.instruction,
         starts=starts,
         before=own.pictures[:, 0],
-        before_proprio=None if own.proprio is None else own.proprio[:, 0],
         truth=own.pictures[:, 1:],
         known=np.ones((len(starts), steps), dtype=bool),
         ahead=np.tile(config.chunk * (1 + np.arange(steps)), (len(starts), 1)),
         actions=own.actions,
-        proprio=None if own.proprio is None else own.proprio[:, 1:],
         texts=None,
         elsewhere=others,
     )
@@ -146,19 +138,16 @@ def _imagined(
     plans = [plan for plan in plans if plan]
     keyframes = np.array([[step.keyframe for step in _padded(plan, config.steps)] for plan in plans])
     known = np.array([[k < len(plan) for k in range(config.steps)] for plan in plans])
-    proprio = recording.proprio
     return Case(
         episode=recording.index,
         mode="imagine",
         instruction=recording.instruction,
         starts=starts,
         before=recording.pictures[starts],
-        before_proprio=None if proprio is None else proprio[starts],
         truth=recording.pictures[keyframes],
         known=known,
         ahead=keyframes - starts[:, None],
         actions=None,
-        proprio=None if proprio is None else proprio[keyframes],
         texts=_texts(plans, config.steps) if recording.has_steps else None,
         elsewhere=None if partner is None else _plans_elsewhere(recording, partner, len(starts), config),
         watch=_watched(recording, partner, config) if recording.has_steps else None,
@@ -195,21 +184,12 @@ def _plans_elsewhere(
         chosen = [every[t] for t in row]
         keyframes = np.array([[s.keyframe for s in _padded(plan, config.steps)] for plan in chosen])
         texts = _texts(chosen, config.steps) if partner.has_steps else None
-        seen, shown = partner.pictures[row], partner.pictures[keyframes]
-        made.append(Elsewhere(before=seen, pictures=shown, actions=None, texts=texts))
+        made.append(Elsewhere(pictures=partner.pictures[keyframes], actions=None, texts=texts))
     return made[0], made[1]
 
 
-def _places(
-    recording: Recording, partner: Recording, count: int, steps: int, config: SampleConfig
-) -> tuple[np.ndarray, np.ndarray]:
-    drawn = partner_starts(len(partner), 2 * count, steps, recording.index, config)
-    return drawn[:count], drawn[count:]
-
-
 def _elsewhere(other: Windows) -> Elsewhere:
-    pictures = other.pictures
-    return Elsewhere(before=pictures[:, 0], pictures=pictures[:, 1:], actions=other.actions, texts=None)
+    return Elsewhere(pictures=other.pictures[:, 1:], actions=other.actions, texts=None)
 
 
 def _padded(plan: Sequence[PlannedStep], steps: int) -> list[PlannedStep]:

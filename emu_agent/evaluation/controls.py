@@ -72,12 +72,8 @@ class Answer:
     """The model, the truth or a control."""
     pictures: UInt8[np.ndarray, "samples steps height width 3"]
     """Frame after each step."""
-    begins: UInt8[np.ndarray, "samples steps height width 3"]
-    """Frame that each step begins at."""
     under_others: UInt8[np.ndarray, "samples steps height width 3"] | None = None
     """What it says would follow from the actions of another moment."""
-    others_begin: UInt8[np.ndarray, "samples height width 3"] | None = None
-    """Where that begins; None if at the present too."""
     texts: Texts | None = None
     """Step instructions."""
     watched: tuple[str, ...] | None = None
@@ -122,24 +118,13 @@ def _backwards(case: Case, future: np.ndarray) -> np.ndarray:
 
 
 def _answer(case: Case, name: str, made: list[np.ndarray]) -> Answer:
-    own = made[0]
-    moved = name in (TRUTH, "blur", "time_reversal")
     return Answer(
         candidate=name,
-        pictures=own,
-        begins=begins_of(case, own),
+        pictures=made[0],
         under_others=made[1] if case.actions is not None and len(made) > 1 else None,
-        others_begin=case.elsewhere[0].before if case.elsewhere and moved else None,
         texts=_texts(case, name),
         watched=_watched(case, name),
     )
-
-
-def begins_of(
-    case: Case, pictures: UInt8[np.ndarray, "samples steps height width 3"]
-) -> UInt8[np.ndarray, "samples steps height width 3"]:
-    """Where each step of a future begins that goes on from its own frames."""
-    return np.concatenate([case.before[:, None], pictures[:, :-1]], axis=1)
 
 
 def _texts(case: Case, name: str) -> Texts | None:

@@ -10,13 +10,11 @@ from emu_agent.evaluation.controls import Answer
 from emu_agent.evaluation.headline import measure_headline, region_errors
 from emu_agent.evaluation.metrics.language import boundaries, boundary_f1, step_order
 from emu_agent.evaluation.metrics.lite0 import Lite0
-from emu_agent.evaluation.metrics.perceptual import Sight, crowd, lite0_distance, look
+from emu_agent.evaluation.metrics.perceptual import Sight, lite0_distance, look
 from emu_agent.evaluation.pictures import compare_pictures, psnr_from_mse
 
 type Columns = dict[str, Float[np.ndarray, "samples steps"]]
 
-CROWDS = ("lite0_crowd", "region_lite0_crowd")
-"""Vectors that metrics over sets of pictures read."""
 BOUNDARY_TOLERANCE = 1
 """Looks by which a step may be seen to change too early or too late: half a chunk."""
 
@@ -33,17 +31,16 @@ class Judge:
         self._case, self._network = case, network
         self._shape = case.truth.shape[:2]
 
-    def judge(self, answer: Answer) -> tuple[Columns, dict[str, np.ndarray]]:
-        """All metrics of an answer, and the vectors that metrics over sets need."""
+    def judge(self, answer: Answer) -> Columns:
+        """All metrics of an answer."""
         columns = {
             **measure_headline(self._case, answer),
             **self._pictures(answer),
             **self._language(answer),
         }
         if self._network is None:
-            return columns, {}
-        seen = look(self._network, _flat(answer.pictures))
-        return columns | self._perceptual(seen), self._crowds(seen)
+            return columns
+        return columns | self._perceptual(look(self._network, _flat(answer.pictures)))
 
     @cached_property
     def _nothing(self) -> Float[np.ndarray, "samples steps"]:
@@ -70,15 +67,6 @@ class Judge:
         return {
             "lite0_distance": lite0_distance(seen, self._seen_truth).reshape(self._shape),
             "region_lite0_distance": lite0_distance(seen, self._seen_truth, regions).reshape(self._shape),
-        }
-
-    def _crowds(self, seen: Sight) -> dict[str, np.ndarray]:
-        regions = _flat(self._case.changed)
-        whole = crowd(seen)
-        region = np.full_like(whole, np.nan)
-        region[regions.any(axis=(1, 2))] = crowd(seen, regions)
-        return {
-            name: rows.reshape(*self._shape, -1) for name, rows in zip(CROWDS, (whole, region), strict=True)
         }
 
     def _language(self, answer: Answer) -> Columns:

@@ -15,7 +15,7 @@ from emu_agent.data.segments import Segment, segments_of_gripper, segments_of_ro
 from emu_agent.errors import DatasetError
 from emu_agent.evaluation.recordings import EpisodeError, Facts, Recording
 
-STATE, ACTION, STEPS = "observation.state", "action", "language_persistent"
+ACTION, STEPS = "action", "language_persistent"
 TIME_TOLERANCE_S = 2e-3
 """How far a time stamp may be from where the frame rate puts it."""
 
@@ -45,10 +45,10 @@ class LeRobotSource:
         if camera not in cameras:
             raise DatasetError(f"{root} has no camera {camera!r}; its cameras are {cameras}")
         self._root, self._key, self._side_file = root, IMAGES + camera, read_side_file(root)
-        self._columns = [name for name in (STATE, ACTION, EXECUTED, STEPS) if name in features]
+        self._columns = [name for name in (ACTION, EXECUTED, STEPS) if name in features]
         table = self._meta.tasks["task_index"]
         self._tasks = {int(index): str(task) for task, index in table.items()}
-        names = {STATE: "states", ACTION: "actions", STEPS: "steps"}
+        names = {ACTION: "actions", STEPS: "steps"}
         self.facts = Facts(
             path=str(root),
             kind="lerobot",
@@ -84,7 +84,6 @@ class LeRobotSource:
             index=episode,
             pictures=pictures,
             instruction=instruction,
-            proprio=self._vectors(table, STATE),
             actions=commands if executed is None else executed,
             segments=segments,
             has_steps=has_steps,

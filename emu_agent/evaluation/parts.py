@@ -1,7 +1,7 @@
 """Finished episodes on disk, one Parquet file each, written whole or not at all: a killed run goes on there.
 
 A row is one candidate's future of one sample after one step. Parts hold more than samples.parquet: pictures
-that the model drew, and vectors for metrics over sets of pictures.
+that the model drew.
 """
 
 import hashlib
@@ -20,7 +20,6 @@ from PIL import Image
 from emu_agent.evaluation.cases import Case
 from emu_agent.evaluation.controls import Answer
 from emu_agent.evaluation.headline import HEADLINE, PARTS
-from emu_agent.evaluation.judging import CROWDS
 from emu_agent.evaluation.metrics.table import METRICS
 from emu_agent.evaluation.scores import MODEL, SAMPLES_FILE
 from emu_agent.run_folder import replacing
@@ -29,7 +28,7 @@ PICTURE = "picture"
 NUMBERS = [
     HEADLINE.name,
     *PARTS,
-    *(name for name, metric in METRICS.items() if metric.group != "usefulness" and metric.per != "set"),
+    *METRICS,
 ]
 """Columns of metrics."""
 
@@ -44,7 +43,6 @@ SCHEMA = pa.schema([
     ("true_text", pa.string()),
     ("log_prob", pa.float64()),
     *[(name, pa.float64()) for name in NUMBERS],
-    *[(name, pa.list_(pa.float32())) for name in CROWDS],
     (PICTURE, pa.binary()),
 ])  # fmt: skip
 
@@ -80,9 +78,7 @@ class Parts:
         return self._folder / f"{episode:05d}.parquet"
 
 
-def rows_of(
-    case: Case, answer: Answer, columns: dict[str, np.ndarray], vectors: dict[str, np.ndarray]
-) -> list[dict[str, Any]]:
+def rows_of(case: Case, answer: Answer, columns: dict[str, np.ndarray]) -> list[dict[str, Any]]:
     """One row per sample and known step."""
     rows = []
     for i, k in np.argwhere(case.known):
@@ -98,7 +94,6 @@ def rows_of(
                 "true_text": None if case.texts is None else case.texts[i][k],
                 "log_prob": None if answer.log_prob is None else float(answer.log_prob[i, k]),
                 **{name: _number(float(values[i, k])) for name, values in columns.items()},
-                **{name: values[i, k].tolist() for name, values in vectors.items()},
                 PICTURE: as_png(answer.pictures[i, k]) if answer.candidate == MODEL else None,
             }
         )
@@ -107,10 +102,9 @@ def rows_of(
 
 def write_samples(folder: Path, table: pa.Table) -> None:
     """Write samples.parquet: every row, and the metrics that could be measured."""
-    kept = [name for name in table.column_names if name not in (*CROWDS, PICTURE)]
-    empty = {name for name in NUMBERS if table[name].null_count == len(table)}
+    empty = {PICTURE, *(name for name in NUMBERS if table[name].null_count == len(table))}
     with replacing(folder / SAMPLES_FILE) as part:
-        pq.write_table(table.select([name for name in kept if name not in empty]), part)
+        pq.write_table(table.select([name for name in table.column_names if name not in empty]), part)
 
 
 def as_png(picture: UInt8[np.ndarray, "height width 3"]) -> bytes:

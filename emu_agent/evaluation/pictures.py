@@ -25,37 +25,23 @@ class ChangeConfig:
     """Pixels by which the region is grown, so that the borders of moved things belong to it."""
 
 
-@dataclass(frozen=True)
-class PictureScores:
-    """One number per picture; region numbers are NaN where nothing changed."""
+NAMES = (
+    "psnr", "ssim", "region_psnr", "region_ssim",
+    "repeat_psnr", "repeat_ssim", "repeat_region_psnr", "repeat_region_ssim", "changed_share",
+)  # fmt: skip
+"""What is measured [dB for PSNR]: the imagined image or (`repeat_`) the current one against the true one, on
+the whole image or (`region_`) on the changed region; and the region's share of the image."""
 
-    psnr: Float64[np.ndarray, " batch"]
-    """Whole frame, imagined against true [dB]."""
-    ssim: Float64[np.ndarray, " batch"]
-    """Whole frame, imagined against true."""
-    repeat_psnr: Float64[np.ndarray, " batch"]
-    """Whole frame, current against true: what doing nothing scores [dB]."""
-    repeat_ssim: Float64[np.ndarray, " batch"]
-    """Whole frame, current against true."""
-    region_psnr: Float64[np.ndarray, " batch"]
-    """Changed region, imagined against true [dB]."""
-    region_ssim: Float64[np.ndarray, " batch"]
-    """Changed region, imagined against true."""
-    repeat_region_psnr: Float64[np.ndarray, " batch"]
-    """Changed region, current against true [dB]."""
-    repeat_region_ssim: Float64[np.ndarray, " batch"]
-    """Changed region, current against true."""
-    changed_share: Float64[np.ndarray, " batch"]
-    """Share of the frame that belongs to the changed region."""
+
+class PictureScores(dict[str, Float64[np.ndarray, " batch"]]):
+    """One number per picture under each of `NAMES`; region numbers are NaN where nothing changed."""
 
     def summary(self) -> dict[str, float | int | None]:
         """Means over the pictures, and the gain over the current frame on the changed region [dB]."""
-        means: dict[str, float | int | None] = {
-            name: _mean(getattr(self, name)) for name in self.__dataclass_fields__
-        }
-        means["region_gain_db"] = _mean(self.region_psnr - self.repeat_region_psnr)
-        means["pictures"] = len(self.psnr)
-        means["pictures_with_change"] = int(np.isfinite(self.region_psnr).sum())
+        means: dict[str, float | int | None] = {name: _mean(values) for name, values in self.items()}
+        means["region_gain_db"] = _mean(self["region_psnr"] - self["repeat_region_psnr"])
+        means["pictures"] = len(self["psnr"])
+        means["pictures_with_change"] = int(np.isfinite(self["region_psnr"]).sum())
         return means
 
 
@@ -92,18 +78,8 @@ def score_pictures(
         region = changed_region(now, truth, config)
         own, repeat = (compare_pictures(one, truth, region) for one in (picture, now))
         rows.append((*own, *repeat, float(region.mean())))
-    columns = np.asarray(rows, dtype=np.float64).reshape(len(rows), 9).T
-    return PictureScores(
-        psnr=columns[0],
-        ssim=columns[1],
-        region_psnr=columns[2],
-        region_ssim=columns[3],
-        repeat_psnr=columns[4],
-        repeat_ssim=columns[5],
-        repeat_region_psnr=columns[6],
-        repeat_region_ssim=columns[7],
-        changed_share=columns[8],
-    )
+    columns = np.asarray(rows, dtype=np.float64).reshape(len(rows), len(NAMES)).T
+    return PictureScores(zip(NAMES, columns, strict=True))
 
 
 def compare_pictures(

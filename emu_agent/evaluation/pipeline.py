@@ -24,7 +24,6 @@ from emu_agent.evaluation.parts import Parts, rows_of, write_samples
 from emu_agent.evaluation.recordings import Facts, Reader, Recording, Source
 from emu_agent.evaluation.samples import SampleConfig
 from emu_agent.evaluation.scores import MODEL, TRUTH, Candidate, MetricScores, Missing, Scores, Skipped
-from emu_agent.evaluation.set_metrics import summarize_sets
 from emu_agent.evaluation.summary import group, summarize_headline, summarize_metrics
 
 type Pending = list[Future[list[dict[str, Any]]]]
@@ -144,8 +143,7 @@ class Scorer:
 
     def _summarize(self, table: pa.Table, scored: list[int], bad: Mapping[int, str]) -> Scores:
         groups = group(table)
-        metrics = [*summarize_metrics(groups), *summarize_sets(groups)]
-        metrics.sort(key=lambda metric: list(METRICS).index(metric.name))
+        metrics = summarize_metrics(groups)
         candidates = dict.fromkeys(name for _, name in groups)
         return Scores(
             dataset=self._dataset(),
@@ -216,8 +214,7 @@ def _described(name: str) -> Candidate:
 
 
 def _rows(case: Case, answer: Answer, judge: Judge) -> list[dict[str, Any]]:
-    columns, vectors = judge.judge(answer)
-    return rows_of(case, answer, columns, vectors)
+    return rows_of(case, answer, judge.judge(answer))
 
 
 def _keep(parts: Parts, episode: int, pending: Pending) -> None:

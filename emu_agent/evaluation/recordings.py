@@ -24,8 +24,6 @@ class Recording:
     """The camera that is imagined."""
     instruction: str
     """The task in words."""
-    proprio: Float32[np.ndarray, "time proprio_dim"] | None
-    """Proprioception."""
     actions: Float32[np.ndarray, "time action_dim"] | None
     """What was carried out after each frame."""
     segments: tuple[Segment, ...]
@@ -58,7 +56,7 @@ class Facts:
     keys: tuple[int, ...]
     """What decides which of them are held out: their seeds, or what stands for these."""
     holds: frozenset[str]
-    """Of `states`, `actions` and `steps`, what is there."""
+    """Of `actions` and `steps`, what is there."""
     action_dim: int | None
     """Numbers per action, where there are actions."""
     fingerprint: dict[str, Any]

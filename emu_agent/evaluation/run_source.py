@@ -95,7 +95,6 @@ class RunSource:
             index=episode,
             pictures=np.stack(pictures),
             instruction=self._instruction,
-            proprio=None,
             actions=None,
             segments=tuple(segments_of_gripper(np.zeros(wanted, np.float32), self._instruction)),
             has_steps=False,

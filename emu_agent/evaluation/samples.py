@@ -50,8 +50,6 @@ class Windows:
     """Frames at the starts and after every chunk."""
     actions: Float32[np.ndarray, "samples time action_dim"] | None
     """Carried out between the first and the last of them."""
-    proprio: Float32[np.ndarray, "samples points proprio_dim"] | None
-    """Proprioception at the same moments as the pictures."""
 
     @property
     def steps(self) -> int:
@@ -76,7 +74,6 @@ def windows(
         starts=starts,
         pictures=recording.pictures[points],
         actions=None if recording.actions is None else recording.actions[times],
-        proprio=None if recording.proprio is None else recording.proprio[points],
     )
 
 

@@ -126,7 +126,7 @@ class Missing:
     """Rows that this dataset or model cannot have."""
 
     what: str
-    """What is not there: `states`, `steps`, `actions`, a camera, or an ability of the model."""
+    """What is not there: `steps`, `actions`, a camera, or an ability of the model."""
     metrics: tuple[str, ...]
     """Metrics that are left out for it."""
     reason: str

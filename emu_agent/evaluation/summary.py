@@ -66,8 +66,7 @@ def group(table: pa.Table) -> Groups:
 
 def summarize_metrics(groups: Groups) -> list[MetricScores]:
     """Every metric that gives a number per sample."""
-    names = [name for name, metric in METRICS.items() if metric.group != "usefulness" and metric.per != "set"]
-    return [summarize_metric(METRICS[name], groups) for name in names]
+    return [summarize_metric(metric, groups) for metric in METRICS.values()]
 
 
 def summarize_metric(metric: Metric, groups: Groups) -> MetricScores:

@@ -34,8 +34,6 @@ class Start:
     """The camera that is imagined."""
     instructions: Sequence[str]
     """The task in words."""
-    proprio: Float32[np.ndarray, "batch proprio_dim"] | None = None
-    """Proprioception, where the dataset has it."""
 
 
 @dataclass(frozen=True, kw_only=True)

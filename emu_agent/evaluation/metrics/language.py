@@ -3,11 +3,6 @@
 from collections.abc import Sequence
 
 
-def step_accuracy(imagined: Sequence[str], recorded: Sequence[str]) -> list[float]:
-    """Per sample, 1 if the first step instruction is word for word the recorded one, else 0."""
-    return [float(a == b) for a, b in zip(imagined, recorded, strict=True)]
-
-
 def step_order(imagined: Sequence[str], recorded: Sequence[str]) -> float:
     """Length of the longest common subsequence over that of the longer list.
 

@@ -1,43 +1,9 @@
-"""Can imagination be trusted to choose: rankings against success, and calibration of the trust score."""
+"""Calibration of the trust score: does it tell the futures that come true, and how often?"""
 
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from jaxtyping import Bool, Float
-
-
-def kendall(scores: Float[np.ndarray, " items"], success: Float[np.ndarray, " items"]) -> float:
-    """Kendall's tau-b: 1 for the same order, -1 for the opposite one, NaN if one side is constant."""
-    from scipy.stats import kendalltau
-
-    if not _both_vary(scores, success):
-        return np.nan
-    result: Any = kendalltau(scores, success)
-    return float(result.statistic)
-
-
-def spearman(scores: Float[np.ndarray, " items"], success: Float[np.ndarray, " items"]) -> float:
-    """Correlation of ranks; NaN if one side is constant."""
-    from scipy.stats import rankdata
-
-    return pearson(rankdata(scores), rankdata(success))
-
-
-def pearson(imagined: Float[np.ndarray, " policies"], simulated: Float[np.ndarray, " policies"]) -> float:
-    """Linear correlation between imagined and simulated success rates; NaN if one side is constant."""
-    return float(np.corrcoef(imagined, simulated)[0, 1]) if _both_vary(imagined, simulated) else np.nan
-
-
-def mmrv(imagined: Float[np.ndarray, " policies"], simulated: Float[np.ndarray, " policies"]) -> float:
-    """Mean maximum rank violation (SIMPLER, arXiv 2405.05941, section III).
-
-    A pair of policies that imagination ranks the wrong way costs their difference in simulated success; every
-    policy counts with its costliest pair. 0 if all are ranked right, at most 1.
-    """
-    wrong = (imagined[:, None] < imagined) != (simulated[:, None] < simulated)
-    cost = np.abs(simulated[:, None] - simulated) * wrong
-    return float(cost.max(axis=1).mean()) if len(cost) else np.nan
 
 
 def auroc(trust: Float[np.ndarray, " samples"], true: Bool[np.ndarray, " samples"]) -> float:
@@ -97,8 +63,3 @@ def calibration_error(
     filled = [row for row in reliability(trust, true, bins) if row.count]
     gaps = sum(row.count * abs(row.trust - row.share_true) for row in filled)
     return float(gaps / len(trust)) if len(trust) else np.nan
-
-
-def _both_vary(one: Float[np.ndarray, " items"], other: Float[np.ndarray, " items"]) -> bool:
-    """Whether a correlation is defined."""
-    return len(one) > 1 and bool(np.ptp(one) > 0) and bool(np.ptp(other) > 0)

@@ -19,7 +19,7 @@ class MemorySource:
     """Recordings that are already there."""
 
     recordings: Sequence[Recording]
-    holds: frozenset[str] = frozenset({"states", "actions", "steps"})
+    holds: frozenset[str] = frozenset({"actions", "steps"})
     bad: tuple[int, ...] = ()
 
     @property
@@ -46,7 +46,6 @@ def recordings(tiny_data: ModuleType, count: int = 6) -> list[Recording]:
                 index=seed,
                 pictures=one.images["front"],
                 instruction=one.instruction,
-                proprio=one.proprio,
                 actions=one.actions,
                 segments=tuple(segments_of_steps(one.steps)),
                 has_steps=True,

@@ -86,7 +86,7 @@ def test_when_steps_change_is_judged_over_the_whole_episode(cases: dict[str, Cas
     assert case.watch is not None
     assert set(case.watch.texts) == {"go right", "go down"}
     judge = Judge(case, None)
-    scores = {name: judge.judge(answer)[0]["boundary_f1"] for name, answer in answers(case).items()}
+    scores = {name: judge.judge(answer)["boundary_f1"] for name, answer in answers(case).items()}
     assert scores["truth"][0, 0] == scores["blur"][0, 0] == 1
     assert scores["frozen_frame"][0, 0] == 0
     assert np.isfinite(scores["truth"]).sum() == 1, "one number per episode"
@@ -117,9 +117,9 @@ def test_foresight_falls_with_the_share_of_the_change_that_is_missed(a: float, b
 def test_following_tells_who_listens_to_actions() -> None:
     case = _grey_case()
     other = np.full_like(case.truth, 60)
-    listens = Answer(candidate="model", pictures=case.truth, begins=case.truth, under_others=other)
-    deaf = Answer(candidate="model", pictures=other, begins=case.truth, under_others=other)
-    contrary = Answer(candidate="model", pictures=other, begins=case.truth, under_others=case.truth)
+    listens = Answer(candidate="model", pictures=case.truth, under_others=other)
+    deaf = Answer(candidate="model", pictures=other, under_others=other)
+    contrary = Answer(candidate="model", pictures=other, under_others=case.truth)
     values = [float(measure_headline(case, one)["following"][0, 0]) for one in (listens, deaf, contrary)]
     assert values == [1.0, 0.0, -1.0]
 
@@ -131,12 +131,10 @@ def _grey_case() -> Case:
         instruction="",
         starts=np.array([0]),
         before=np.full((1, 8, 8, 3), 100, np.uint8),
-        before_proprio=None,
         truth=np.full((1, 1, 8, 8, 3), 200, np.uint8),
         known=np.ones((1, 1), dtype=bool),
         ahead=np.array([[1]]),
         actions=np.zeros((1, 1, 2), np.float32),
-        proprio=None,
         texts=None,
         elsewhere=None,
     )
@@ -145,5 +143,5 @@ def _grey_case() -> Case:
 def _missed(share: float) -> float:
     case = _grey_case()
     pictures = np.full_like(case.truth, round(200 - 100 * share))
-    answer = Answer(candidate="model", pictures=pictures, begins=case.truth)
+    answer = Answer(candidate="model", pictures=pictures)
     return float(measure_headline(case, answer)["foresight"][0, 0])

@@ -43,12 +43,11 @@ def test_what_was_recorded_is_read(dataset: Path, tiny_data: ModuleType) -> None
     recording = source.read(BAD)
     assert np.array_equal(recording.pictures, truth.images["front"])
     assert np.allclose(recording.actions, truth.executed)
-    assert np.allclose(recording.proprio, truth.proprio)
     assert recording.instruction == tiny_data.INSTRUCTION
     assert [segment.text for segment in recording.segments] == list(tiny_data.STEPS)
     facts = source.facts
     assert (facts.fps, facts.size, facts.action_dim, facts.episodes) == (20.0, (32, 32), 3, (0, 1, 2))
-    assert facts.holds == {"states", "actions", "steps"}
+    assert facts.holds == {"actions", "steps"}
 
 
 def test_a_missing_camera_names_those_there(dataset: Path) -> None:
@@ -96,12 +95,12 @@ def test_a_bad_episode_is_told_from_the_good_ones(dataset: Path, fault: str) -> 
     assert [source.read(good).index for good in (0, 2)] == [0, 2]
 
 
-def test_without_states_actions_and_steps_pictures_are_left(tmp_path: Path, tiny_data: ModuleType) -> None:
+def test_without_actions_and_steps_pictures_are_left(tmp_path: Path, tiny_data: ModuleType) -> None:
     root = _plain_dataset(tmp_path / "plain", tiny_data, use_videos=False)
     source = LeRobotSource(root, "front")
     recording = source.read(0)
     assert source.facts.holds == frozenset()
-    assert recording.actions is recording.proprio is None
+    assert recording.actions is None
     assert not recording.has_steps
     assert recording.segments[-1].end == len(recording)
 

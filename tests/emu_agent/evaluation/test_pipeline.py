@@ -155,9 +155,7 @@ def test_no_good_episode_is_an_error_that_says_why(
 def test_what_a_dataset_lacks_is_named_with_its_rows(
     tiny_data: ModuleType, scored_world: ModuleType, tmp_path: Path
 ) -> None:
-    recordings = [
-        scored_world.without(one, "actions", "proprio") for one in scored_world.recordings(tiny_data)
-    ]
+    recordings = [scored_world.without(one, "actions") for one in scored_world.recordings(tiny_data)]
     source = scored_world.MemorySource(recordings, holds=frozenset({"steps"}))
     scores = score(tmp_path, source)
     missing = {one.what: one.metrics for one in scores.missing}

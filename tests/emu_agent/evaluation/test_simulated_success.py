@@ -5,8 +5,7 @@ import torch
 from gymnasium import spaces
 from gymnasium.vector import AutoresetMode
 
-from emu_agent.errors import ConfigError
-from emu_agent.evaluation.simulated_success import compare_candidates, compare_policies, run_inside
+from emu_agent.evaluation.simulated_success import run_inside
 from emu_agent.observation import Observation
 
 
@@ -57,50 +56,3 @@ def test_a_batch_runs_until_every_episode_is_solved_or_given_up() -> None:
     assert episodes.steps.tolist() == [2, 4, 5]
     np.testing.assert_allclose(episodes.probability, [0.1, 0.2, 0.25])
     assert episodes.to_dict()["success_rate"] == pytest.approx(2 / 3)
-
-
-def test_policies_that_rank_alike_on_both_sides_agree() -> None:
-    outcomes = {
-        "weak": [False, False, False, True],
-        "fair": [True, False, False, True],
-        "good": [True, True, False, True],
-    }
-    same = compare_policies(outcomes, outcomes, draws=5)
-    assert (same["pearson"]["value"], same["mmrv"]["value"], same["agreement"]) == (
-        pytest.approx(1.0),
-        0.0,
-        1.0,
-    )
-    turned = compare_policies(
-        outcomes, dict(zip(outcomes, reversed(outcomes.values()), strict=True)), draws=5
-    )
-    assert turned["spearman"]["value"] == pytest.approx(-1.0)
-    assert turned["mmrv"]["value"] == pytest.approx((0.5 + 0.25 + 0.5) / 3)
-
-
-@pytest.mark.parametrize(
-    "other", [{"a": [True]}, {"a": [True, False], "b": [True, True]}, {"b": [True, False]}]
-)
-def test_both_sides_must_have_played_the_same(other: dict[str, list[bool]]) -> None:
-    with pytest.raises(ConfigError, match="same episodes"):
-        compare_policies({"a": [True, False]}, other)
-
-
-def test_candidates_are_ranked_start_by_start() -> None:
-    success = {"a": [True, True, False], "b": [False, True, False], "c": [False, True, True]}
-    scores = {"a": [0.9, 0.1, 0.3], "b": [0.2, 0.5, 0.9], "c": [0.1, 0.3, 0.2]}
-    ranking = compare_candidates(scores, success, draws=5)
-    assert ranking["starts"] == 2  # from the second start all succeed
-    first, third = 2 / np.sqrt(3 * 2), -2 / np.sqrt(3 * 2)  # tau-b: two of three pairs differ in success
-    assert ranking["kendall"]["value"] == pytest.approx((first + third) / 2)
-    assert ranking["chosen"]["value"] == pytest.approx(0.5)
-    assert ranking["by_chance"]["value"] == pytest.approx(1 / 3)
-    best = compare_candidates({k: list(map(float, v)) for k, v in success.items()}, success, draws=5)
-    assert (best["kendall"]["value"], best["chosen"]["value"]) == (pytest.approx(1.0), 1.0)
-
-
-def test_where_all_candidates_do_alike_there_is_nothing_to_choose() -> None:
-    ranking = compare_candidates({"a": [0.1], "b": [0.2]}, {"a": [True], "b": [True]}, draws=5)
-    assert (ranking["starts"], ranking["kendall"]["value"]) == (0, None)
-    with pytest.raises(ConfigError, match="the same episodes on both sides"):
-        compare_candidates({"a": [0.1]}, {"b": [True]})

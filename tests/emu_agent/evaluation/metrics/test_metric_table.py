@@ -18,7 +18,7 @@ def table(group: str) -> str:
     )
 
 
-@pytest.mark.parametrize("group", ["pictures", "language", "usefulness"])
+@pytest.mark.parametrize("group", ["pictures", "language"])
 def test_the_page_shows_the_table(group: str) -> None:
     assert table(group) in PAGE.read_text(encoding="utf-8"), f"put this into {PAGE.name}:\n{table(group)}"
 

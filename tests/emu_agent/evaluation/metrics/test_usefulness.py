@@ -8,47 +8,12 @@ from emu_agent.evaluation.metrics.usefulness import (
     auroc,
     brier,
     calibration_error,
-    kendall,
-    mmrv,
-    pearson,
     reliability,
-    spearman,
 )
 
 LAWS = settings(max_examples=20, deadline=None)
-RATES = arrays(np.float64, 6, elements=st.sampled_from([0.0, 0.1, 0.3, 0.5, 0.8, 1.0]))
 TRUST = arrays(np.float64, 12, elements=st.floats(0, 1, width=32))
 COINS = arrays(np.bool_, 12)
-
-
-def test_one_swapped_pair_of_three() -> None:
-    scores, success = np.array([0.1, 0.2, 0.3]), np.array([0.0, 1.0, 0.5])
-    assert kendall(scores, success) == pytest.approx(1 / 3)
-    assert spearman(scores, success) == pytest.approx(0.5)
-
-
-def test_correlation_with_a_constant_is_not_known() -> None:
-    constant, other = np.ones(3), np.array([0.0, 0.5, 1.0])
-    assert all(np.isnan(measure(constant, other)) for measure in (kendall, spearman, pearson))
-
-
-def test_mmrv_is_the_mean_cost_of_the_worst_misranking() -> None:
-    simulated = np.array([0.2, 0.5, 0.9])
-    assert mmrv(np.array([0.1, 0.2, 0.3]), simulated) == 0
-    # First and second are swapped, and cost 0.3 each; the third is ranked right.
-    assert mmrv(np.array([0.2, 0.1, 0.3]), simulated) == pytest.approx(0.6 / 3)
-    # All are reversed: the costs are 0.7, 0.4 and 0.7.
-    assert mmrv(np.array([0.3, 0.2, 0.1]), simulated) == pytest.approx(1.8 / 3)
-
-
-@LAWS
-@given(RATES)
-def test_equal_rates_rank_alike(rates: np.ndarray) -> None:
-    assert mmrv(rates, rates) == 0
-    if np.ptp(rates):
-        assert kendall(rates, rates) == pytest.approx(1)
-        assert spearman(rates, -rates) == pytest.approx(-1)
-        assert pearson(rates, 3 * rates + 1) == pytest.approx(1)
 
 
 def test_auroc_counts_pairs_and_halves_ties() -> None:
