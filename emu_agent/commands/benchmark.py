@@ -114,7 +114,7 @@ def _play_all(
             task = _task_folder(folder, tasks[outcome.job.task])
             write_json(task.episode_file(played.record["seed"]), played.record)
             bar.set_postfix_str(f"{outcome.job} {OUTCOMES[played.record['success']]}", refresh=False)
-        return lost
+        return sorted(lost, key=lambda outcome: jobs.index(outcome.job))
     tqdm.write("stopped; finished episodes are kept")
     return None
 
