@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from emu_agent.imagination.engine import ImaginationEngine
     from emu_agent.imagination.imagination import Imagination, ImaginationConfig
     from emu_agent.observation import Observation
+    from emu_agent.official.assembly import official_engine
     from emu_agent.official.exploration import Exploration
     from emu_agent.official.folders import generate
     from emu_agent.tokens.vocabulary import Vocabulary

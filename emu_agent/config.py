@@ -23,6 +23,10 @@ from emu_agent.settings import Argument
 
 OURS = ("emu_agent", "emu_envs", "emu_policies")
 LARGEST_SEED = 2**62
+OmegaConf.register_new_resolver(
+    "either", lambda first, second: second if first is None else first, replace=True
+)
+OmegaConf.register_new_resolver("folder_name", lambda path: path and Path(str(path)).name, replace=True)
 
 
 def config_dir() -> Path:

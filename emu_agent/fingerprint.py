@@ -1,6 +1,7 @@
 """What an environment must have in common with the data that a model was made from."""
 
 import json
+import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -8,6 +9,24 @@ from emu_agent.errors import FingerprintError
 
 FINGERPRINT_KEYS = ("embodiment", "controller", "camera_names", "image_size", "render_preset", "control_hz")
 """What must agree where both sides know it; the rest of a fingerprint is told, not compared."""
+
+DEFAULT_EMBODIMENT = "panda"
+"""What checkpoints and data from before embodiments were told apart are of."""
+
+
+def embodiment_of(
+    fingerprint: Mapping[str, Any] | None, robot: str | None = None, default: str = DEFAULT_EMBODIMENT
+) -> str:
+    """Name of an embodiment, by which action bins and heads are kept.
+
+    Args:
+        fingerprint: of a dataset, a checkpoint or an environment.
+        robot: LeRobot's `robot_type`, for a dataset without a fingerprint.
+        default: where neither says anything.
+    """
+    known = fingerprint or {}
+    name = str(known.get("embodiment") or known.get("robot") or robot or default)
+    return re.sub(r"[^a-z0-9_]+", "_", name.lower()).strip("_") or DEFAULT_EMBODIMENT
 
 
 def fingerprint_differences(

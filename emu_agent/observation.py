@@ -1,7 +1,7 @@
 """What the agent gets at one control step, from a Gymnasium environment or from a LeRobot batch."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -10,10 +10,12 @@ import torch.nn.functional as F
 from jaxtyping import Float32, UInt8
 from torch import Tensor
 
-from emu_agent.errors import ConfigError
+from emu_agent.errors import ConfigError, lookup
 
 IMAGE_PREFIX = "observation.images."
 """LeRobot's key of a camera picture is this and the name of the camera."""
+FITS = ("resize", "letterbox")
+"""How an image is brought to another size: stretched, or with bars that keep its proportions."""
 
 SLACK = 0.02
 """By how much colours may leave the range from 0 to 1: resizing with sharp filters overshoots."""
@@ -29,6 +31,8 @@ class Observation:
     """Proprioception, in the robot's units."""
     instruction: tuple[str, ...]
     """The task of each robot, as a person put it."""
+    embodiment: str | None = None
+    """Robot, controller and gripper in a word, where it is known; one for the whole batch."""
 
     def __post_init__(self) -> None:
         sizes = {name: len(image) for name, image in self.images.items()} | {"proprio": len(self.proprio)}
@@ -45,15 +49,18 @@ class Observation:
     def to(self, device: torch.device | str) -> "Observation":
         """Return the same observation on a device."""
         images = {camera: image.to(device) for camera, image in self.images.items()}
-        return Observation(images, self.proprio.to(device), self.instruction)
+        return replace(self, images=images, proprio=self.proprio.to(device))
 
     @classmethod
-    def from_gym(cls, raw: Mapping[str, Any], instruction: str | Sequence[str]) -> "Observation":
+    def from_gym(
+        cls, raw: Mapping[str, Any], instruction: str | Sequence[str], embodiment: str | None = None
+    ) -> "Observation":
         """Read the observation of a Gymnasium environment, single or vectorised.
 
         Args:
             raw: "pixels" with one array per camera, and "agent_pos".
             instruction: One for all robots, or one for each.
+            embodiment: Of the robots, where it is known.
 
         Raises:
             ConfigError: If a key is missing or a picture does not hold bytes, channels last.
@@ -61,7 +68,7 @@ class Observation:
         if missing := sorted({"pixels", "agent_pos"} - set(raw)):
             raise ConfigError(f"a Gymnasium observation needs 'pixels' and 'agent_pos'; {missing} missing")
         images = {camera: _batched_bytes(camera, pixels) for camera, pixels in raw["pixels"].items()}
-        return cls(images, *_proprio_and_instruction(raw["agent_pos"], instruction))
+        return cls(images, *_proprio_and_instruction(raw["agent_pos"], instruction), embodiment)
 
     @classmethod
     def from_lerobot(cls, batch: Mapping[str, Any]) -> "Observation":
@@ -82,14 +89,46 @@ class Observation:
         return cls(images, *_proprio_and_instruction(batch["observation.state"], batch["task"]))
 
 
-def resized(
-    pictures: UInt8[Tensor, "batch _ _ 3"], size: tuple[int, int]
+def fitted(
+    images: UInt8[Tensor, "batch _ _ 3"], size: tuple[int, int], fit: str = "resize"
 ) -> UInt8[Tensor, "batch height width 3"]:
-    """Pictures of another size: the whole picture is kept, its proportions are not."""
-    if tuple(pictures.shape[1:3]) == size:
-        return pictures
-    scaled = F.interpolate(pictures.movedim(-1, 1).float(), size, mode="bilinear", antialias=True)
-    return scaled.round().clamp(0, 255).to(torch.uint8).movedim(1, -1).contiguous()
+    """Images of another size, each whole: training, running, serving and LeRobot's plug-in all use this.
+
+    Args:
+        images: of any size and proportions.
+        size: height and width wanted [pixels].
+        fit: `resize` stretches; `letterbox` keeps proportions and fills the rest with black bars.
+
+    Raises:
+        UnknownNameError: there is no such `fit`.
+    """
+    lookup("fit", fit, dict.fromkeys(FITS))
+    if tuple(images.shape[1:3]) == size:
+        return images
+    inner = size if fit == "resize" else _inside(tuple(images.shape[1:3]), size)
+    scaled = F.interpolate(images.movedim(-1, 1).float(), inner, mode="bilinear", antialias=True)
+    top, left = ((whole - part) // 2 for whole, part in zip(size, inner, strict=True))
+    bars = (left, size[1] - inner[1] - left, top, size[0] - inner[0] - top)
+    whole = F.pad(scaled.round().clamp(0, 255).to(torch.uint8), bars)
+    return whole.movedim(1, -1).contiguous()
+
+
+def unfitted(
+    images: UInt8[Tensor, "batch _ _ 3"], size: tuple[int, int], fit: str = "resize"
+) -> UInt8[Tensor, "batch height width 3"]:
+    """Undo `fitted`: images of the original height and width, without bars."""
+    if fit == "letterbox":
+        whole = tuple(images.shape[1:3])
+        height, width = _inside(size, whole)
+        top, left = (whole[0] - height) // 2, (whole[1] - width) // 2
+        images = images[:, top : top + height, left : left + width]
+    return fitted(images, size)
+
+
+def _inside(size: tuple[int, ...], room: tuple[int, ...]) -> tuple[int, int]:
+    """The largest height and width of the proportions of `size` within `room`."""
+    scale = min(room[0] / size[0], room[1] / size[1])
+    return max(1, round(size[0] * scale)), max(1, round(size[1] * scale))
 
 
 def _proprio_and_instruction(

@@ -30,16 +30,16 @@ _KINDS: dict[type, tuple[tuple[type, ...], str]] = {
 UNSET: dict[str, type] = {
     **dict.fromkeys(("steps", "passes", "max_new_tokens", "workers", "episodes", "max_steps", "seed"), int),
     **dict.fromkeys(("guidance_scale", "control_hz", "threshold"), float),
-    **dict.fromkeys(("components",), list),
+    **dict.fromkeys(("components", "cameras", "image_size"), list),
     **dict.fromkeys(("lora",), dict),
     **dict.fromkeys(("image", "camera", "instruction", "checkpoint", "weights", "image_tokenizer"), str),
     **dict.fromkeys(("size", "aspect", "dtype", "device", "device_map", "quantize", "decoder"), str),
     **dict.fromkeys(("session", "output", "dataset", "results", "start", "play", "ray_address"), str),
-    **dict.fromkeys(("token_file", "certificate", "key", "authority"), str),
+    **dict.fromkeys(("token_file", "certificate", "key", "authority", "embodiment"), str),
 }
 """What settings take that are null or missing in a config, by the last part of their key."""
-NONE_TOO = ("play", "output", "wrist_camera")
-"""Texts that may be null although a config gives them a value."""
+NONE_TOO = ("play", "output", "cameras", "image_size", "start")
+"""What may be null although a config gives them a value."""
 
 
 class Argument(NamedTuple):

@@ -1,6 +1,5 @@
 """What all ways to imagine need from a config: the engine, the pictures and the settings."""
 
-from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +15,7 @@ from emu_agent.decoding.stream import GenerationConfig
 from emu_agent.errors import ConfigError, lookup
 from emu_agent.imagination.engine import ImaginationEngine
 from emu_agent.imagination.imagination import ImaginationConfig
+from emu_agent.observation import fitted
 from emu_agent.official.presets import generation_settings, task_preset
 from emu_agent.tokens.picture import open_picture
 from emu_agent.world_model.checkpoint import bundled_checkpoint, read_config
@@ -80,10 +80,10 @@ def stream_settings(cfg: DictConfig, num_references: int) -> GenerationConfig:
 
 
 def read_pictures(cfg: DictConfig) -> list[UInt8[Tensor, "_ _ 3"]]:
-    """The pictures that `image` names, for a checkpoint of the size that it was trained on.
+    """The pictures that `image` names, for a checkpoint brought to the size that it was trained on.
 
     Raises:
-        ConfigError: one cannot be read, or has another size.
+        ConfigError: one cannot be read.
     """
     given = [] if cfg.image is None else list(cfg.image) if isinstance(cfg.image, ListConfig) else [cfg.image]
     if cfg.weights:
@@ -92,16 +92,15 @@ def read_pictures(cfg: DictConfig) -> list[UInt8[Tensor, "_ _ 3"]]:
     if len(given) != 1:
         raise ConfigError(f"a checkpoint looks at one picture, image=FILE, but there are {len(given)}")
     camera = cfg.camera or meta["camera"]
-    return [read_picture(Path(str(given[0])), cfg.frame, camera, tuple(meta["image_size"]))]
+    picture = read_picture(Path(str(given[0])), cfg.frame, camera)
+    return [fitted(picture[None], tuple(meta["image_size"]), meta.get("fit", "resize"))[0]]
 
 
-def read_picture(
-    path: Path, frame: int, camera: str, size: Sequence[int] | None = None
-) -> UInt8[Tensor, "height width 3"]:
+def read_picture(path: Path, frame: int, camera: str) -> UInt8[Tensor, "height width 3"]:
     """Read a picture file, or one frame of a dataset folder.
 
     Raises:
-        ConfigError: no such file or frame, no picture, or one of another size than the checkpoint's.
+        ConfigError: no such file or frame, or no picture.
     """
     if path.is_dir():
         pictures = load_frames(path, [camera]).images[camera]
@@ -112,9 +111,4 @@ def read_picture(
         if frame:
             raise ConfigError(f"frame={frame} is for the folder of a dataset, and image={path} is none")
         pixels = open_picture(path)
-    if size is not None and tuple(pixels.shape[:2]) != tuple(size):
-        raise ConfigError(
-            f"{path} has {pixels.shape[0]}x{pixels.shape[1]} pixels; the checkpoint was trained on "
-            f"camera {camera!r} with {size[0]}x{size[1]}"
-        )
     return pixels

@@ -21,10 +21,13 @@ from emu_agent.data.lerobot_writer import EXECUTED, ended_well, read_side_file
 from emu_agent.data.segments import Segment, segments_of_gripper, segments_of_rows
 from emu_agent.data.split import Split, key_of, refuse_reserved, split
 from emu_agent.errors import DatasetError
-from emu_agent.observation import resized
+from emu_agent.fingerprint import DEFAULT_EMBODIMENT, embodiment_of
+from emu_agent.observation import fitted
 from emu_agent.run_folder import replacing, write_json
 
 IMAGES = "observation.images."
+ON_WRIST = ("wrist", "hand", "gripper")
+"""What the names of cameras on an arm have in them."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,6 +51,8 @@ class Frames:
     """Folder for what is derived from these frames."""
     seeds: tuple[int, ...] = ()
     """Seed of the environment in each episode; none where it is not known."""
+    embodiment: str = DEFAULT_EMBODIMENT
+    """Robot, controller and gripper in a word: decides about action bins and head."""
 
     def __len__(self) -> int:
         return len(self.proprio)
@@ -92,35 +97,71 @@ class Frames:
         return digest.hexdigest()[:16]
 
 
-def load_frames(root: Path, cameras: Sequence[str], size: tuple[int, int] | None = None) -> Frames:
+def load_frames(
+    root: Path, cameras: Sequence[str], size: tuple[int, int] | None = None, fit: str = "resize"
+) -> Frames:
     """Open the dataset at `root`, decoding its pictures on first use.
 
     Args:
         root: the dataset's folder.
         cameras: whose pictures are wanted.
         size: height and width to which pictures are brought; None leaves them as they are.
+        fit: how, see `emu_agent.observation.fitted`.
 
     Raises:
         DatasetError: no dataset there, a camera is missing (the message names those present), or it is not
             readable.
     """
+    info = read_info(root)
+    if missing := [name for name in ("data", "meta/episodes") if not (root / name).is_dir()]:
+        raise DatasetError(f"{root} is not whole, it lacks {' and '.join(missing)}")
+    present = cameras_of(root)
+    if missing := sorted(set(cameras) - set(present)):
+        raise DatasetError(f"{root} has no camera {missing[0]!r}; its cameras are {present}")
+    if all(tuple(info["features"][IMAGES + camera]["shape"][:2]) == size for camera in cameras):
+        size = None
+    content = [info, _files(root), sorted(cameras), *([size] if size else []), *([fit] if size and fit != "resize" else [])]
+    cache = cache_of(root) / hashlib.sha256(json.dumps(content).encode()).hexdigest()[:12]
+    if not (cache / "frames.json").exists():
+        _fill(root, cache, tuple(cameras), size, fit)
+    return _open(root, cache, tuple(cameras))
+
+
+def read_info(root: Path) -> dict[str, Any]:
+    """LeRobot's description of the dataset at `root`.
+
+    Raises:
+        DatasetError: no dataset there, or it is damaged.
+    """
     info_file = root / "meta" / "info.json"
     if not info_file.exists():
         raise DatasetError(f"no LeRobotDataset v3 at {root}; `emu-agent collect output={root}` makes one")
     try:
-        info = json.loads(info_file.read_text())
+        return json.loads(info_file.read_text())
     except ValueError as error:
         raise DatasetError(f"{info_file} is damaged: {error}") from error
-    if missing := [name for name in ("data", "meta/episodes") if not (root / name).is_dir()]:
-        raise DatasetError(f"{root} is not whole, it lacks {' and '.join(missing)}")
-    present = sorted(key.removeprefix(IMAGES) for key in info["features"] if key.startswith(IMAGES))
-    if missing := sorted(set(cameras) - set(present)):
-        raise DatasetError(f"{root} has no camera {missing[0]!r}; its cameras are {present}")
-    content = [info, _files(root), sorted(cameras), *([size] if size else [])]
-    cache = cache_of(root) / hashlib.sha256(json.dumps(content).encode()).hexdigest()[:12]
-    if not (cache / "frames.json").exists():
-        _fill(root, cache, tuple(cameras), size)
-    return _open(root, cache, tuple(cameras))
+
+
+def cameras_of(root: Path) -> list[str]:
+    """Names of the cameras of the dataset at `root`, in order.
+
+    Raises:
+        DatasetError: no dataset there, or it is damaged.
+    """
+    features = read_info(root)["features"]
+    return sorted(key.removeprefix(IMAGES) for key in features if key.startswith(IMAGES))
+
+
+def imagined_camera(root: Path) -> str:
+    """The camera of the dataset at `root` that sees the scene: the first that is at no wrist.
+
+    Raises:
+        DatasetError: it has no camera.
+    """
+    cameras = cameras_of(root)
+    if not cameras:
+        raise DatasetError(f"{root} has no camera; a world model needs images")
+    return next((one for one in cameras if not any(word in one for word in ON_WRIST)), cameras[0])
 
 
 def cache_of(root: Path) -> Path:
@@ -142,7 +183,9 @@ def _files(root: Path) -> list[tuple[str, int, int]]:
     return [(path.relative_to(root).as_posix(), stat.st_size, stat.st_mtime_ns) for path, stat in stats]
 
 
-def _fill(root: Path, cache: Path, cameras: tuple[str, ...], size: tuple[int, int] | None) -> None:
+def _fill(
+    root: Path, cache: Path, cameras: tuple[str, ...], size: tuple[int, int] | None, fit: str
+) -> None:
     from lerobot.datasets.lerobot_dataset import LeRobotDataset
 
     try:
@@ -151,7 +194,7 @@ def _fill(root: Path, cache: Path, cameras: tuple[str, ...], size: tuple[int, in
         raise DatasetError(f"{root} is not whole, lerobot cannot open it: {error}") from error
     cache.mkdir(parents=True, exist_ok=True)
     for camera in cameras:
-        _fill_pictures(dataset, camera, cache, size)
+        _fill_pictures(dataset, camera, cache, size, fit)
     table = dataset.hf_dataset.with_format("numpy")
     columns = {"proprio": "observation.state", "actions": "action"}
     columns["executed"] = EXECUTED if EXECUTED in table.column_names else "action"
@@ -184,7 +227,9 @@ def _fill(root: Path, cache: Path, cameras: tuple[str, ...], size: tuple[int, in
     )
 
 
-def _fill_pictures(dataset: Any, camera: str, cache: Path, size: tuple[int, int] | None) -> None:
+def _fill_pictures(
+    dataset: Any, camera: str, cache: Path, size: tuple[int, int] | None, fit: str
+) -> None:
     height, width, channels = dataset.meta.features[IMAGES + camera]["shape"]
     total = len(dataset)
     with replacing(cache / f"{camera}.npy") as part:
@@ -199,7 +244,7 @@ def _fill_pictures(dataset: Any, camera: str, cache: Path, size: tuple[int, int]
             )
         for i, frame in enumerate(tqdm(frames, f"decoding {camera}", total, unit="frame")):
             picture = torch.from_numpy(np.array(frame, np.uint8))[None]
-            pictures[i] = resized(picture, (height, width))[0].numpy()
+            pictures[i] = fitted(picture, (height, width), fit)[0].numpy()
         pictures.flush()
 
 
@@ -213,6 +258,7 @@ def _segments(dataset: Any, span: range, *, success: bool) -> list[Segment]:
 
 def _open(root: Path, cache: Path, cameras: tuple[str, ...]) -> Frames:
     meta, side_file = json.loads((cache / "frames.json").read_text()), read_side_file(root)
+    robot = read_info(root).get("robot_type")
     seeds = tuple(one["seed"] for one in side_file.get("episodes", []))
     return Frames(
         images={camera: np.load(cache / f"{camera}.npy", mmap_mode="r") for camera in cameras},
@@ -226,6 +272,7 @@ def _open(root: Path, cache: Path, cameras: tuple[str, ...]) -> Frames:
         fingerprint=meta["fingerprint"],
         cache=cache,
         seeds=seeds if len(seeds) == len(meta["starts"]) else (),
+        embodiment=embodiment_of(meta["fingerprint"], robot, root.name),
     )
 
 

@@ -162,6 +162,8 @@ def play(
         options: For the environment's `reset`.
     """
     observation, info = env.reset(seed=seed, options=options)
+    if bind := getattr(policy, "bind", None):  # the head of its embodiment, the bounds of its actions
+        bind(env)
     policy.reset(seed)
     single = not isinstance(env, gymnasium.vector.VectorEnv)
     index, over = 0, False

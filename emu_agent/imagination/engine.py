@@ -4,24 +4,25 @@ One prefill reads the prompt (instruction and current frame); everything that is
 its cache.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
-from jaxtyping import Float, Int64
+from jaxtyping import Float, Int64, UInt8
 from torch import Tensor
 
 from emu_agent.decoding.autoregressive import Keyframe, StepText, decode_text, pad_left, read_text
 from emu_agent.decoding.decoders import image_decoder
 from emu_agent.decoding.grammar import ImageBlock, size_characters
 from emu_agent.decoding.noise import DidaConfig
-from emu_agent.errors import CheckpointError, ConfigError, lookup
+from emu_agent.errors import ConfigError, lookup
 from emu_agent.imagination.imagination import Context, Imagination, ImaginationConfig, require_words_fit
-from emu_agent.observation import Observation
-from emu_agent.tokens.action import ActionBins
+from emu_agent.observation import Observation, fitted
+from emu_agent.tokens.action import ActionBins, choose_bins
 from emu_agent.tokens.image import ImageTokenizer, ImageTokenizerConfig
 from emu_agent.tokens.sequence import ImageGrid, SequenceFormat
-from emu_agent.tokens.text import TEXT_FILE, BytePairTokenizer
+from emu_agent.tokens.text import TEXT_FILE, BytePairTokenizer, TextTokenizer
 from emu_agent.tokens.vocabulary import Vocabulary
 from emu_agent.world_model.cache import KVCache
 from emu_agent.world_model.checkpoint import (
@@ -44,9 +45,11 @@ class ImaginationEngine:
         image_tokenizer: pictures to codes and back.
         sequence_format: the grammar, with vocabulary and text tokenizer.
         world_model: the transformer, as it is or made for decoding (`FastModel`).
-        action_bins: how actions become tokens; needed by `simulate` only.
+        action_bins: how the actions of each embodiment become tokens; needed by `simulate` only.
         config: defaults of imagining.
         dida: what the world model was adapted to, if it was.
+        image_size: height and width to which observations are brought; None takes them as they are.
+        fit: how, see `emu_agent.observation.fitted`.
 
     Raises:
         ConfigError: the parts do not fit together.
@@ -58,10 +61,12 @@ class ImaginationEngine:
         image_tokenizer: ImageTokenizer,
         sequence_format: SequenceFormat,
         world_model: TokenModel,
-        action_bins: ActionBins | None = None,
+        action_bins: Mapping[str, ActionBins] | None = None,
         config: ImaginationConfig | None = None,
         *,
         dida: DidaConfig | None = None,
+        image_size: tuple[int, int] | None = None,
+        fit: str = "resize",
     ) -> None:
         vocabulary = sequence_format.vocabulary
         sizes = (
@@ -76,7 +81,8 @@ class ImaginationEngine:
         image_tokenizer.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue] - not in its stubs
         self.sequence_format = sequence_format
         self.world_model = world_model.eval() if isinstance(world_model, WorldModel) else world_model
-        self.action_bins = action_bins
+        self.action_bins = dict(action_bins or {})
+        self.image_size, self.fit = image_size, fit
         self.config = config or ImaginationConfig()
         self.decoder, self.dida = self.config.choose(dida)
         codebook = image_tokenizer.quantize.embedding.weight
@@ -100,12 +106,39 @@ class ImaginationEngine:
         load_state(image_tokenizer, tensors, folder)
         meta = read_config(folder)
         vocabulary = Vocabulary.from_dict(read_section(meta, "vocabulary", folder))
-        sequence_format = SequenceFormat(vocabulary, BytePairTokenizer.load(folder / TEXT_FILE))
         world_model = load_world_model(folder, vocab_size=vocabulary.size)
-        bins = ActionBins.from_dict(meta["action_bins"]) if "action_bins" in meta else None
-        dida = DidaConfig.from_dict(meta["dida"]) if "dida" in meta else None
         model = FastModel(world_model) if config is not None and config.compile else world_model
-        return cls(image_tokenizer, sequence_format, model, bins, config, dida=dida)
+        return cls.from_parts(
+            meta, image_tokenizer, BytePairTokenizer.load(folder / TEXT_FILE), model, config
+        )
+
+    @classmethod
+    def from_parts(
+        cls,
+        meta: Mapping[str, Any],
+        image_tokenizer: ImageTokenizer,
+        text_tokenizer: TextTokenizer,
+        world_model: TokenModel,
+        config: ImaginationConfig | None = None,
+    ) -> "ImaginationEngine":
+        """Put loaded parts together as the config of their checkpoint says.
+
+        Raises:
+            ConfigError: the parts do not fit together.
+            CheckpointError: the world model cannot do what the config asks for.
+        """
+        vocabulary = Vocabulary.from_dict(read_section(meta, "vocabulary", "the checkpoint"))
+        size = meta.get("image_size")
+        return cls(
+            image_tokenizer,
+            SequenceFormat(vocabulary, text_tokenizer),
+            world_model,
+            ActionBins.of_checkpoint(meta),
+            config,
+            dida=DidaConfig.from_dict(meta["dida"]) if "dida" in meta else None,
+            image_size=None if size is None else (int(size[0]), int(size[1])),
+            fit=meta.get("fit", "resize"),
+        )
 
     @property
     def device(self) -> torch.device:
@@ -120,8 +153,15 @@ class ImaginationEngine:
             UnknownNameError: the observation has no such camera.
         """
         images = lookup("camera", camera, observation.images)
-        codes = self.image_tokenizer.encode(images.to(self.device))
-        return self.context(codes, observation.instruction)
+        return self.context(self.encode(images), observation.instruction)
+
+    @torch.no_grad()
+    def encode(self, images: UInt8[Tensor, "batch height width 3"]) -> Int64[Tensor, "batch rows cols"]:
+        """Codes of images of any size, brought to the one that the model was trained on."""
+        images = images.to(self.device)
+        return self.image_tokenizer.encode(
+            images if self.image_size is None else fitted(images, self.image_size, self.fit)
+        )
 
     @torch.no_grad()
     def context(self, codes: Int64[Tensor, "batch rows cols"], instructions: Sequence[str]) -> Context:
@@ -180,22 +220,7 @@ class ImaginationEngine:
             for step in range(steps)
         ]
         words = [[self.sequence_format.text_tokenizer.decode(row) for row in text.rows()] for text, _ in made]
-        first_text, first_frame = made[0]
-        features = torch.cat([first_text.hidden[:, None], first_frame.hidden], dim=1)
-
-        def grouped(values: list[Tensor]) -> Tensor:
-            return torch.stack(values, dim=1).unflatten(0, (batch, candidates))
-
-        return Imagination(
-            text=tuple(
-                tuple(tuple(words[k][b * candidates + c] for k in range(steps)) for c in range(candidates))
-                for b in range(batch)
-            ),
-            codes=grouped([frame.codes for _, frame in made]),
-            text_log_prob=grouped([text.log_prob for text, _ in made]),
-            image_log_prob=grouped([frame.log_prob for _, frame in made]),
-            features=features.unflatten(0, (batch, candidates)),
-        )
+        return Imagination.of(made, words, candidates)
 
     @torch.no_grad()
     def features_of(
@@ -226,21 +251,25 @@ class ImaginationEngine:
 
     @torch.no_grad()
     def simulate(
-        self, codes: Int64[Tensor, "batch rows cols"], actions: Float[Tensor, "batch time action_dim"]
+        self,
+        codes: Int64[Tensor, "batch rows cols"],
+        actions: Float[Tensor, "batch time action_dim"],
+        embodiment: str | None = None,
     ) -> tuple[Int64[Tensor, "batch rows cols"], Float[Tensor, " batch"]]:
         """Predict the frame after a chunk of actions: the world model as a simulator.
+
+        Args:
+            codes: of the frame before.
+            actions: in the units of the dataset.
+            embodiment: whose actions they are; None is the only one with so many components.
 
         Returns:
             Codes of the later frame, and their mean log-probability.
 
         Raises:
-            CheckpointError: the model was not trained on actions.
+            CheckpointError: the model was not trained on actions of this embodiment.
         """
-        if self.action_bins is None:
-            raise CheckpointError(
-                "this checkpoint has no action bins; train stage=world_model on a dataset with actions"
-            )
-        bins = self.action_bins.encode(actions.cpu())
+        bins = choose_bins(self.action_bins, actions.shape[-1], embodiment).encode(actions.cpu())
         pairs = zip(codes.cpu(), bins, strict=True)
         prompts = [self.sequence_format.simulate_prompt(grid, chunk) for grid, chunk in pairs]
         block = self._block(codes)

@@ -3,9 +3,11 @@
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
+import torch
 from jaxtyping import Float, Int64, UInt8
 from torch import Tensor
 
+from emu_agent.decoding.autoregressive import Keyframe, StepText
 from emu_agent.decoding.decoders import DECODERS
 from emu_agent.decoding.noise import DidaConfig
 from emu_agent.decoding.sampling import GREEDY, SamplingConfig
@@ -91,6 +93,30 @@ class Imagination:
     """Mean log-probability of the codes of a keyframe: how sure the model is of it."""
     features: Float[Tensor, "batch candidates tokens hidden_size"]
     """Mean hidden state of the first step's text, then the hidden states at the codes of its keyframe."""
+
+    @classmethod
+    def of(
+        cls,
+        made: Sequence[tuple[StepText, Keyframe]],
+        words: Sequence[Sequence[str]],
+        candidates: int,
+    ) -> "Imagination":
+        """Put together what was decoded step by step, with the candidates of a row one after the other."""
+        first_text, first_frame = made[0]
+        batch = len(words[0]) // candidates
+        features = torch.cat([first_text.hidden[:, None], first_frame.hidden], dim=1)
+
+        def grouped(values: list[Tensor]) -> Tensor:
+            return torch.stack(values, dim=1).unflatten(0, (batch, candidates))
+
+        rows = [tuple(step[row] for step in words) for row in range(len(words[0]))]
+        return cls(
+            text=tuple(tuple(rows[b * candidates : (b + 1) * candidates]) for b in range(batch)),
+            codes=grouped([frame.codes for _, frame in made]),
+            text_log_prob=grouped([text.log_prob for text, _ in made]),
+            image_log_prob=grouped([frame.log_prob for _, frame in made]),
+            features=features.unflatten(0, (batch, candidates)),
+        )
 
     def pixels(self, tokenizer: ImageTokenizer) -> UInt8[Tensor, "batch candidates steps height width 3"]:
         """Decode the keyframes."""

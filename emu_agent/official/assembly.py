@@ -61,7 +61,7 @@ def official_engine(
     model = load_world_model(model_folder, vocab_size=vocabulary.size, **loading)
     sequence_format = SequenceFormat(vocabulary, text)
     side = model_folder / SIDE_FILE
-    bins = ActionBins.from_dict(read_json(side)["action_bins"]) if side.is_file() else None
+    bins = ActionBins.of_checkpoint(read_json(side)) if side.is_file() else None
     engine = ImaginationEngine(images, sequence_format, model, bins, config or as_published(task))
     engine.image_tokenizer.to(engine.device)
     return engine

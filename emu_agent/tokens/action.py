@@ -8,7 +8,8 @@ import torch
 from jaxtyping import Float, Int, Int64
 from torch import Tensor
 
-from emu_agent.errors import ConfigError, VocabularyError
+from emu_agent.errors import CheckpointError, ConfigError, VocabularyError
+from emu_agent.fingerprint import embodiment_of
 
 
 @dataclass(frozen=True)
@@ -50,6 +51,13 @@ class ActionBins:
         """Read what `to_dict` returned, also after a trip through JSON."""
         return cls(tuple(values["low"]), tuple(values["high"]), values["num_bins"])
 
+    @classmethod
+    def of_checkpoint(cls, meta: Mapping[str, Any]) -> dict[str, "ActionBins"]:
+        """The bins in a checkpoint's config by embodiment; older ones have one set."""
+        section = meta.get("action_bins", {})
+        section = {embodiment_of(meta.get("fingerprint")): section} if "low" in section else section
+        return {embodiment: cls.from_dict(values) for embodiment, values in section.items()}
+
     def encode(self, actions: Float[Tensor, "*shape action_dim"]) -> Int64[Tensor, "*shape action_dim"]:
         """Return the bin of each value; values outside the range get the nearest bin.
 
@@ -71,3 +79,24 @@ class ActionBins:
             torch.tensor(end, dtype=torch.float32, device=like.device) for end in (self.low, self.high)
         )
         return low, (high - low) / self.num_bins
+
+
+def choose_bins(
+    known: Mapping[str, ActionBins], action_dim: int, embodiment: str | None = None
+) -> ActionBins:
+    """Bins of an embodiment; without a name those of the only one with so many action components.
+
+    Raises:
+        CheckpointError: there are none, or several; the message lists those there are.
+    """
+    fitting = [
+        bins for name, bins in known.items() if len(bins.low) == action_dim and embodiment in (None, name)
+    ]
+    if len(fitting) != 1:
+        there = {name: len(bins.low) for name, bins in known.items()}
+        raise CheckpointError(
+            f"this checkpoint has no action bins for {action_dim} components"
+            f"{f' of {embodiment!r}' if embodiment else ''}, or several; it has {there} (components by "
+            "embodiment): name one of these, or train stage=world_model on a dataset with such actions"
+        )
+    return fitting[0]

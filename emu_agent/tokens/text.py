@@ -18,6 +18,7 @@ from emu_agent.tokens.vocabulary import OFFICIAL_NUM_CODES, OFFICIAL_NUM_EXTRA, 
 
 TEXT_FILE = "tokenizer.json"
 """The text tokenizer of an agent checkpoint."""
+SHARED_FILE = Path(__file__).parent / "text_vocabulary.json"
 RANKS_FILE = "emu3.tiktoken"
 VISION_FILE = "emu3_vision_tokens.txt"
 PRETOKENIZATION = (
@@ -88,6 +89,11 @@ class BytePairTokenizer:
             raise CheckpointError(f"{path} is no text tokenizer: {error}") from error
 
     @classmethod
+    def shared(cls) -> "BytePairTokenizer":
+        """The vocabulary of all tasks, for new world models; `benchmarks/text_vocabulary.py` makes it."""
+        return cls.load(SHARED_FILE)
+
+    @classmethod
     def from_json(cls, content: str) -> "BytePairTokenizer":
         """Read the content of a tokenizer.json."""
         return cls(Tokenizer.from_str(content))
@@ -104,6 +110,10 @@ class BytePairTokenizer:
     def num_text(self) -> int:
         """Number of text ids."""
         return self._tokenizer.get_vocab_size()
+
+    def tokens(self) -> dict[str, int]:
+        """Every token with its id; bytes are spelled as byte-level encodings do."""
+        return self._tokenizer.get_vocab()
 
     def encode(self, text: str) -> list[int]:
         """Return the ids of a text."""

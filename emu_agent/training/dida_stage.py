@@ -21,14 +21,14 @@ from emu_agent.errors import CheckpointError, ConfigError
 from emu_agent.evaluation.validation import score_imagination
 from emu_agent.imagination.engine import ImaginationEngine
 from emu_agent.imagination.imagination import ImaginationConfig
-from emu_agent.tokens.action import ActionBins
 from emu_agent.tokens.sequence import SequenceFormat, TokenSequence
 from emu_agent.tokens.text import TEXT_FILE, BytePairTokenizer
 from emu_agent.tokens.vocabulary import Vocabulary
 from emu_agent.training.dida_loss import DidaLoss
 from emu_agent.training.distillation import OwnKeyframes, own_keyframes
 from emu_agent.training.sequences import TokenBatch, loss_metrics, next_token_losses
-from emu_agent.training.stage import StepResult
+from emu_agent.training.stage import WHOLE, Share, StepResult
+from emu_agent.training.workers import shared
 from emu_agent.training.world_model_stage import WorldModelStage, WorldModelStageConfig
 from emu_agent.world_model.checkpoint import load_world_model, read_config, read_section
 from emu_agent.world_model.dida_mask import DidaLayout
@@ -80,28 +80,28 @@ class DidaStage(WorldModelStage):
     config: DidaStageConfig
 
     def __init__(
-        self, world_model: str, dataset: str, camera: str, dida: Mapping[str, Any], **settings: Any
+        self,
+        world_model: str,
+        dataset: str,
+        camera: str | None = None,
+        dida: Mapping[str, Any] | None = None,
+        **settings: Any,
     ) -> None:
-        self.dida = DidaConfig.from_dict(dida)
-        self.meta = read_config(world_model)
-        vocabulary = Vocabulary.from_dict(read_section(self.meta, "vocabulary", world_model))
+        self.dida = DidaConfig.from_dict(dida or {})
+        meta = read_config(world_model)
+        vocabulary = Vocabulary.from_dict(read_section(meta, "vocabulary", world_model))
         if self.dida.noise == "mask" and vocabulary.noise is None:
             raise CheckpointError(
                 f"the vocabulary of {world_model} has no noise token, which DiDA with noise=mask needs; "
                 "train stage=world_model again, or use noise=uniform"
             )
-        super().__init__(self.meta["parts"]["world_model"], world_model, dataset, camera, **settings)
-        self.bins = ActionBins.from_dict(read_section(self.meta, "action_bins", world_model))
+        super().__init__(meta["parts"]["world_model"], world_model, dataset, camera, **settings)
         self.dida_loss = DidaLoss(self.vocabulary, self.dida, self.config.copies, self.config.full_noise)
         self._source: WorldModel | None = None
         self._own: OwnKeyframes | None = None
         self._before: dict[str, float] | None = None
 
-    def build(self) -> nn.Module:
-        """Return the world model of the checkpoint."""
-        return load_world_model(self.source, vocab_size=self.vocabulary.size)
-
-    def step(self, model: nn.Module, rng: np.random.Generator) -> StepResult:
+    def step(self, model: nn.Module, rng: np.random.Generator, share: Share = WHOLE) -> StepResult:
         """Next-token loss of a batch of recorded sequences, and the loss of noisy copies."""
         assert isinstance(model, WorldModel)
         device = next(model.parameters()).device
@@ -110,13 +110,15 @@ class DidaStage(WorldModelStage):
         if name == "imagine" and self.config.distilled:
             num_own = int(rng.binomial(len(sequences), self.config.distilled))
         own = [self._own_sequence(rng, device) for _ in range(num_own)]
-        batch = self._padded(sequences[num_own:] + own)
+        rows = [*((one, False) for one in sequences[num_own:]), *((one, True) for one in own)]
+        rows = shared(rows, share)
+        batch = self._padded([one for one, _ in rows])
         layout, batch = self.dida_loss.layout(batch).to(device), batch.to(device)
         # The next-token loss is for what was recorded: a model that reads itself grows too sure of itself.
-        batch.loss_weight[len(sequences) - num_own :] = 0.0
+        batch.loss_weight[torch.tensor([is_own for _, is_own in rows], device=device)] = 0.0
         generator = torch.Generator(device).manual_seed(int(rng.integers(2**62)))
         loss, metrics = self._losses(model, batch, layout, generator, name)
-        return StepResult(loss, metrics, int(layout.ids.numel()))
+        return StepResult(loss, metrics, int(layout.ids.numel()), len(rows))
 
     def validate(self, model: nn.Module) -> dict[str, float]:
         """Score keyframes by DiDA and, as `ar_...`, code by code; next-token losses before and after."""
@@ -134,7 +136,7 @@ class DidaStage(WorldModelStage):
 
     def next_token_losses(self, model: nn.Module) -> dict[str, float]:
         """Mean next-token loss of text and of images on held-out plans."""
-        sequences = [self._imagine_sequence(plan, 1, unconditional=False) for plan in self.validation]
+        sequences = [self.maker.imagine(plan, 1) for plan in self.validation]
         return next_token_losses(model, sequences, self.vocabulary, self.config.batch_size)
 
     def _sections(self) -> dict[str, Any]:
@@ -142,19 +144,14 @@ class DidaStage(WorldModelStage):
 
     def _sequence_format(self) -> SequenceFormat:
         text = BytePairTokenizer.load(self.source / TEXT_FILE)
-        return SequenceFormat(Vocabulary.from_dict(self.meta["vocabulary"]), text)
+        return SequenceFormat(Vocabulary.from_dict(self.base["vocabulary"]), text)
 
-    def _engine(self, model: nn.Module) -> ImaginationEngine:
-        return self._decoding(model, ImaginationConfig())
+    def _new_model(self) -> WorldModel:
+        return load_world_model(self.source, vocab_size=self.vocabulary.size)
 
     def _plain_engine(self, model: nn.Module, temperature: float = 0.0) -> ImaginationEngine:
         sampling = SamplingConfig(temperature=temperature)
-        return self._decoding(model, ImaginationConfig(decoder="autoregressive", image=sampling))
-
-    def _decoding(self, model: nn.Module, config: ImaginationConfig) -> ImaginationEngine:
-        assert isinstance(model, WorldModel)
-        tokenizer = self.image_tokenizer.to(next(model.parameters()).device)
-        return ImaginationEngine(tokenizer, self.format, model, self.bins, config, dida=self.dida)
+        return self._engine(model, ImaginationConfig(decoder="autoregressive", image=sampling))
 
     def _own_sequence(self, rng: np.random.Generator, device: torch.device) -> TokenSequence:
         own = self._own_keyframes(device)

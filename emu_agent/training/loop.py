@@ -9,7 +9,7 @@ import math
 import time
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -22,8 +22,12 @@ from tqdm import tqdm
 from emu_agent.errors import ConfigError, TrainingDivergedError
 from emu_agent.training.log import TrainingLog
 from emu_agent.training.muon import Muon, split_parameters
-from emu_agent.training.stage import Stage
+from emu_agent.training.stage import WHOLE, Stage, StepResult
 from emu_agent.training.state import TrainingState
+from emu_agent.training.workers import Workers
+
+SHARE_SEED = 15_485_863
+"""Keeps the noise of the shares of a batch apart."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,13 +58,15 @@ class LoopConfig:
     """Updates between two checkpoints that stay in `checkpoints/<update>`; 0 keeps the last one only."""
     save_every: int = 200
     """Updates between two saved states."""
+    accumulate: int = 1
+    """Parts in which a batch passes through the model, so that it need not fit into memory at once."""
     seed: int = 0
     """Seed of everything."""
     device: str = "cpu"
     """Where to train; on "cuda" matrices are multiplied in bfloat16."""
 
     def __post_init__(self) -> None:
-        for name in ("updates", "log_every", "validate_every", "save_every"):
+        for name in ("updates", "log_every", "validate_every", "save_every", "accumulate"):
             if (count := getattr(self, name)) < 1:
                 raise ConfigError(f"{name}={count} must be at least 1")
         if self.keep_every < 0 or self.keep_every % self.validate_every:
@@ -70,35 +76,48 @@ class LoopConfig:
             )
 
 
-def train(stage: Stage, config: LoopConfig, folder: Path) -> dict[str, float]:
+def train(stage: Stage, config: LoopConfig, folder: Path, workers: Workers | None = None) -> dict[str, float]:
     """Train a stage in `folder`, going on from the state that is there, and return the last validation.
+
+    Of several processes the first one validates and writes; to the others nothing is returned.
 
     Raises:
         CheckpointError: the state that is there is broken, or stands on other data or weights.
         TrainingDivergedError: the loss is no longer a finite number; the last good state and checkpoint are
             kept.
     """
+    workers = workers or Workers(config.device)
     torch.manual_seed(config.seed)
-    state = _new_state(stage, config)
+    state = _new_state(stage, replace(config, device=workers.device))
     state_file = folder / "state.safetensors"
     if state_file.exists():
         state.load(state_file)
+    if not workers.first:
+        while state.update < config.updates:
+            _update(stage, state, config, workers)
+            if _due(state, config, config.validate_every):
+                workers.wait()
+        return {}
     log = TrainingLog(folder, purge_after=state.update)
     figures: dict[str, float] = {}
     with log, tqdm(total=config.updates, initial=state.update, unit="update", desc=folder.name) as bar:
         while state.update < config.updates:
-            metrics = _update(stage, state, config)
+            metrics = _update(stage, state, config, workers)
             bar.update()
             if state.update % config.log_every == 0:
                 bar.set_postfix(loss=f"{metrics['loss']:.4f}")
                 log.write("train", state.update, metrics)
-            finished = state.update == config.updates
-            if finished or state.update % config.validate_every == 0:
+            if _due(state, config, config.validate_every):
                 figures = _validate(stage, state, config, folder)
                 log.write("validation", state.update, figures)
-            if finished or state.update % config.save_every == 0:
+                workers.wait()
+            if _due(state, config, config.save_every):
                 state.save(state_file)
     return figures or _validate(stage, state, config, folder)
+
+
+def _due(state: TrainingState, config: LoopConfig, every: int) -> bool:
+    return state.update == config.updates or state.update % every == 0
 
 
 def learning_rate(config: LoopConfig, update: int) -> float:
@@ -132,16 +151,13 @@ def _averaged(model: nn.Module, decay: float) -> AveragedModel:
     return average
 
 
-def _update(stage: Stage, state: TrainingState, config: LoopConfig) -> dict[str, float]:
+def _update(stage: Stage, state: TrainingState, config: LoopConfig, workers: Workers) -> dict[str, float]:
     started = time.perf_counter()
     rate = learning_rate(config, state.update)
     for optimizer in state.optimizers:
         for group in optimizer.param_groups:
             group["lr"] = rate
-    torch.manual_seed(config.seed * 1_000_003 + state.update)
-    with _precision(config.device):
-        result = stage.step(state.model, np.random.default_rng([config.seed, state.update]))
-    result.loss.backward()
+    result = _gradients(stage, state, config, workers)
     norm = nn.utils.clip_grad_norm_(state.model.parameters(), config.clip_norm)
     if not (torch.isfinite(result.loss) and torch.isfinite(norm)):
         raise TrainingDivergedError(
@@ -158,6 +174,28 @@ def _update(stage: Stage, state: TrainingState, config: LoopConfig) -> dict[str,
     state.seconds += time.perf_counter() - started
     speed = {f"{stage.unit}_per_second": state.size / state.seconds, "hours": state.seconds / 3600}
     return {"loss": result.loss.item(), **result.metrics, "gradient_norm": norm.item(), "lr": rate, **speed}
+
+
+def _gradients(stage: Stage, state: TrainingState, config: LoopConfig, workers: Workers) -> StepResult:
+    """Gradients of a whole batch, and its loss, whatever it is shared by."""
+    shares = workers.shares(config.accumulate)
+    whole = shares == [WHOLE]
+    results = []
+    for share in shares:
+        torch.manual_seed(config.seed * 1_000_003 + state.update + SHARE_SEED * share.index)
+        rng = np.random.default_rng([config.seed, state.update])
+        with _precision(config.device):
+            results.append(stage.step(state.model, rng, share))
+        loss = results[-1].loss
+        (loss if whole else loss * results[-1].weight).backward()
+    if whole:
+        return results[0]
+    device = results[0].loss.device
+    weight = sum(result.weight for result in results)
+    total = workers.sum_gradients(state.model, torch.tensor(float(weight), device=device))
+    summed = torch.stack([result.loss.detach() * result.weight for result in results]).sum()
+    size = sum(result.size for result in results) * workers.count
+    return results[0]._replace(loss=workers.mean(summed, total), size=size)
 
 
 def _validate(stage: Stage, state: TrainingState, config: LoopConfig, folder: Path) -> dict[str, float]:

@@ -118,6 +118,9 @@ class OfficialStage(WorldModelStage):
         """Return digests of the published weights and of the datasets."""
         return {**super().sources(), "weights": weights_digest(self.language_model)}
 
+    def _read_base(self) -> dict[str, Any]:
+        return {}  # published weights are made for any cameras and sizes
+
     def _load_image_tokenizer(self) -> ImageTokenizer:
         return super()._load_image_tokenizer().to(self.device)
 

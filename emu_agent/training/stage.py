@@ -1,5 +1,6 @@
 """What the loop needs to know of a part of the model in order to train it."""
 
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol, runtime_checkable
 
@@ -8,12 +9,28 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 
+@dataclass(frozen=True)
+class Share:
+    """Part of a batch: every `count`-th row from `index` on."""
+
+    index: int = 0
+    count: int = 1
+
+
+WHOLE = Share()
+"""All of a batch."""
+
+
 class StepResult(NamedTuple):
-    """Loss of one batch, what to log beside it, and how many tokens (or pictures) it held."""
+    """Loss of one batch, or of a share of it."""
 
     loss: Float[Tensor, ""]
     metrics: dict[str, float]
+    """What to log beside it."""
     size: int
+    """How many tokens (or images) it held."""
+    weight: float = 1.0
+    """What the loss is a mean over: shares of a batch are weighed by it."""
 
 
 @runtime_checkable
@@ -31,8 +48,8 @@ class Stage(Protocol):
         """Return the network to train, initialised."""
         ...
 
-    def step(self, model: nn.Module, rng: np.random.Generator) -> StepResult:
-        """Return the loss of a batch drawn with `rng`: everything random in a batch comes from it."""
+    def step(self, model: nn.Module, rng: np.random.Generator, share: Share = WHOLE) -> StepResult:
+        """Return the loss of a share of a batch drawn with `rng`: every share draws the same batch."""
         ...
 
     def validate(self, model: nn.Module) -> dict[str, float]:

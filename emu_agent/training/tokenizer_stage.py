@@ -5,6 +5,8 @@ weighted by how much they change over the dataset: a robot scene is mostly still
 matters.
 """
 
+import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,14 +17,15 @@ import torch
 from jaxtyping import Float, UInt8
 from torch import Tensor, nn
 
-from emu_agent.data.frames import load_frames
-from emu_agent.errors import CheckpointError, ConfigError, DatasetError
+from emu_agent.data.frames import IMAGES, imagined_camera, load_frames, read_info
+from emu_agent.errors import CheckpointError, ConfigError, lookup
 from emu_agent.evaluation.pictures import psnr_from_mse
 from emu_agent.run_folder import replacing
 from emu_agent.tokens.image import ImageTokenizer, ImageTokenizerConfig, to_images, to_pixels
-from emu_agent.training.stage import StepResult
+from emu_agent.training.stage import WHOLE, Share, StepResult
+from emu_agent.training.starting import carry_over, starting_folder
+from emu_agent.training.workers import shared
 from emu_agent.world_model.checkpoint import (
-    bundled_checkpoint,
     read_config,
     read_part,
     weights_digest,
@@ -53,7 +56,12 @@ class TokenizerStageConfig:
     """Held-out frames that are scored."""
     start: str | None = None
     """Agent checkpoint whose tokenizer is trained further, `bundled` for the one inside the package; None
-    begins with new weights."""
+    begins with new weights. Weights of other shapes begin anew."""
+    image_size: Sequence[int] | None = None
+    """Height and width to which images are brought [pixels]; None has the dataset's proportions, and about as
+    many pixels as the model's `resolution` at most."""
+    fit: str = "resize"
+    """How: `resize` or `letterbox`, see `emu_agent.observation.fitted`."""
     trained: str = "all"
     """What is trained: `all`, or the `decoder` alone, which leaves the codes of `start` as they are."""
 
@@ -67,28 +75,27 @@ class TokenizerStageConfig:
 
 
 class TokenizerStage:
-    """Trains an `ImageTokenizer` on one camera of a dataset.
+    """Trains an `ImageTokenizer` on one camera of a dataset; None is the first that is at no wrist.
 
     Raises:
         CheckpointError: the tokenizer to start from is of another make.
-        DatasetError: the pictures do not fit the model's downsampling.
+        ConfigError: `image_size` does not fit the model's downsampling.
     """
 
     unit = "pictures"
 
-    def __init__(self, model: dict[str, Any], dataset: str, camera: str, **settings: Any) -> None:
+    def __init__(
+        self, model: dict[str, Any], dataset: str, camera: str | None = None, **settings: Any
+    ) -> None:
         self.config = TokenizerStageConfig(**settings)
         self.model_config = ImageTokenizerConfig.from_dict(model)
         self.weights = self._starting_weights()
-        self.frames = load_frames(Path(dataset), [camera])
-        self.pictures = self.frames.images[camera]
-        self.camera = camera
-        height, width = self.pictures.shape[1:3]
-        if height % self.model_config.downsampling or width % self.model_config.downsampling:
-            raise DatasetError(
-                f"{dataset} has pictures of {height}x{width}; this tokenizer needs multiples of "
-                f"{self.model_config.downsampling}"
-            )
+        root = Path(dataset)
+        self.camera = camera or imagined_camera(root)
+        self.fit = self._base().get("fit", self.config.fit)
+        self.frames = load_frames(root, [self.camera], self._image_size(root), self.fit)
+        self.pictures = self.frames.images[self.camera]
+        self.not_carried_over: list[str] = []
         training, held_out = self.frames.split(self.config.held_out)
         self.training, unseen = self.frames.rows(training), self.frames.rows(held_out)
         count = min(self.config.validation_frames, len(unseen))
@@ -106,16 +113,16 @@ class TokenizerStage:
         # Channels last: convolutions on a CPU take two thirds of the time.
         tokenizer = ImageTokenizer(self.model_config)
         if self.weights is not None:
-            tokenizer.load_state_dict(self.weights)
+            self.not_carried_over = carry_over(tokenizer, self.weights, self._starting_folder())
         if self.config.trained == "decoder":
             for part in (tokenizer.encoder, tokenizer.quant_conv, tokenizer.quantize):
                 part.requires_grad_(False)
         tokenizer.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue] - not in its stubs
         return tokenizer
 
-    def step(self, model: nn.Module, rng: np.random.Generator) -> StepResult:
+    def step(self, model: nn.Module, rng: np.random.Generator, share: Share = WHOLE) -> StepResult:
         """Reconstruct random training frames."""
-        chosen = np.sort(rng.choice(self.training, size=self.config.batch_size))
+        chosen = shared(np.sort(rng.choice(self.training, size=self.config.batch_size)), share)
         pixels = to_pixels(torch.from_numpy(self.pictures[chosen])).to(next(model.parameters()).device)
         output = model(pixels)
         error = (output.reconstruction - pixels).float()
@@ -127,7 +134,7 @@ class TokenizerStage:
             loss = loss + self.config.entropy_weight * output.entropy_loss
             metrics["entropy"] = output.entropy_loss.item()
         metrics["codes_in_batch"] = len(output.codes.unique())
-        return StepResult(loss, metrics, len(chosen))
+        return StepResult(loss, metrics, len(chosen), len(chosen))
 
     def validate(self, model: nn.Module) -> dict[str, float]:
         """Return PSNR [dB] on held-out frames and the fraction of codes that they use."""
@@ -155,6 +162,7 @@ class TokenizerStage:
             "parts": {"image_tokenizer": self.model_config.to_dict()},
             "camera": self.camera,
             "image_size": list(self.pictures.shape[1:3]),
+            "fit": self.fit,
             "fingerprint": self.frames.fingerprint,
             "training": self._trainings(training),
         }
@@ -164,14 +172,29 @@ class TokenizerStage:
     def _trainings(self, training: dict[str, Any]) -> dict[str, Any]:
         """What the checkpoint tells of its training; the codes are those of an earlier one for a decoder."""
         if self.config.trained == "all":
-            return {"tokenizer": training}
-        earlier = read_config(self._starting_folder()).get("training", {})  # published ones tell of none
+            return {"tokenizer": {**training, "not_carried_over": self.not_carried_over}}
+        earlier = self._base().get("training", {})  # published ones tell of none
         codes = {"tokenizer": earlier["tokenizer"]} if "tokenizer" in earlier else {}
         return {**codes, "decoder": training}
 
+    def _base(self) -> dict[str, Any]:
+        """What the checkpoint says whose codes have to stay as they are, if there is one."""
+        return read_config(self._starting_folder()) if self.config.trained == "decoder" else {}
+
+    def _image_size(self, root: Path) -> tuple[int, int]:
+        step = self.model_config.downsampling
+        wanted = self._base().get("image_size", self.config.image_size)
+        if wanted is None:
+            shape = lookup("camera", IMAGES + self.camera, read_info(root)["features"])["shape"]
+            wanted = closest_size(shape, self.model_config.resolution, step)
+        height, width = wanted
+        if height % step or width % step:
+            raise ConfigError(f"image_size={[height, width]} must be multiples of {step} for this tokenizer")
+        return int(height), int(width)
+
     def _starting_folder(self) -> Path:
         assert self.config.start is not None
-        return bundled_checkpoint() if self.config.start == "bundled" else Path(self.config.start)
+        return starting_folder(self.config.start)
 
     def _starting_weights(self) -> dict[str, Tensor] | None:
         if self.config.start is None:
@@ -180,7 +203,7 @@ class TokenizerStage:
         values, tensors = read_part(folder, "image_tokenizer")
         wanted, found = self.model_config.to_dict(), ImageTokenizerConfig.from_dict(values).to_dict()
         other = {key: (found.get(key), wanted[key]) for key in wanted if found.get(key) != wanted[key]}
-        if other:
+        if other and self.config.trained == "decoder":
             raise CheckpointError(
                 f"the tokenizer of {folder} cannot be trained further as this one; (there, here): {other}"
             )
@@ -194,6 +217,19 @@ class TokenizerStage:
             decoded.append(to_images(output.reconstruction).cpu().numpy())
             used |= set(output.codes.unique().tolist())
         return truth, np.concatenate(decoded), used
+
+
+def closest_size(shape: Sequence[int], resolution: int, step: int) -> tuple[int, int]:
+    """A size of about the proportions of images of `shape`, with at most about `resolution` squared pixels.
+
+    Args:
+        shape: height, width and more of the images that there are.
+        resolution: side of a square of as many pixels as wanted.
+        step: what both sides are multiples of.
+    """
+    height, width = shape[:2]
+    scale = min(1.0, resolution / math.sqrt(height * width))
+    return (max(1, round(height * scale / step)) * step, max(1, round(width * scale / step)) * step)
 
 
 def _motion(

@@ -9,11 +9,23 @@ from emu_agent.errors import CheckpointError
 from emu_agent.fingerprint import fingerprint_differences, refuse_differences
 from emu_agent.world_model.checkpoint import read_config
 
+OF_EMBODIMENT = ("embodiment", "controller", "camera_names", "control_hz")
+"""What a part that several embodiments share does not depend on."""
 
-def refuse_other_data(checkpoint: Path, frames: Frames, dataset: Path, camera: str) -> None:
+
+def refuse_other_data(
+    checkpoint: Path, frames: Frames, dataset: Path, camera: str, *, shared: bool = False
+) -> None:
     """Stop before any work if a checkpoint was made from pictures of another kind than the dataset's.
 
     A dataset or a checkpoint that others have made has no fingerprint; then only what is known is compared.
+
+    Args:
+        checkpoint: of the stage before.
+        frames: of the dataset.
+        dataset: its folder.
+        camera: that is imagined.
+        shared: the dataset may be of another embodiment: what is trained next stands beside what is there.
 
     Raises:
         CheckpointError: it was made for another camera, or for pictures of another size.
@@ -29,8 +41,11 @@ def refuse_other_data(checkpoint: Path, frames: Frames, dataset: Path, camera: s
             )
     if not (meta.get("fingerprint") and frames.fingerprint):
         return
+    differences = fingerprint_differences(frames.fingerprint, meta["fingerprint"])
+    if shared and "embodiment" in differences:
+        differences = {key: pair for key, pair in differences.items() if key not in OF_EMBODIMENT}
     refuse_differences(
-        fingerprint_differences(frames.fingerprint, meta["fingerprint"]),
+        differences,
         f"{checkpoint} was not made from the environment of {dataset}",
         ("in the dataset", "in the checkpoint"),
         "train the stage before on this dataset, or take the other one",

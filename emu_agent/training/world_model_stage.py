@@ -13,73 +13,65 @@ from typing import Any
 import cv2
 import numpy as np
 import torch
-from torch import nn
+from jaxtyping import Int64
+from torch import Tensor, nn
 
 from emu_agent.data.codes import load_codes
-from emu_agent.data.frames import load_frames
-from emu_agent.data.plans import Plan, plans
+from emu_agent.data.frames import Frames, load_frames
+from emu_agent.data.plans import plans
 from emu_agent.errors import ConfigError
 from emu_agent.evaluation.validation import score_imagination, score_simulation
 from emu_agent.imagination.engine import ImaginationEngine
+from emu_agent.imagination.imagination import ImaginationConfig
 from emu_agent.run_folder import replacing
 from emu_agent.tokens.action import ActionBins
 from emu_agent.tokens.image import ImageTokenizer
-from emu_agent.tokens.prompts import ANSWER_CUE, TEMPLATES, UNCONDITIONAL
 from emu_agent.tokens.sequence import SequenceFormat, TokenSequence
 from emu_agent.tokens.text import TEXT_FILE, BytePairTokenizer
 from emu_agent.tokens.vocabulary import Vocabulary
 from emu_agent.training.action_chunks import ActionChunks, draw_sequences, load_play
-from emu_agent.training.sequences import (
-    TokenBatch,
-    imagine_sequence,
-    loss_metrics,
-    padded,
-    token_losses,
-    weighted_mean,
-)
-from emu_agent.training.stage import StepResult
+from emu_agent.training.batches import SequenceConfig, SequenceMaker
+from emu_agent.training.sequences import TokenBatch, loss_metrics, padded, token_losses, weighted_mean
+from emu_agent.training.stage import WHOLE, Share, StepResult
+from emu_agent.training.starting import carry_over, starting_folder, translated
 from emu_agent.training.upstream import refuse_other_data
-from emu_agent.world_model.checkpoint import read_config, weights_digest, write_checkpoint
+from emu_agent.training.workers import shared
+from emu_agent.world_model.checkpoint import (
+    read_config,
+    read_part,
+    read_section,
+    weights_digest,
+    write_checkpoint,
+)
 from emu_agent.world_model.config import TransformerConfig
 from emu_agent.world_model.tokenizers import load_image_tokenizer
 from emu_agent.world_model.transformer import WorldModel
 
-SIZE_CHARACTERS = "0123456789*"
-
 
 @dataclass(frozen=True, kw_only=True)
-class WorldModelStageConfig:
+class WorldModelStageConfig(SequenceConfig):
     """What the world model is trained on."""
 
     batch_size: int = 16
     """Sequences per update."""
     held_out: float = 0.1
     """Share of the episodes of each task, chosen by seed, that training never sees."""
-    step_counts: Sequence[float] = (0.7, 0.06, 0.06)
-    """Share of the updates that imagine 1, 2, ... steps; the rest simulates."""
-    unconditional: float = 0.1
-    """Share of the imagine sequences without instruction, for classifier-free guidance."""
-    chunk: int = 8
-    """Actions in a simulate sequence."""
     play: str | None = None
     """A second LeRobotDataset, in which more goes wrong, that only simulating is learned from as well."""
-    visual_weight: float = 0.5
-    """Loss weight of visual tokens."""
-    num_text: int = 512
-    """Largest size of the text vocabulary."""
     num_action_bins: int = 64
     """Bins per action component."""
     validation_plans: int = 96
     """Held-out frames from which is imagined in a validation."""
+    start: str | None = None
+    """Agent checkpoint whose world model is trained further, `bundled` for the one inside the package; None
+    begins with new weights. Its text vocabulary may be another."""
+    embodiment: str | None = None
+    """Name under which action bins are kept; None is what the dataset says."""
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         if self.batch_size < 1:
             raise ConfigError(f"batch_size={self.batch_size} must be at least 1")
-        if not self.step_counts or min(self.step_counts) < 0.0 or sum(self.step_counts) > 1.0 + 1e-9:
-            raise ConfigError(
-                f"step_counts={list(self.step_counts)} must be shares of the updates: one or more, none "
-                "negative, together at most 1"
-            )
 
 
 class WorldModelStage:
@@ -89,7 +81,7 @@ class WorldModelStage:
         model: fields of `TransformerConfig` without the vocabulary's size, which follows from the data.
         tokenizer: checkpoint folder of stage 1.
         dataset: folder of a LeRobotDataset.
-        camera: third-person camera that is imagined.
+        camera: camera that is imagined; None is that of the tokenizer.
         settings: fields of `WorldModelStageConfig`.
     """
 
@@ -99,47 +91,57 @@ class WorldModelStage:
     settings_type = WorldModelStageConfig
 
     def __init__(
-        self, model: dict[str, Any], tokenizer: str, dataset: str, camera: str, **settings: Any
+        self, model: dict[str, Any], tokenizer: str, dataset: str, camera: str | None = None, **settings: Any
     ) -> None:
         self.config = self.settings_type(**settings)
-        self.source, self.camera = Path(tokenizer), camera
+        self.source = starting_folder(tokenizer)
+        self.base = self._read_base()
+        self.camera = camera or self.base["camera"]
         self.image_tokenizer = self._load_image_tokenizer()
-        self.frames = load_frames(Path(dataset), [camera])
+        size, self.fit = self.base.get("image_size"), self.base.get("fit", "resize")
+        size = None if size is None else (int(size[0]), int(size[1]))
+        self.frames = load_frames(Path(dataset), [self.camera], size, self.fit)
         self._refuse_other_data(Path(dataset))
-        self.codes = load_codes(self.frames, camera, self.image_tokenizer)
+        self.codes = load_codes(self.frames, self.camera, self.image_tokenizer)
+        self.embodiment = self.config.embodiment or self.frames.embodiment
+        self.format = self._sequence_format()
+        self.vocabulary = self.format.vocabulary
+        self.model_config = TransformerConfig.from_dict({**model, "vocab_size": self.vocabulary.size})
         training, held_out = self.frames.split(self.config.held_out)
+        self.bins = self._action_bins(training)
+        self.maker = self._maker(self.frames, self.codes)
         self.plans = plans(self.frames, training, len(self.config.step_counts))
         held_out_plans = plans(self.frames, held_out, len(self.config.step_counts))
         count = min(self.config.validation_plans, len(held_out_plans))
         chosen = np.linspace(0, len(held_out_plans) - 1, count).astype(int)
         self.validation = [held_out_plans[i] for i in chosen]
-        play = self._play()
-        self.chunks = [self._chunks(training), *([] if play is None else [play])]
-        self.validation_starts = self._chunks(held_out).starts
-        executed = torch.from_numpy(self.frames.executed[self.frames.rows(training)])
-        self.bins = ActionBins.over(executed, self.config.num_action_bins)
-        self.format = self._sequence_format()
-        self.vocabulary = self.format.vocabulary
-        self.model_config = TransformerConfig.from_dict({**model, "vocab_size": self.vocabulary.size})
+        self.chunks = [ActionChunks.of(self.maker, training), *self._play()]
+        self.validation_starts = ActionChunks.of(self.maker, held_out).starts
+        self.not_carried_over: list[str] = []
 
     def sources(self) -> dict[str, str]:
         """Return digests of the checkpoint before and of the datasets."""
         names = ("dataset", "play")
-        data = {name: chunks.frames.digest() for name, chunks in zip(names, self.chunks, strict=False)}
+        data = {n: chunks.maker.frames.digest() for n, chunks in zip(names, self.chunks, strict=False)}
+        if self.config.start is not None:
+            data["start"] = weights_digest(starting_folder(self.config.start))
         return {"checkpoint": weights_digest(self.source), **data}
 
     def build(self) -> nn.Module:
-        """Return a new world model."""
-        return WorldModel(self.model_config)
+        """Return a world model: new, or with what fits of the one to start from."""
+        model = self._new_model()
+        if self.config.start is not None:
+            self._carry_over(model, starting_folder(self.config.start))
+        return model
 
-    def step(self, model: nn.Module, rng: np.random.Generator) -> StepResult:
+    def step(self, model: nn.Module, rng: np.random.Generator, share: Share = WHOLE) -> StepResult:
         """Next-token loss of a batch of one kind: imagining some number of steps, or simulating."""
         name, sequences = self._draw(rng)
-        batch = self._padded(sequences).to(next(model.parameters()).device)
+        batch = self._padded(shared(sequences, share)).to(next(model.parameters()).device)
         losses, visual = token_losses(model, batch, self.vocabulary)
         loss = weighted_mean(losses, batch)
         metrics = loss_metrics(name, losses, visual)
-        return StepResult(loss, metrics, int(batch.ids.numel()))
+        return StepResult(loss, metrics, int(batch.ids.numel()), batch.loss_weight[:, 1:].sum().item())
 
     def validate(self, model: nn.Module) -> dict[str, float]:
         """Imagine and simulate from held-out frames and compare with what was recorded."""
@@ -167,13 +169,12 @@ class WorldModelStage:
 
     def save(self, model: nn.Module, folder: Path, training: dict[str, Any]) -> None:
         """Write a checkpoint that can imagine."""
-        base = read_config(self.source)
+        data = {**asdict(self.config), "not_carried_over": self.not_carried_over}
+        tokenizer = self.base["parts"]["image_tokenizer"]
         config = {
-            **base,
-            "fingerprint": self.frames.fingerprint,
-            "parts": {**base["parts"], "world_model": self.model_config.to_dict()},
-            **self._sections(),
-            "training": {**base["training"], self.name: {**training, "data": asdict(self.config)}},
+            **self._meta(),
+            "parts": {"image_tokenizer": tokenizer, "world_model": self.model_config.to_dict()},
+            "training": {**self.base.get("training", {}), self.name: {**training, "data": data}},
         }
         tensors = {f"world_model.{key}": value for key, value in model.state_dict().items()}
         tensors |= {
@@ -187,70 +188,85 @@ class WorldModelStage:
         return load_image_tokenizer(self.source)
 
     def _refuse_other_data(self, dataset: Path) -> None:
-        refuse_other_data(self.source, self.frames, dataset, self.camera)
+        refuse_other_data(self.source, self.frames, dataset, self.camera, shared=True)
+
+    def _read_base(self) -> dict[str, Any]:
+        """What the checkpoint before says of itself."""
+        return read_config(self.source)
+
+    def _meta(self) -> dict[str, Any]:
+        """What a checkpoint says beside its parts and their training."""
+        return {
+            **self.base,
+            "fingerprint": self.frames.fingerprint,
+            "camera": self.camera,
+            **self._sections(),
+        }
 
     def _sections(self) -> dict[str, Any]:
-        """What the checkpoint's config says beside its parts."""
-        return {"vocabulary": self.vocabulary.to_dict(), "action_bins": self.bins.to_dict()}
+        bins = {**self._known_bins(), self.embodiment: self.bins}
+        return {
+            "vocabulary": self.vocabulary.to_dict(),
+            "action_bins": {name: one.to_dict() for name, one in bins.items()},
+        }
 
     def _sequence_format(self) -> SequenceFormat:
-        """The grammar, with a text vocabulary for just the words of the dataset."""
-        text = BytePairTokenizer.train(self._corpus(), self.config.num_text)
-        codes = self.image_tokenizer.num_codes
-        vocabulary = Vocabulary.compact(text.num_text, codes, self.config.num_action_bins)
-        return SequenceFormat(vocabulary, text)
+        """The grammar, with the text vocabulary that is shared by all tasks."""
+        text, codes = BytePairTokenizer.shared(), self.image_tokenizer.num_codes
+        return SequenceFormat(Vocabulary.compact(text.num_text, codes, self.config.num_action_bins), text)
 
-    def _engine(self, model: nn.Module) -> ImaginationEngine:
+    def _known_bins(self) -> dict[str, ActionBins]:
+        """Action bins of the embodiments that what is trained further has learned."""
+        start = self.config.start
+        meta = self.base if start is None else read_config(starting_folder(start))
+        return ActionBins.of_checkpoint(meta)
+
+    def _action_bins(self, training: Sequence[int]) -> ActionBins:
+        """Bins of the dataset's embodiment, as they are known or for the range of its actions."""
+        known = self._known_bins().get(self.embodiment)
+        executed = self.frames.executed[self.frames.rows(training)]
+        if known is not None and len(known.low) == executed.shape[1]:
+            return known
+        return ActionBins.over(torch.from_numpy(executed), self.config.num_action_bins)
+
+    def _new_model(self) -> WorldModel:
+        return WorldModel(self.model_config)
+
+    def _carry_over(self, model: WorldModel, folder: Path) -> None:
+        _, tensors = read_part(folder, "world_model")
+        meta, text = read_config(folder), self.format.text_tokenizer
+        vocabulary = Vocabulary.from_dict(read_section(meta, "vocabulary", folder))
+        assert isinstance(text, BytePairTokenizer)
+        old = vocabulary, BytePairTokenizer.load(folder / TEXT_FILE)
+        tensors = translated(tensors, old, (self.vocabulary, text), model.state_dict())
+        self.not_carried_over = carry_over(model, tensors, folder)
+
+    def _engine(self, model: nn.Module, config: ImaginationConfig | None = None) -> ImaginationEngine:
         assert isinstance(model, WorldModel)
         tokenizer = self.image_tokenizer.to(next(model.parameters()).device)
-        return ImaginationEngine(tokenizer, self.format, model, self.bins)
+        return ImaginationEngine.from_parts(
+            self._meta(), tokenizer, self.format.text_tokenizer, model, config
+        )
 
-    def _corpus(self) -> list[str]:
-        """All texts that the model learns to read or write; sizes of pictures stay single characters."""
-        training, _ = self.frames.split(self.config.held_out)
-        steps = {segment.text for episode in training for segment in self.frames.segments[episode]}
-        tasks = {self.frames.instructions[episode] for episode in training}
-        vla, simulate = TEMPLATES["vla"].opening, TEMPLATES["simulate"].opening
-        prompts = [UNCONDITIONAL, ANSWER_CUE, simulate, *(vla + task for task in sorted(tasks))]
-        return [*prompts, *sorted(tasks), *sorted(steps), *SIZE_CHARACTERS]
+    def _maker(self, frames: Frames, codes: Int64[Tensor, "frames rows cols"]) -> SequenceMaker:
+        return SequenceMaker(
+            frames=frames, codes=codes, sequence_format=self.format, bins=self.bins, config=self.config
+        )
 
-    def _chunks(self, episodes: Sequence[int]) -> ActionChunks:
-        return ActionChunks.of(self.frames, self.codes, episodes, self.config.chunk)
-
-    def _play(self) -> ActionChunks | None:
+    def _play(self) -> list[ActionChunks]:
         if self.config.play is None:
-            return None
-        frames = load_play(Path(self.config.play), self.camera, self.frames)
-        codes = load_codes(frames, self.camera, self.image_tokenizer)
-        episodes, _ = frames.split(self.config.held_out)
-        return ActionChunks.of(frames, codes, episodes, self.config.chunk)
+            return []
+        frames = load_play(Path(self.config.play), self.camera, self.frames, self.fit)
+        maker = self._maker(frames, load_codes(frames, self.camera, self.image_tokenizer))
+        return [ActionChunks.of(maker, frames.split(self.config.held_out)[0])]
 
     def _draw(self, rng: np.random.Generator) -> tuple[str, list[TokenSequence]]:
         """Sequences for one update, all of one kind: imagining some number of steps, or simulating."""
-        shares = [*self.config.step_counts, max(0.0, 1.0 - sum(self.config.step_counts))]
-        kind = int(rng.choice(len(shares), p=shares))
-        if kind == len(shares) - 1:
-            return "simulate", self._simulate_sequences(rng)
-        return "imagine", self._imagine_sequences(rng, kind + 1)
-
-    def _imagine_sequences(self, rng: np.random.Generator, num_steps: int) -> list[TokenSequence]:
-        return [
-            self._imagine_sequence(
-                self.plans[int(i)], num_steps, unconditional=rng.random() < self.config.unconditional
-            )
-            for i in rng.integers(len(self.plans), size=self.config.batch_size)
-        ]
-
-    def _imagine_sequence(self, plan: Plan, num_steps: int, *, unconditional: bool) -> TokenSequence:
-        instruction = None if unconditional else self.frames.instructions[plan.episode]
-        return imagine_sequence(
-            self.format, self.codes, plan, num_steps, instruction, self.config.visual_weight
-        )
-
-    def _simulate_sequences(self, rng: np.random.Generator) -> list[TokenSequence]:
-        return draw_sequences(
-            self.chunks, self.config.batch_size, rng, self.format, self.bins, self.config.visual_weight
-        )
+        num_steps, size = self.config.draw_kind(rng), self.config.batch_size
+        if num_steps == 0:
+            return "simulate", draw_sequences(self.chunks, size, rng)
+        chosen = rng.integers(len(self.plans), size=size)
+        return "imagine", [self.maker.imagine(self.plans[int(i)], num_steps, rng) for i in chosen]
 
     def _padded(self, sequences: list[TokenSequence]) -> TokenBatch:
         return padded(sequences, self.vocabulary.pad)

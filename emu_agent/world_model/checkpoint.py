@@ -101,7 +101,7 @@ def write_checkpoint(
     """
     folder = Path(folder).absolute()
     parts = config.get("parts", {})
-    stray = sorted(key for key in tensors if key.split(".")[0] not in parts)
+    stray = sorted(key for key in tensors if not any(key.startswith(f"{part}.") for part in parts))
     if stray:
         raise CheckpointError(f"tensors {stray[:3]} belong to no part of the config; it has {sorted(parts)}")
     stored = {key: _stored(key, tensor, dtype) for key, tensor in tensors.items()}

@@ -5,9 +5,10 @@ from emu_policies.baselines.random_policy import RandomPolicy
 from emu_policies.head.action_head import ActionHead, HeadContext
 from emu_policies.head.head_batch import HeadBatch
 from emu_policies.head.head_config import ActionHeadConfig
+from emu_policies.head.loading import load_head
 from emu_policies.head.monitor import StepMonitor, StepState
 from emu_policies.head.normalizer import Normalizer
-from emu_policies.planning.imagination_policy import ImaginationPolicy, ImaginationPolicyConfig, load_head
+from emu_policies.planning.imagination_policy import ImaginationPolicy, ImaginationPolicyConfig
 from emu_policies.planning.replan import ImaginationReason
 from emu_policies.safety.gate import ActionGate
 from emu_policies.safety.gated_policy import GatedPolicy

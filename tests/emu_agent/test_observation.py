@@ -2,8 +2,8 @@ import numpy as np
 import pytest
 import torch
 
-from emu_agent.errors import ConfigError
-from emu_agent.observation import Observation, resized
+from emu_agent.errors import ConfigError, UnknownNameError
+from emu_agent.observation import Observation, fitted, unfitted
 
 
 def gym_observation(*batch: int) -> dict:
@@ -97,12 +97,24 @@ def test_moving_keeps_everything() -> None:
 def test_resizing_keeps_what_is_where() -> None:
     picture = torch.zeros(1, 16, 24, 3, dtype=torch.uint8)
     picture[:, 8:, 12:] = 200  # the lower right quarter
-    small = resized(picture, (8, 8))
+    small = fitted(picture, (8, 8))
     assert small.shape == (1, 8, 8, 3)
     assert (small[:, 6:, 6:] == 200).all()
     assert (small[:, :2] == 0).all()
     assert (small[:, :, :2] == 0).all()
-    assert resized(small, (8, 8)) is small
+    assert fitted(small, (8, 8)) is small
+
+
+def test_a_letterbox_keeps_proportions_and_comes_off_again() -> None:
+    picture = torch.full((1, 24, 32, 3), 90, dtype=torch.uint8)
+    boxed = fitted(picture, (16, 16), "letterbox")
+    assert (boxed[:, 2:14] == 90).all()  # 12 of 16 rows
+    assert not boxed[:, :2].any()
+    assert not boxed[:, 14:].any()
+    assert torch.equal(unfitted(boxed, (24, 32), "letterbox"), picture)
+    assert torch.equal(unfitted(fitted(picture, (16, 16)), (24, 32)), picture)
+    with pytest.raises(UnknownNameError, match=r"crop.*letterbox, resize"):
+        fitted(picture, (16, 16), "crop")
 
 
 @pytest.mark.parametrize(("low", "high"), [(0.0, 255.0), (-1.0, 1.0), (-2.1, 2.6), (0.0, float("nan"))])

@@ -15,7 +15,7 @@ SMALL = {
     "feature_dim": 16,
     "grid_rows": 2,
     "grid_cols": 2,
-    "wrist_size": 32,
+    "camera_size": (32, 32),
     "proprio_dim": 5,
     "action_dim": 3,
     "chunk_size": 4,
@@ -49,7 +49,7 @@ def make_batch() -> Callable[..., HeadBatch]:
         return HeadBatch(
             frame_features=torch.randn(rows, 4, 16, generator=generator),
             imagination_features=torch.randn(rows, 5, 16, generator=generator),
-            wrist=torch.randint(0, 256, (rows, 32, 32, 3), generator=generator, dtype=torch.uint8),
+            images=torch.randint(0, 256, (rows, 1, 32, 32, 3), generator=generator, dtype=torch.uint8),
             proprio=torch.randn(rows, 5, generator=generator),
             actions=torch.rand(rows, 4, 3, generator=generator) * 1.6 - 0.8,
             action_valid=torch.ones(rows, 4, dtype=torch.bool),

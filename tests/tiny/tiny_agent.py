@@ -45,7 +45,7 @@ HEAD = ActionHeadConfig(
     feature_dim=24,
     grid_rows=2,
     grid_cols=2,
-    wrist_size=32,
+    camera_size=(32, 32),
     proprio_dim=5,
     action_dim=3,
     chunk_size=4,
@@ -62,8 +62,9 @@ def build_engine(bins: ActionBins | None = None, seed: int = 0, **settings: Any)
     vocabulary = Vocabulary.compact(text.num_text, IMAGE.n_embed, num_action_bins=8)
     shape = TransformerConfig(vocab_size=vocabulary.size, **TRANSFORMER)
     config = ImaginationConfig(**{"max_text_tokens": 4, **settings})
+    known = {} if bins is None else {"none": bins}
     return ImaginationEngine(
-        ImageTokenizer(IMAGE), SequenceFormat(vocabulary, text), WorldModel(shape), bins, config
+        ImageTokenizer(IMAGE), SequenceFormat(vocabulary, text), WorldModel(shape), known, config
     )
 
 

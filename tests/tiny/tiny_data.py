@@ -122,13 +122,13 @@ def train_config(stage: str, dataset: Path, runs: Path) -> DictConfig:
         },
         "world_model": {
             "_target_": "emu_agent.training.world_model_stage.WorldModelStage",
-            "model": WORLD_MODEL, **data, "camera": "front", "batch_size": 16, "chunk": 2, "num_text": 300,
+            "model": WORLD_MODEL, **data, "camera": "front", "batch_size": 16, "chunk": 2,
             "step_counts": [0.4, 0.1, 0.1],
             "num_action_bins": 8, "validation_plans": 16, "tokenizer": str(runs / "tokenizer" / "checkpoint"),
         },
         "head": {
             "_target_": "emu_policies.head.head_stage.HeadStage",
-            "model": HEAD, **data, "wrist_camera": "wrist", "batch_size": 16, "stride": 2,
+            "model": HEAD, **data, "cameras": ["wrist"], "batch_size": 16, "stride": 2,
             "world_model": str(runs / "world_model" / "checkpoint"), "policy": {"n_action_steps": 2},
         },
     }  # fmt: skip

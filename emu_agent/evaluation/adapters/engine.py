@@ -8,12 +8,12 @@ from typing import Any
 import numpy as np
 import torch
 from jaxtyping import Float32, Int64, UInt8
-from PIL import Image
 from torch import Tensor
 
 from emu_agent.evaluation.adapters.protocol import Abilities, Future, Start
 from emu_agent.imagination.engine import ImaginationEngine
 from emu_agent.imagination.imagination import ImaginationConfig
+from emu_agent.observation import unfitted
 from emu_agent.official.assembly import official_engine
 from emu_agent.world_model.checkpoint import bundled_checkpoint, read_config
 from emu_agent.world_model.transformer import WorldModel
@@ -35,7 +35,6 @@ class EngineAdapter:
         engine: What imagines.
         name: For reports.
         chunk: Actions that one simulated frame takes; None if it was trained for any number.
-        picture_size: Height and width that it was made for; None takes any.
     """
 
     def __init__(
@@ -44,18 +43,16 @@ class EngineAdapter:
         name: str = "ours",
         *,
         chunk: int | None = None,
-        picture_size: tuple[int, int] | None = None,
     ) -> None:
         self.engine = engine
         self.name = name
-        bins = engine.action_bins
+        dims = {len(bins.low) for bins in engine.action_bins.values()}
         self.abilities = Abilities(
             imagine=True,
-            simulate=bins is not None,
+            simulate=bool(dims),
             texts=True,
             chunk=chunk,
-            action_dim=None if bins is None else len(bins.low),
-            picture_size=picture_size,
+            action_dim=dims.pop() if len(dims) == 1 else None,
         )
 
     @classmethod
@@ -65,8 +62,7 @@ class EngineAdapter:
         engine = ImaginationEngine.from_pretrained(folder, ImaginationConfig(**config))
         meta = read_config(folder)
         data = meta.get("training", {}).get("world_model", {}).get("data", {})
-        height, width = meta["image_size"]
-        return cls(engine, chunk=data.get("chunk"), picture_size=(height, width))
+        return cls(engine, chunk=data.get("chunk"))
 
     @classmethod
     def from_official(cls, weights: str, **settings: Any) -> "EngineAdapter":
@@ -87,9 +83,9 @@ class EngineAdapter:
     @torch.no_grad()
     def encode(self, start: Start) -> _Seen:
         """The present as codes."""
-        pictures = torch.from_numpy(np.ascontiguousarray(start.pictures)).to(self.engine.device)
+        pictures = torch.from_numpy(np.ascontiguousarray(start.pictures))
         height, width = start.pictures.shape[1:3]
-        return _Seen(self.engine.image_tokenizer.encode(pictures), tuple(start.instructions), (height, width))
+        return _Seen(self.engine.encode(pictures), tuple(start.instructions), (height, width))
 
     @torch.no_grad()
     def predict(
@@ -120,9 +116,4 @@ class EngineAdapter:
         self, codes: Int64[Tensor, "batch rows cols"], size: tuple[int, int]
     ) -> UInt8[np.ndarray, "batch height width 3"]:
         """Pictures in the size of those that were seen: tokenizers that resize do not keep it."""
-        pictures = self.engine.image_tokenizer.decode(codes).cpu().numpy()
-        if pictures.shape[1:3] == size:
-            return pictures
-        height, width = size
-        resized = [Image.fromarray(one).resize((width, height), Image.Resampling.BICUBIC) for one in pictures]
-        return np.stack([np.asarray(one) for one in resized])
+        return unfitted(self.engine.image_tokenizer.decode(codes).cpu(), size, self.engine.fit).numpy()

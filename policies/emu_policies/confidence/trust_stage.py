@@ -20,7 +20,8 @@ from emu_agent.errors import DatasetError
 from emu_agent.evaluation.metrics.usefulness import auroc, brier, calibration_error
 from emu_agent.imagination.engine import ImaginationEngine
 from emu_agent.tokens.text import TEXT_FILE
-from emu_agent.training.stage import StepResult
+from emu_agent.training.stage import WHOLE, Share, StepResult
+from emu_agent.training.starting import carry_over, starting_folder
 from emu_agent.training.upstream import refuse_other_data
 from emu_agent.world_model.checkpoint import (
     WEIGHTS_FILE,
@@ -32,8 +33,9 @@ from emu_agent.world_model.checkpoint import (
 from emu_policies.confidence.trust import PART, TrustConfig, TrustScore
 from emu_policies.confidence.trust_data import Moments, as_tensors, judged, play_all, step_horizon
 from emu_policies.head.head_stage import HALF
+from emu_policies.head.loading import load_head
 from emu_policies.head.normalizer import Normalizer
-from emu_policies.planning.imagination_policy import ImaginationPolicy, ImaginationPolicyConfig, load_head
+from emu_policies.planning.imagination_policy import ImaginationPolicy, ImaginationPolicyConfig
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,6 +56,8 @@ class TrustStageConfig:
     """Control steps after which an episode is given up."""
     share: float = 0.8
     """An imagined step should be done within the time in which this share of the recorded ones was."""
+    start: str | None = None
+    """Agent checkpoint whose score is fitted further, `bundled` for the one inside the package."""
     threshold: float | None = None
     """`trust_threshold` that the checkpoint recommends; None leaves its policy as it is."""
 
@@ -82,11 +86,11 @@ class TrustStage:
         score: dict[str, Any] | None = None,
         **settings: Any,
     ) -> None:
-        self.source, self.settings = Path(agent), TrustStageConfig(**settings)
+        self.source, self.settings = starting_folder(agent), TrustStageConfig(**settings)
         self.base = read_config(self.source)
         engine, head = ImaginationEngine.from_pretrained(self.source), load_head(self.source)
-        camera, wrist_camera = head.config.camera, head.config.wrist_camera
-        frames = load_frames(Path(dataset), [camera, wrist_camera])
+        camera, size = head.config.camera, tuple(self.base["image_size"])
+        frames = load_frames(Path(dataset), [camera], size, self.base.get("fit", "resize"))
         refuse_other_data(self.source, frames, Path(dataset), camera)
         self.dataset = frames.digest()
         codes = load_codes(frames, camera, engine.image_tokenizer)
@@ -119,15 +123,20 @@ class TrustStage:
         """Return a new score with its tables and the statistics of the signals."""
         score = TrustScore(self.config)
         score.load_state_dict(dict(self.tables.named_buffers()), strict=False)  # the network begins anew
+        if self.settings.start is not None:
+            folder, own = starting_folder(self.settings.start), dict(score.named_parameters())
+            weights = {key: t for key, t in read_part(folder, PART)[1].items() if key in own}
+            carry_over(score, {**score.state_dict(), **weights}, folder)
         signals, _ = as_tensors(self.fit)
         score.normalizer = Normalizer(signals.mean(dim=0), signals.std(dim=0))
         return score
 
-    def step(self, model: nn.Module, rng: np.random.Generator) -> StepResult:
+    def step(self, model: nn.Module, rng: np.random.Generator, share: Share = WHOLE) -> StepResult:
         """Cross-entropy over all moments of the fit."""
-        signals, labels = (tensor.to(next(model.parameters()).device) for tensor in as_tensors(self.fit))
+        device = next(model.parameters()).device
+        signals, labels = (tensor[share.index :: share.count].to(device) for tensor in as_tensors(self.fit))
         loss = F.binary_cross_entropy_with_logits(model(signals), labels)
-        return StepResult(loss, {}, len(labels))
+        return StepResult(loss, {}, len(labels), len(labels))
 
     def validate(self, model: nn.Module) -> dict[str, float]:
         """Ranking and calibration on the test episodes."""
@@ -175,7 +184,9 @@ class TrustStage:
         chunk = now[:, None] + torch.arange(steps)
         actions = torch.from_numpy(frames.actions)[chunk].mean(dim=1)
         codebook = engine.image_tokenizer.quantize.embedding.weight.detach()
-        self.tables.fit_tables(codes[frames.rows(known)], codebook, (now, goal), actions)
+        rows = torch.from_numpy(frames.rows(known))  # ascending, and they hold every frame of the pairs
+        pairs = torch.searchsorted(rows, now), torch.searchsorted(rows, goal)
+        self.tables.fit_tables(codes[rows], codebook, pairs, actions)
 
     def _moments(
         self, frames: Frames, policy: ImaginationPolicy, env: gymnasium.Env

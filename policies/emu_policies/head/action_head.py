@@ -1,4 +1,4 @@
-"""Action head: features of the world model, wrist frame and proprioception in, a chunk of actions out."""
+"""Action head: features of the world model, further cameras and proprioception in, a chunk of actions out."""
 
 import math
 from dataclasses import dataclass, replace
@@ -62,12 +62,14 @@ class ActionHead(nn.Module):
     def encode_context(
         self,
         frame_features: Float[Tensor, "batch frame_tokens feature_dim"],
-        wrist: UInt8[Tensor, "batch height width 3"],
+        images: UInt8[Tensor, "batch cameras height width 3"],
         proprio: Float[Tensor, "batch proprio_dim"],
         imagination_features: Float[Tensor, "batch imagination_tokens feature_dim"] | None = None,
+        present: Bool[Tensor, "batch cameras"] | None = None,
     ) -> HeadContext:
         """Encodes an observation and, where there is one, the imagination that is being pursued."""
-        return self._context(self.context_encoder(frame_features, wrist, proprio, imagination_features))
+        encode = self.context_encoder
+        return self._context(encode(frame_features, images, proprio, imagination_features, present=present))
 
     def step_probabilities(self, context: HeadContext) -> Float[Tensor, "batch states"]:
         """Probabilities of `StepState`; only meaningful for a context with an imagination."""
@@ -110,7 +112,7 @@ class ActionHead(nn.Module):
         (`imagination_dropout`), and wherever it is stale: it would tell them something wrong.
         """
         tokens = self.context_encoder(
-            batch.frame_features, batch.wrist, batch.proprio, batch.imagination_features, generator
+            batch.frame_features, batch.images, batch.proprio, batch.imagination_features, generator
         )
         logits = self.monitor(tokens)
         monitor_loss = F.cross_entropy(logits, batch.monitor_label)

@@ -1,4 +1,4 @@
-"""What the head looks at, as tokens: current frame, imagination, wrist frame, proprioception."""
+"""What the head looks at, as tokens: current frame, imagination, further cameras, proprioception."""
 
 from dataclasses import dataclass, replace
 
@@ -6,9 +6,9 @@ import torch
 from jaxtyping import Bool, Float, UInt8
 from torch import Tensor, nn
 
+from emu_policies.head.camera_encoder import CameraEncoder, num_camera_tokens
 from emu_policies.head.head_config import ActionHeadConfig
 from emu_policies.head.normalizer import Normalizer
-from emu_policies.head.wrist_encoder import WristEncoder
 
 
 @dataclass(frozen=True)
@@ -17,12 +17,13 @@ class ContextTokens:
 
     frame: Float[Tensor, "batch frame_tokens dim"]
     imagination: Float[Tensor, "batch imagination_tokens dim"]
-    wrist: Float[Tensor, "batch wrist_tokens dim"]
+    cameras: Float[Tensor, "batch camera_tokens dim"]
+    """Of all further cameras, one after the other."""
     proprio: Float[Tensor, "batch 1 dim"]
 
     def cat(self) -> Float[Tensor, "batch context dim"]:
         """All tokens in one sequence."""
-        return torch.cat([self.frame, self.imagination, self.wrist, self.proprio], dim=1)
+        return torch.cat([self.frame, self.imagination, self.cameras, self.proprio], dim=1)
 
 
 class ContextEncoder(nn.Module):
@@ -38,7 +39,11 @@ class ContextEncoder(nn.Module):
         self.proprio_normalizer = proprio_normalizer
         self.visual = nn.Sequential(nn.LayerNorm(config.feature_dim), nn.Linear(config.feature_dim, dim))
         self.step_text = nn.Sequential(nn.LayerNorm(config.feature_dim), nn.Linear(config.feature_dim, dim))
-        self.wrist = WristEncoder(dim, config.num_wrist_tokens, config.random_shift)
+        tokens = num_camera_tokens(config.camera_size)
+        self.cameras = nn.ModuleList(CameraEncoder(dim, tokens, config.random_shift) for _ in config.cameras)
+        self.camera_dropout = config.camera_dropout
+        if config.cameras and config.camera_dropout:
+            self.no_camera = nn.Parameter(0.5 * torch.randn(len(config.cameras), tokens, dim))
         self.proprio = nn.Sequential(nn.Linear(config.proprio_dim, dim), nn.SiLU(), nn.Linear(dim, dim))
         self.row_position = nn.Parameter(0.5 * torch.randn(config.grid_rows, 1, dim))
         self.col_position = nn.Parameter(0.5 * torch.randn(1, config.grid_cols, dim))
@@ -49,12 +54,22 @@ class ContextEncoder(nn.Module):
     def forward(
         self,
         frame_features: Float[Tensor, "batch frame_tokens feature_dim"],
-        wrist: UInt8[Tensor, "batch height width 3"],
+        images: UInt8[Tensor, "batch cameras height width 3"],
         proprio: Float[Tensor, "batch proprio_dim"],
         imagination_features: Float[Tensor, "batch imagination_tokens feature_dim"] | None = None,
         generator: torch.Generator | None = None,
+        present: Bool[Tensor, "batch cameras"] | None = None,
     ) -> ContextTokens:
-        """Makes tokens; without imagination, its places hold the learned null token."""
+        """Makes tokens; where imagination or cameras are missing, their places hold learned null tokens.
+
+        Args:
+            frame_features: of the imagined camera's frame.
+            images: of the further cameras.
+            proprio: in the units of the dataset.
+            imagination_features: of what is being pursued, if there is something.
+            generator: draws shifts and missing cameras in training.
+            present: which cameras there are; None is all, but for those dropped in training.
+        """
         position = (self.row_position + self.col_position).flatten(0, 1)
         if imagination_features is None:
             imagination = self.no_imagination.expand(len(proprio), self.num_imagination_tokens, -1)
@@ -65,9 +80,26 @@ class ContextEncoder(nn.Module):
         return ContextTokens(
             frame=self.visual(frame_features) + position,
             imagination=imagination,
-            wrist=self.wrist(wrist, generator),
+            cameras=self._cameras(images, generator, present),
             proprio=self.proprio(self.proprio_normalizer(proprio))[:, None],
         )
+
+    def _cameras(
+        self,
+        images: UInt8[Tensor, "batch cameras height width 3"],
+        generator: torch.Generator | None,
+        present: Bool[Tensor, "batch cameras"] | None,
+    ) -> Float[Tensor, "batch camera_tokens dim"]:
+        made = [encode(images[:, i], generator) for i, encode in enumerate(self.cameras)]
+        if not made:
+            return self.no_imagination.new_zeros(len(images), 0, len(self.no_imagination))
+        if present is None and self.training and self.camera_dropout:
+            draws = torch.rand(images.shape[:2], generator=generator, device=images.device)
+            present = draws >= self.camera_dropout
+        if present is not None and self.camera_dropout:
+            seen = present[:, :, None, None]
+            made = [torch.where(seen[:, i], one, self.no_camera[i]) for i, one in enumerate(made)]
+        return torch.cat(made, dim=1)
 
     def forget_imagination(self, tokens: ContextTokens, rows: Bool[Tensor, " batch"]) -> ContextTokens:
         """Puts the null token in place of the imagination in the rows that are marked."""

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from jaxtyping import Float, Float16, Int64
+from jaxtyping import Bool, Float, Float16, Int64
 from torch import Tensor
 from tqdm import tqdm
 
@@ -35,6 +35,43 @@ class FeatureBank:
     """Features of what the model imagined from them."""
     recorded: Float16[np.ndarray, "sources tokens feature_dim"]
     """Features of the recorded step and keyframe; what was sampled where the step was broken off."""
+
+    def of_frames(self, chosen: Int64[np.ndarray, " batch"]) -> Float[Tensor, "batch codes feature_dim"]:
+        """Features of frames."""
+        return torch.from_numpy(self.frame[chosen].astype(np.float32))
+
+    def imagined(
+        self, places: Int64[np.ndarray, " batch"], recorded: Bool[np.ndarray, " batch"]
+    ) -> Float[Tensor, "batch tokens feature_dim"]:
+        """Features of imaginations by their place among the sources, recorded or sampled ones."""
+        rows = np.where(recorded[:, None, None], self.recorded[places], self.sampled[places])
+        return torch.from_numpy(rows.astype(np.float32))
+
+
+@dataclass(frozen=True, kw_only=True)
+class LiveFeatures:
+    """The same from the world model as it is at present, for training that changes it."""
+
+    engine: ImaginationEngine
+    frames: Frames
+    codes: Int64[Tensor, "frames rows cols"]
+    sources: Int64[np.ndarray, " sources"]
+
+    def of_frames(self, chosen: Int64[np.ndarray, " batch"]) -> Float[Tensor, "batch codes feature_dim"]:
+        """Features of frames."""
+        return frame_features(self.engine, self.frames, self.codes, chosen)
+
+    def imagined(
+        self, places: Int64[np.ndarray, " batch"], recorded: Bool[np.ndarray, " batch"]
+    ) -> Float[Tensor, "batch tokens feature_dim"]:
+        """Features of imaginations by their place among the sources, recorded or sampled ones."""
+        world, sources = (self.engine, self.frames, self.codes), self.sources[places]
+        features = recorded_features(*world, sources)
+        # A step that was broken off has no recorded future: what the model imagines stands for it.
+        sampled = ~torch.from_numpy(recorded) | features[:, 0, 0].isnan().cpu()
+        if sampled.any():
+            features[sampled] = sampled_features(*world, sources[sampled.numpy()]).to(features)
+        return features
 
 
 def load_bank(

@@ -1,14 +1,14 @@
 """Sizes and training choices of the action head."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
-from emu_agent.errors import ConfigError
+from emu_agent.errors import ConfigError, lookup
+from emu_agent.observation import FITS
 from emu_policies.settings import Settings
 
 HEAD_KINDS = ("flow", "regression")
-WRIST_DOWNSAMPLING = 32
-"""Pixels per side that one wrist token covers."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -19,16 +19,20 @@ class ActionHeadConfig(Settings):
     """How chunks are made: `flow` (flow matching, several passes) or `regression` (one pass, L1)."""
     camera: str = "agentview"
     """Third-person camera whose world-model features the head reads."""
-    wrist_camera: str = "wrist"
-    """Camera whose pixels the head reads through its own encoder."""
+    cameras: Sequence[str] = ("wrist",)
+    """Further cameras whose pixels the head reads, each through an encoder of its own; may be none."""
+    camera_size: Sequence[int] = (128, 128)
+    """Height and width to which their images are brought [pixels]."""
+    fit: str = "resize"
+    """How: `resize` or `letterbox`."""
+    camera_dropout: float = 0.0
+    """Share of training samples that do without a camera, for each; above 0 the head works without it."""
     feature_dim: int = 256
     """Width of the world model's features."""
     grid_rows: int = 8
     """Rows of the code grid of a frame."""
     grid_cols: int = 8
     """Columns of the code grid of a frame."""
-    wrist_size: int = 128
-    """Side of the square wrist frame, in pixels."""
     proprio_dim: int = 16
     """Number of proprioceptive readings."""
     action_dim: int = 7
@@ -54,7 +58,7 @@ class ActionHeadConfig(Settings):
     imagination_dropout: float = 0.3
     """Share of training samples that act without their imagination."""
     random_shift: int = 4
-    """Largest shift of the wrist frame in training, in pixels."""
+    """Largest shift of the cameras' images in training [pixels]."""
     monitor_weight: float = 0.2
     """Weight of the step monitor's loss beside the action loss."""
 
@@ -65,9 +69,10 @@ class ActionHeadConfig(Settings):
             raise ConfigError(f"dim={self.dim} must be a multiple of num_heads={self.num_heads}")
         if self.dim % 2:
             raise ConfigError(f"dim={self.dim} must be even")
-        if self.wrist_size % WRIST_DOWNSAMPLING:
-            raise ConfigError(f"wrist_size={self.wrist_size} must be a multiple of {WRIST_DOWNSAMPLING}")
-        for name in ("dropout", "imagination_dropout"):
+        lookup("fit", self.fit, dict.fromkeys(FITS))
+        if len(self.camera_size) != 2 or min(self.camera_size) < 1:
+            raise ConfigError(f"camera_size={list(self.camera_size)} must be a height and a width in pixels")
+        for name in ("dropout", "imagination_dropout", "camera_dropout"):
             if not 0.0 <= getattr(self, name) <= 1.0:
                 raise ConfigError(f"{name}={getattr(self, name)} must lie between 0 and 1")
         for name in ("depth", "chunk_size", "num_flow_steps", "flow_draws"):
@@ -77,15 +82,20 @@ class ActionHeadConfig(Settings):
         if self.action_limit is not None and self.action_limit <= 0.0:
             raise ConfigError(f"action_limit={self.action_limit} must be above 0, or null for none")
 
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> "ActionHeadConfig":
+        """As `Settings.from_dict`; heads of one square wrist camera, as once was the rule, are read too."""
+        values = dict(values)
+        if "wrist_camera" in values:
+            values["cameras"] = [values.pop("wrist_camera")]
+        if "wrist_size" in values:
+            values["camera_size"] = [values.pop("wrist_size")] * 2
+        return super().from_dict(values)
+
     @property
     def num_frame_tokens(self) -> int:
         """Visual tokens of one frame."""
         return self.grid_rows * self.grid_cols
-
-    @property
-    def num_wrist_tokens(self) -> int:
-        """Tokens that the wrist encoder makes of one frame."""
-        return (self.wrist_size // WRIST_DOWNSAMPLING) ** 2
 
 
 def action_limit(low: Iterable[float], high: Iterable[float]) -> float | None:

@@ -5,12 +5,12 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from jaxtyping import Int64
+from jaxtyping import Int64, UInt8
 from torch import Tensor
 
 from emu_agent.data.frames import Frames
 from emu_agent.data.segments import Segment
-from emu_policies.head.feature_bank import FeatureBank, episode_of
+from emu_policies.head.feature_bank import FeatureBank, LiveFeatures, episode_of
 from emu_policies.head.head_batch import HeadBatch
 from emu_policies.head.monitor import StepState
 
@@ -77,6 +77,19 @@ class Pursuits:
         return next(segment for segment in self.frames.segments[episode] if t < segment.end)
 
 
+def pursued(
+    pursuits: Pursuits,
+    bank: FeatureBank | LiveFeatures,
+    chosen: Int64[np.ndarray, " batch"],
+    rng: np.random.Generator,
+) -> tuple[Tensor, Tensor, Int64[Tensor, " batch"]]:
+    """Features of frames, of an imagination for each of them, and `StepState` of these."""
+    drawn = [pursuits.draw(int(frame), rng) for frame in chosen]
+    recorded = rng.random(len(chosen)) < pursuits.config.recorded
+    imagined = bank.imagined(np.array([place for place, _ in drawn]), recorded)
+    return bank.of_frames(chosen), imagined, torch.tensor([int(state) for _, state in drawn])
+
+
 class HeadData:
     """Draws `HeadBatch`es from episodes of a dataset.
 
@@ -84,7 +97,7 @@ class HeadData:
         frames: the dataset.
         bank: what the world model makes of it.
         episodes: those to draw from.
-        wrist_camera: its pictures go to the head as they are.
+        cameras: their images go to the head, each of the same size.
         chunk: actions in a chunk.
         config: which imaginations to pair with a frame.
     """
@@ -94,12 +107,12 @@ class HeadData:
         frames: Frames,
         bank: FeatureBank,
         episodes: Sequence[int],
-        wrist_camera: str,
+        cameras: Sequence[str],
         chunk: int,
         config: PursuitConfig,
     ) -> None:
-        self.frames, self.bank, self.chunk, self.config = frames, bank, chunk, config
-        self.wrist = frames.images[wrist_camera]
+        self.frames, self.bank, self.chunk = frames, bank, chunk
+        self.cameras = [frames.images[camera] for camera in cameras]
         self.indices = np.concatenate([np.arange(s.start, s.stop) for s in map(frames.span, episodes)])
         self.pursuits = Pursuits(frames, bank.sources, episodes, config)
 
@@ -110,20 +123,22 @@ class HeadData:
     def at(self, chosen: Int64[np.ndarray, " batch"], rng: np.random.Generator) -> HeadBatch:
         """Samples of the given frames."""
         chosen = np.sort(chosen)
-        drawn = [self.pursuits.draw(int(frame), rng) for frame in chosen]
-        sources = np.array([source for source, _ in drawn])
-        recorded = rng.random(len(chosen)) < self.config.recorded
-        imagined = np.where(recorded[:, None, None], self.bank.recorded[sources], self.bank.sampled[sources])
+        frame, imagined, states = pursued(self.pursuits, self.bank, chosen, rng)
         actions, valid = self._actions(chosen)
         return HeadBatch(
-            frame_features=torch.from_numpy(self.bank.frame[chosen].astype(np.float32)),
-            imagination_features=torch.from_numpy(imagined.astype(np.float32)),
-            wrist=torch.from_numpy(self.wrist[chosen]),
+            frame_features=frame,
+            imagination_features=imagined,
+            images=self._images(chosen),
             proprio=torch.from_numpy(self.frames.proprio[chosen]),
             actions=actions,
             action_valid=valid,
-            monitor_label=torch.tensor([int(state) for _, state in drawn]),
+            monitor_label=states,
         )
+
+    def _images(self, chosen: np.ndarray) -> UInt8[Tensor, "batch cameras height width 3"]:
+        if not self.cameras:
+            return torch.zeros(len(chosen), 0, 1, 1, 3, dtype=torch.uint8)
+        return torch.from_numpy(np.stack([images[chosen] for images in self.cameras], axis=1))
 
     def _actions(self, chosen: np.ndarray) -> tuple[Tensor, Tensor]:
         """The expert's next actions, the last one repeated behind the end of an episode and marked there."""

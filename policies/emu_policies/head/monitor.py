@@ -27,7 +27,7 @@ class StepState(IntEnum):
 class StepMonitor(nn.Module):
     """Classifies the state of the imagined step.
 
-    It compares the frame with the keyframe cell by cell, and reads the step text, the wrist frame and
+    It compares the frame with the keyframe cell by cell, and reads the step text, the further cameras and
     proprioception beside it.
     """
 
@@ -46,5 +46,6 @@ class StepMonitor(nn.Module):
         """Logits over `StepState`; without meaning where the imagination is the null token."""
         step_text, keyframe = tokens.imagination[:, 0], tokens.imagination[:, 1:]
         cells = F.silu(self.frame_cells(tokens.frame) + self.keyframe_cells(keyframe))
-        rest = [step_text, tokens.wrist.mean(dim=1), tokens.proprio[:, 0]]
+        proprio, views = tokens.proprio[:, 0], tokens.cameras
+        rest = [step_text, views.mean(dim=1) if views.shape[1] else torch.zeros_like(proprio), proprio]
         return self.classify(torch.cat([cells.mean(dim=1), cells.amax(dim=1), *rest], dim=-1))

@@ -11,13 +11,15 @@ from jaxtyping import Float
 from torch import Tensor
 
 from emu_agent.errors import ConfigError, lookup
+from emu_agent.fingerprint import embodiment_of
 from emu_agent.observation import Observation
-from emu_agent.world_model.checkpoint import load_state, read_config, read_part, weights_digest
+from emu_agent.world_model.checkpoint import read_config, weights_digest
 from emu_policies.confidence.trust import TrustScore, load_trust
 from emu_policies.confidence.trust_meter import CodedImagination, CodedScene, TrustMeter
 from emu_policies.head.action_head import ActionHead, HeadContext
+from emu_policies.head.camera_images import camera_images
 from emu_policies.head.chunk_prefix import ChunkPrefix
-from emu_policies.head.head_config import ActionHeadConfig
+from emu_policies.head.loading import choose_head, load_heads
 from emu_policies.planning.action_queue import ActionQueue
 from emu_policies.planning.background import BackgroundImagination
 from emu_policies.planning.engine_protocol import Engine, Imagined, Scene
@@ -55,31 +57,35 @@ class ImaginationPolicy:
     def __init__(
         self,
         engine: Engine,
-        head: ActionHead,
+        head: ActionHead | Mapping[str, ActionHead],
         config: ImaginationPolicyConfig,
         fingerprint: Mapping[str, Any] | None = None,
         trust: TrustScore | None = None,
         *,
         compare: bool | None = None,
+        embodiment: str | None = None,
     ) -> None:
         """Combines trained parts.
 
         Args:
             engine: Looks and imagines.
-            head: Acts.
+            head: Acts; or several heads by embodiment, of which `use_embodiment` chooses.
             config: When to imagine.
             fingerprint: Describes the environment that the parts were trained for.
             trust: Says how likely an imagination is to come true; needs an engine that tells its codes.
             compare: Whether the trust score has further candidates drawn, which cost as much as the
                 imagination; None has them where a threshold depends on them, and no chunk waits for them.
+            embodiment: Whose head acts; None is the only one, or that of the fingerprint.
 
         Raises:
             ConfigError: If settings do not go together.
         """
-        if config.n_action_steps > head.config.chunk_size:
-            raise ConfigError(
-                f"n_action_steps={config.n_action_steps} must not exceed chunk_size={head.config.chunk_size}"
-            )
+        own = embodiment_of(fingerprint)
+        self._heads = {own: head.eval()} if isinstance(head, ActionHead) else dict(head)
+        self.embodiment = choose_head(self._heads, embodiment, own)
+        short = min(one.config.chunk_size for one in self._heads.values())
+        if config.n_action_steps > short:
+            raise ConfigError(f"n_action_steps={config.n_action_steps} must not exceed chunk_size={short}")
         if config.trust_threshold is not None and trust is None:
             raise ConfigError(
                 f"trust_threshold={config.trust_threshold} needs a checkpoint with a trust score; "
@@ -88,8 +94,7 @@ class ImaginationPolicy:
         self.config = config
         self.fingerprint = fingerprint
         self._engine = engine
-        self._head = head.eval()
-        self._device = head.action_normalizer.mean.device
+        self._device = self._head.action_normalizer.mean.device
         self._rule = replan_rule(config.imagine, config)
         self._queue = ActionQueue(config.n_action_steps)
         self._background = BackgroundImagination(engine, self._device) if config.background else None
@@ -108,6 +113,7 @@ class ImaginationPolicy:
         passes: int | None = None,
         force: bool = False,
         compile: bool = False,
+        embodiment: str | None = None,
         **settings: Any,
     ) -> "ImaginationPolicy":
         """Loads an agent checkpoint.
@@ -119,6 +125,7 @@ class ImaginationPolicy:
             passes: Passes of DiDA over a keyframe; None is what the checkpoint recommends.
             force: Decode by DiDA even if the checkpoint was not adapted to it.
             compile: Compile the steps of decoding: a slow start, and less time for each imagination.
+            embodiment: Whose head acts; None is that of the environment, as `bind` tells it.
             settings: Fields of `ImaginationPolicyConfig` that replace those of the checkpoint.
 
         Raises:
@@ -137,9 +144,31 @@ class ImaginationPolicy:
         replan_rule(config.imagine, config)
         imagining = ImaginationConfig(decoder=decoder, passes=passes, force=force, compile=compile)
         engine = ImaginationEngine.from_pretrained(folder, imagining)
-        policy = cls(engine, load_head(folder), config, values.get("fingerprint"), load_trust(folder))
+        trust, fingerprint = load_trust(folder), values.get("fingerprint")
+        policy = cls(engine, load_heads(folder), config, fingerprint, trust, embodiment=embodiment)
         policy.weights = weights_digest(folder)
         return policy
+
+    @property
+    def _head(self) -> ActionHead:
+        return self._heads[self.embodiment]
+
+    def bind(self, env: Any) -> None:
+        """Get ready for an environment: the head of its embodiment acts, if it tells which that is.
+
+        Raises:
+            CheckpointError: there is no head for it; the message lists those there are.
+        """
+        if (embodiment := getattr(env.unwrapped, "embodiment", None)) is not None:
+            self.use_embodiment(embodiment)
+
+    def use_embodiment(self, embodiment: str) -> None:
+        """Let the head of this embodiment act from now on.
+
+        Raises:
+            CheckpointError: there is no such head; the message lists those there are.
+        """
+        self.embodiment = choose_head(self._heads, embodiment, embodiment)
 
     @property
     def image_tokenizer(self) -> Any:
@@ -185,13 +214,16 @@ class ImaginationPolicy:
         """Looks, imagines if there is a reason to, and makes a chunk.
 
         Args:
-            observation: What is seen now.
+            observation: What is seen now; images of other sizes are brought to those of the training.
             prefix: What is left of the chunk that is being carried out meanwhile.
 
         Raises:
-            UnknownNameError: If a camera that the head needs is missing.
-            ConfigError: If sizes differ from those that the head was trained with.
+            UnknownNameError: If a camera is missing that the head was not trained to do without.
+            ConfigError: If the proprioception has other entries than in training.
+            CheckpointError: If the observation is of an embodiment that there is no head for.
         """
+        if observation.embodiment is not None:
+            self.use_embodiment(observation.embodiment)
         self._check(observation)
         start = self._milliseconds()
         observation = observation.to(self._device)
@@ -257,12 +289,9 @@ class ImaginationPolicy:
             self._meter.begin(*coded, compare=self._compare)
 
     def _encode(self, scene: Scene, observation: Observation) -> HeadContext:
-        return self._head.encode_context(
-            scene.features,
-            observation.images[self._head.config.wrist_camera],
-            observation.proprio,
-            None if self.imagination is None else self.imagination.features[:, 0],
-        )
+        images, present = camera_images(observation, self._head.config)
+        imagined = None if self.imagination is None else self.imagination.features[:, 0]
+        return self._head.encode_context(scene.features, images, observation.proprio, imagined, present)
 
     def _pursuit(self, scene: Scene, context: HeadContext) -> Pursuit | None:
         """How things stand with the imagination in this scene; the trust in it is measured here."""
@@ -277,12 +306,6 @@ class ImaginationPolicy:
     def _check(self, observation: Observation) -> None:
         config = self._head.config
         lookup("camera", config.camera, observation.images)
-        wrist = lookup("camera", config.wrist_camera, observation.images)
-        if wrist.shape[1:3] != (config.wrist_size, config.wrist_size):
-            raise ConfigError(
-                f"camera {config.wrist_camera!r} gives {tuple(wrist.shape[1:3])} pixels; "
-                f"the action head was trained with {(config.wrist_size, config.wrist_size)}"
-            )
         if observation.proprio.shape[1] != config.proprio_dim:
             raise ConfigError(
                 f"proprioception has {observation.proprio.shape[1]} entries; "
@@ -298,15 +321,3 @@ class ImaginationPolicy:
         if self._device.type == "cuda":
             torch.cuda.synchronize(self._device)
         return 1e3 * time.perf_counter()
-
-
-def load_head(folder: Path | str) -> ActionHead:
-    """Loads the action head of an agent checkpoint, its normalizers included.
-
-    Raises:
-        CheckpointError: If the folder is not an agent checkpoint, or has no action head.
-    """
-    values, tensors = read_part(folder, "head")
-    head = ActionHead(ActionHeadConfig.from_dict(values))
-    load_state(head, tensors, folder)
-    return head.eval()

@@ -13,6 +13,7 @@ from emu_agent.episodes.environment import instruction_of
 from emu_agent.errors import ConfigError, lookup
 from emu_agent.imagination.engine import ImaginationEngine
 from emu_agent.world_model.checkpoint import bundled_checkpoint, read_config
+from emu_policies.head.loading import head_parts, load_head
 from emu_policies.world_model_env.observer_training import ObserverTraining, load_observer
 from emu_policies.world_model_env.world_model_env import Starts, WorldEnvConfig, WorldModelEnv, WristBank
 
@@ -45,13 +46,13 @@ def open_world(
         ConfigError: there are fewer held-out episodes than asked for.
     """
     folder = Path(checkpoint) if checkpoint is not None else bundled_checkpoint()
-    camera, head = read_config(folder)["camera"], read_config(folder)["parts"].get("head", {})
-    config = WorldEnvConfig(
-        **{"camera": camera, "wrist_camera": head.get("wrist_camera", "wrist"), **settings}
-    )
+    meta = read_config(folder)
+    wrist = settings.pop("wrist_camera", None) or _wrist_camera(folder)
+    config = WorldEnvConfig(**{"camera": meta["camera"], **settings}, wrist_camera=wrist)
     training = ObserverTraining(**{"chunk": config.chunk, **(observer or {})})
     engine = ImaginationEngine.from_pretrained(folder)
-    frames = load_frames(Path(dataset), [config.camera, config.wrist_camera])
+    size, fit = tuple(meta["image_size"]), meta.get("fit", "resize")
+    frames = load_frames(Path(dataset), [config.camera, config.wrist_camera], size, fit)
     known, unseen = frames.split(held_out)
     watcher = load_observer(engine, frames, config.camera, config.wrist_camera, known, training)
     if env is None:
@@ -107,3 +108,14 @@ def standing_still(frames: Frames) -> Float32[np.ndarray, " action_dim"]:
     still = np.zeros(frames.executed.shape[1], dtype=np.float32)
     still[-1] = np.median(frames.executed[frames.starts, -1])
     return still
+
+
+def _wrist_camera(folder: Path) -> str:
+    """The camera that the head reads besides; the observer makes up for one, no more and no less."""
+    cameras = load_head(folder).config.cameras if head_parts(read_config(folder)) else ("wrist",)
+    if len(cameras) != 1:
+        raise ConfigError(
+            f"the head of {folder} reads the further cameras {list(cameras)}; inside a world model it can be "
+            "one only: say which by world.wrist_camera=..."
+        )
+    return cameras[0]

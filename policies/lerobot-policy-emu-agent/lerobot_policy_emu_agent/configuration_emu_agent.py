@@ -45,8 +45,12 @@ class EmuAgentConfig(PreTrainedConfig):
     so if that has none."""
     camera_key: str | None = None
     """Feature with the picture that is imagined; null is the name of the checkpoint's camera."""
+    camera_keys: list[str] | None = None
+    """Features with images for the action head only, in the order of its cameras; null likewise."""
     wrist_key: str | None = None
-    """Feature with the picture that goes to the action head only; null likewise."""
+    """The same where there is one such feature."""
+    embodiment: str | None = None
+    """Whose action head acts; null is the checkpoint's only one, or that of its fingerprint."""
     chunk_size: int | None = None
     """Actions in a chunk; null is what the checkpoint's head makes, or 8 if it has none."""
 
@@ -99,7 +103,7 @@ class EmuAgentConfig(PreTrainedConfig):
     def __post_init__(self) -> None:
         super().__post_init__()
         if not self.agent:
-            self.agent = read_agent(self.pretrained_agent)
+            self.agent = read_agent(self.pretrained_agent, self.embodiment)
         lookup("phase", self.phase, PHASES)
         lookup("imagine mode", self.imagine, dict.fromkeys(("never", "always", "adaptive")))
         self._check_normalization()
@@ -117,7 +121,14 @@ class EmuAgentConfig(PreTrainedConfig):
             raise ConfigError(f"n_action_steps={steps} must be from 1 to chunk_size={size}")
         self.n_action_steps = steps
         self.camera_key = self.camera_key or IMAGE_PREFIX + self.agent.get("camera", "agentview")
-        self.wrist_key = self.wrist_key or IMAGE_PREFIX + head.get("wrist_camera", "wrist")
+        if self.camera_keys is None:
+            names = head.get("cameras", [head.get("wrist_camera", "wrist")])
+            self.camera_keys = [self.wrist_key] if self.wrist_key else [IMAGE_PREFIX + one for one in names]
+        if not self.new_head and len(self.camera_keys) != len(head.get("cameras", ["wrist"])):
+            raise ConfigError(
+                f"camera_keys={self.camera_keys}, but the checkpoint's head reads the cameras "
+                f"{head.get('cameras')}: name one feature for each, or begin with new_head=true"
+            )
 
     @property
     def observation_delta_indices(self) -> None:
@@ -176,13 +187,17 @@ class EmuAgentConfig(PreTrainedConfig):
             )
 
 
-def read_agent(folder: str | None) -> dict[str, Any]:
-    """What an agent checkpoint says of its parts, with its text tokenizer.
+def read_agent(folder: str | None, embodiment: str | None = None) -> dict[str, Any]:
+    """What an agent checkpoint says of its parts, with its text tokenizer and one head, called `head`.
 
     Raises:
-        CheckpointError: The folder is none, or lacks a world model or its text tokenizer.
+        CheckpointError: The folder is none, lacks a world model or its text tokenizer, or has no head of the
+            embodiment.
     """
+    from emu_policies.head.loading import choose_head, head_parts
+
     from emu_agent.errors import CheckpointError
+    from emu_agent.fingerprint import embodiment_of
     from emu_agent.tokens.text import TEXT_FILE
     from emu_agent.world_model.checkpoint import read_config
 
@@ -192,7 +207,14 @@ def read_agent(folder: str | None) -> dict[str, Any]:
         raise CheckpointError(f"{source} lacks {sorted(missing)}; a policy needs an agent that can imagine")
     if not (source / TEXT_FILE).exists():
         raise CheckpointError(f"{source} has no {TEXT_FILE}, the text tokenizer of its world model")
-    return {**agent, TEXT_TOKENIZER: (source / TEXT_FILE).read_text(encoding="utf-8")}
+    fingerprint, heads = agent.get("fingerprint"), head_parts(agent)
+    parts = {name: part for name, part in agent["parts"].items() if name not in heads.values()}
+    if heads:
+        own = choose_head(heads, embodiment, embodiment_of(fingerprint))
+        fingerprint = {**(fingerprint or {}), "embodiment": own} if embodiment else fingerprint
+        parts["head"] = agent["parts"][heads[own]]
+    text = (source / TEXT_FILE).read_text(encoding="utf-8")
+    return {**agent, "parts": parts, "fingerprint": fingerprint, TEXT_TOKENIZER: text}
 
 
 def agent_folder(folder: str | None) -> Path:

@@ -22,20 +22,34 @@ Shape = tuple[int, ...] | None
 """Entries of a vector; None is a picture, which is brought to size."""
 
 
+def image_size(config: "EmuAgentConfig") -> tuple[int, int]:
+    """Height and width of the images that the agent imagines."""
+    parts = config.agent["parts"]
+    side = parts.get("head", {}).get("wrist_size", parts["image_tokenizer"].get("resolution"))
+    height, width = config.agent.get("image_size", (side, side))
+    return int(height), int(width)
+
+
 def wanted_features(config: "EmuAgentConfig") -> dict[str, Shape]:
     """What the policy reads and writes, by name; vectors of a new head may have any length."""
     assert config.camera_key is not None
-    assert config.wrist_key is not None
-    wanted: dict[str, Shape] = {config.camera_key: None, config.wrist_key: None}
+    assert config.camera_keys is not None
+    wanted: dict[str, Shape] = dict.fromkeys([config.camera_key, *needed_cameras(config)])
     if not config.new_head:
         head = config.agent["parts"]["head"]
         wanted |= {OBS_STATE: (head["proprio_dim"],), ACTION: (head["action_dim"],)}
     return wanted
 
 
+def needed_cameras(config: "EmuAgentConfig") -> list[str]:
+    """Features with images for the head; none that it was trained to do without."""
+    head = config.agent["parts"].get("head", {})
+    return [] if head.get("camera_dropout") and not config.new_head else list(config.camera_keys or ())
+
+
 def own_features(config: "EmuAgentConfig") -> dict[str, PolicyFeature]:
     """The features of an agent with a head, for a policy that is used without dataset or environment."""
-    side = config.agent.get("image_size", [config.agent["parts"]["head"]["wrist_size"]] * 2)
+    side = image_size(config)
     return {
         name: PolicyFeature(FeatureType.VISUAL, (3, *side))
         if shape is None
@@ -48,6 +62,7 @@ def use_features(config: "EmuAgentConfig", features: Mapping[str, Any]) -> None:
     """Take over the features of a dataset that the policy reads and writes; all if one of them is missing."""
     offered = dataset_to_policy_features(dict(features))
     wanted = {**wanted_features(config), OBS_STATE: None, ACTION: None}
+    wanted |= dict.fromkeys(key for key in config.camera_keys or () if key in offered)
     if set(wanted) <= set(offered):
         offered = {name: feature for name, feature in offered.items() if name in wanted}
     config.output_features = {name: f for name, f in offered.items() if name == ACTION}
@@ -87,7 +102,7 @@ def _side_by_side(wanted: Mapping[str, Shape], offered: Mapping[str, PolicyFeatu
         renames = ", ".join(f'"{there}": "{here}"' for here, there in mapping.items())
         lines.append(f"perhaps these are the same: --rename_map='{{{renames}}}'")
     lines.append(
-        "in training, name the pictures by --policy.camera_key and --policy.wrist_key (both may be the "
+        "in training, name the images by --policy.camera_key and --policy.camera_keys (both may be the "
         "same); for vectors of other lengths begin with --policy.new_head=true"
     )
     return "\n".join(lines)

@@ -6,7 +6,9 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from emu_policies import ActionHead, HeadBatch
-from emu_policies.head.feature_bank import frame_features, recorded_features, sampled_features
+from emu_policies.head.camera_images import camera_images
+from emu_policies.head.feature_bank import LiveFeatures
+from emu_policies.head.head_data import pursued
 from jaxtyping import Float, Int64
 from lerobot.utils.constants import ACTION, OBS_STATE
 from torch import Tensor
@@ -68,7 +70,7 @@ class Lessons:
             if self._meta is None:
                 raise DatasetError("there is no dataset: lerobot-train gives its dataset_meta to the policy")
             self._check_units(head)
-            self._recording = Recording.open(self._meta, self._config, head.config, engine)
+            self._recording = Recording.open(self._meta, self._config, engine)
         return self._recording
 
     def _check_units(self, head: ActionHead) -> None:
@@ -89,7 +91,7 @@ class Lessons:
         """Losses of the world model: of the next token, and of noisy copies where the phase asks for them."""
         model = engine.world_model
         assert isinstance(model, WorldModel)
-        name, sequences = recording.sequences(engine, numbers, self._settings, rng)
+        name, sequences = recording.sequences(numbers, rng)
         if not sequences:
             return 0.0 * model.lm_head.weight.sum(), {}
         batch = padded(sequences, engine.sequence_format.vocabulary.pad)
@@ -124,24 +126,20 @@ class Lessons:
         rng: np.random.Generator,
     ) -> HeadBatch:
         """LeRobot's batch as the head learns from it, with what the present world model sees and imagines."""
-        pursuits = recording.pursuits
-        drawn = [pursuits.draw(number, rng) for number in numbers.tolist()]
-        sources = pursuits.sources[[place for place, _ in drawn]]
-        world = (engine, recording.frames, recording.codes)
-        imagined = recorded_features(*world, sources)
-        sampled = torch.from_numpy(rng.random(len(numbers)) >= pursuits.config.recorded)
-        # A step that was broken off has no recorded future: what the model imagines stands for it.
-        sampled |= imagined[:, 0, 0].isnan().cpu()
-        if sampled.any():
-            imagined[sampled] = sampled_features(*world, sources[sampled.numpy()]).to(imagined)
+        live = LiveFeatures(
+            engine=engine,
+            frames=recording.frames,
+            codes=recording.codes,
+            sources=recording.pursuits.sources,
+        )
+        frame, imagined, states = pursued(recording.pursuits, live, numbers, rng)
         seen = observation_of(batch, self._config, head.config)
-        device = head.action_normalizer.mean.device
         return HeadBatch(
-            frame_features=frame_features(*world, numbers),
+            frame_features=frame,
             imagination_features=imagined,
-            wrist=seen.images[head.config.wrist_camera],
+            images=camera_images(seen, head.config)[0],
             proprio=seen.proprio,
             actions=batch[ACTION],
             action_valid=~batch[f"{ACTION}_is_pad"],
-            monitor_label=torch.tensor([int(state) for _, state in drawn]),
-        ).to(device)
+            monitor_label=states,
+        ).to(head.action_normalizer.mean.device)

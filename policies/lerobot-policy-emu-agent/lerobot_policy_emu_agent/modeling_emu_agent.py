@@ -17,9 +17,15 @@ from emu_agent.fingerprint import fingerprint_differences, refuse_other_environm
 from emu_agent.observation import Observation
 from emu_agent.tokens.text import TEXT_FILE
 from lerobot_policy_emu_agent.configuration_emu_agent import PHASES, TEXT_TOKENIZER, EmuAgentConfig
-from lerobot_policy_emu_agent.features import origin_of, own_features, refuse_other_rate, use_features
+from lerobot_policy_emu_agent.features import (
+    image_size,
+    origin_of,
+    own_features,
+    refuse_other_rate,
+    use_features,
+)
 from lerobot_policy_emu_agent.lessons import Lessons
-from lerobot_policy_emu_agent.observing import image_size, observation_of, rows_of
+from lerobot_policy_emu_agent.observing import observation_of, rows_of
 from lerobot_policy_emu_agent.parts import build_engine, build_parts
 
 
@@ -161,9 +167,9 @@ class EmuAgentPolicy(PreTrainedPolicy):
         """
         self.config.background_imagination = True
         head = self.action_head.config
-        picture = torch.zeros(1, 3, *image_size(self.config, head))
+        picture = torch.zeros(1, 3, *image_size(self.config))
         batch: dict[str, Any] = {OBS_STATE: torch.zeros(1, head.proprio_dim)}
-        batch |= {str(key): picture for key in (self.config.camera_key, self.config.wrist_key)}
+        batch |= {str(key): picture for key in (self.config.camera_key, *(self.config.camera_keys or ()))}
         episodes = self._episodes
         self.reset()
         self.engine.imagine(self._rows(batch)[0], camera=head.camera)

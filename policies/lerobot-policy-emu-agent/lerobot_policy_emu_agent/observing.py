@@ -1,13 +1,15 @@
 """LeRobot's batches as observations of the agent."""
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from emu_policies import ActionHeadConfig
 from lerobot.utils.constants import OBS_STATE
 
 from emu_agent.errors import ConfigError
-from emu_agent.observation import IMAGE_PREFIX, Observation, resized
+from emu_agent.observation import IMAGE_PREFIX, Observation
+from lerobot_policy_emu_agent.features import needed_cameras
 
 if TYPE_CHECKING:
     from lerobot_policy_emu_agent.configuration_emu_agent import EmuAgentConfig
@@ -20,37 +22,29 @@ def observation_of(batch: Mapping[str, Any], config: "EmuAgentConfig", head: Act
         ConfigError: The batch lacks a picture or the proprioception; the message lists what it has.
     """
     assert config.camera_key is not None
-    assert config.wrist_key is not None
-    if missing := sorted({config.camera_key, config.wrist_key, OBS_STATE} - set(batch)):
+    assert config.camera_keys is not None
+    if missing := sorted({config.camera_key, *needed_cameras(config), OBS_STATE} - set(batch)):
         there = sorted(key for key in batch if key.startswith("observation."))
         raise ConfigError(
             f"the policy needs {missing}, and the observation has {there}; --rename_map="
             f'\'{{"{there[0] if there else "there"}": "{missing[0]}"}}\' gives one the other\'s name'
         )
-    whole = Observation.from_lerobot({
-        IMAGE_PREFIX + head.camera: batch[config.camera_key],
-        IMAGE_PREFIX + head.wrist_camera: batch[config.wrist_key],
+    keys = {**dict(zip(head.cameras, config.camera_keys, strict=True)), head.camera: config.camera_key}
+    return Observation.from_lerobot({
+        **{IMAGE_PREFIX + camera: batch[key] for camera, key in keys.items() if key in batch},
         OBS_STATE: batch[OBS_STATE],
         "task": batch.get("task") or [""] * len(batch[OBS_STATE]),
     })  # fmt: skip
-    sizes = {head.camera: image_size(config, head), head.wrist_camera: (head.wrist_size, head.wrist_size)}
-    images = {camera: resized(whole.images[camera], size) for camera, size in sizes.items()}
-    return Observation(images, whole.proprio, whole.instruction)
 
 
 def rows_of(observation: Observation) -> list[Observation]:
     """One observation for each robot."""
     return [
-        Observation(
-            {camera: pictures[i : i + 1] for camera, pictures in observation.images.items()},
-            observation.proprio[i : i + 1],
-            observation.instruction[i : i + 1],
+        replace(
+            observation,
+            images={camera: images[i : i + 1] for camera, images in observation.images.items()},
+            proprio=observation.proprio[i : i + 1],
+            instruction=observation.instruction[i : i + 1],
         )
         for i in range(observation.batch_size)
     ]
-
-
-def image_size(config: "EmuAgentConfig", head: ActionHeadConfig) -> tuple[int, int]:
-    """Height and width of the pictures that the agent imagines."""
-    height, width = config.agent.get("image_size", (head.wrist_size, head.wrist_size))
-    return int(height), int(width)

@@ -6,22 +6,22 @@ from typing import TYPE_CHECKING, Any
 from emu_policies import ActionHead, ActionHeadConfig, Normalizer
 from emu_policies.confidence.trust import PART, TrustConfig, TrustScore
 from emu_policies.head.head_config import action_limit
+from emu_policies.head.loading import choose_head, current_names, head_parts
 from lerobot.utils.constants import ACTION, OBS_STATE
 from torch import Tensor, nn
 
-from emu_agent.decoding.noise import DidaConfig
 from emu_agent.errors import CheckpointError, EmuAgentError
+from emu_agent.fingerprint import embodiment_of
 from emu_agent.imagination.engine import ImaginationEngine
 from emu_agent.imagination.imagination import ImaginationConfig
-from emu_agent.tokens.action import ActionBins
+from emu_agent.observation import IMAGE_PREFIX
 from emu_agent.tokens.image import ImageTokenizer, ImageTokenizerConfig
-from emu_agent.tokens.sequence import SequenceFormat
 from emu_agent.tokens.text import BytePairTokenizer
-from emu_agent.tokens.vocabulary import Vocabulary
 from emu_agent.world_model.checkpoint import load_state, read_config, read_part
 from emu_agent.world_model.config import TransformerConfig
 from emu_agent.world_model.transformer import WorldModel
 from lerobot_policy_emu_agent.configuration_emu_agent import TEXT_TOKENIZER, agent_folder
+from lerobot_policy_emu_agent.features import image_size
 
 if TYPE_CHECKING:
     from lerobot_policy_emu_agent.configuration_emu_agent import EmuAgentConfig
@@ -46,7 +46,7 @@ def build_parts(config: "EmuAgentConfig", statistics: Statistics | None) -> dict
         if PART in parts:
             built[PART] = TrustScore(TrustConfig.from_dict(parts[PART]))
     for name, tensors in _stored(config, list(built)).items():
-        load_state(built[name], tensors, str(config.pretrained_agent))
+        load_state(built[name], current_names(tensors), str(config.pretrained_agent))
     if config.new_head:  # what was said of the old one, such as how far to trust it, does not hold for it
         head = built["head"] = _new_head(config, statistics or {})
         kept = {name: parts[name] for name in ("image_tokenizer", "world_model")}
@@ -61,47 +61,45 @@ def build_engine(config: "EmuAgentConfig", parts: Mapping[str, nn.Module]) -> Im
     image_tokenizer, world_model = parts["image_tokenizer"], parts["world_model"]
     assert isinstance(image_tokenizer, ImageTokenizer)
     assert isinstance(world_model, WorldModel)
-    return ImaginationEngine(
-        image_tokenizer,
-        SequenceFormat(
-            Vocabulary.from_dict(agent["vocabulary"]), BytePairTokenizer.from_json(agent[TEXT_TOKENIZER])
-        ),
-        world_model,
-        ActionBins.from_dict(agent["action_bins"]) if "action_bins" in agent else None,
-        ImaginationConfig(decoder=config.decoder, passes=config.passes),
-        dida=DidaConfig.from_dict(agent["dida"]) if "dida" in agent else None,
-    )
+    imagining = ImaginationConfig(decoder=config.decoder, passes=config.passes)
+    text = BytePairTokenizer.from_json(agent[TEXT_TOKENIZER])
+    return ImaginationEngine.from_parts(agent, image_tokenizer, text, world_model, imagining)
 
 
 def _stored(config: "EmuAgentConfig", names: list[str]) -> dict[str, dict[str, Tensor]]:
     try:
         folder = agent_folder(config.pretrained_agent)
-        values = read_config(folder)["parts"]
+        meta = read_config(folder)
+        heads, values = head_parts(meta), meta["parts"]
+        stored = {name: name for name in names}
+        if "head" in names:
+            stored["head"] = heads[
+                choose_head(heads, config.embodiment, embodiment_of(meta.get("fingerprint")))
+            ]
     except (CheckpointError, KeyError):
         return {}
-    if any(values.get(name) != config.agent["parts"][name] for name in names):
+    if any(values.get(part) != config.agent["parts"][name] for name, part in stored.items()):
         return {}
-    return {name: read_part(folder, name)[1] for name in names}
+    return {name: read_part(folder, part)[1] for name, part in stored.items()}
 
 
 def _new_head(config: "EmuAgentConfig", statistics: Statistics) -> ActionHead:
     parts = config.agent["parts"]
     tokenizer = ImageTokenizerConfig.from_dict(parts["image_tokenizer"])
-    height, width = config.agent.get("image_size", (tokenizer.resolution, tokenizer.resolution))
+    height, width = image_size(config)
     state, action = config.robot_state_feature, config.action_feature
-    if state is None or action is None or height != width:
-        raise EmuAgentError(
-            f"a new head needs {OBS_STATE}, {ACTION} and square pictures; the checkpoint's are "
-            f"{height} x {width}"
-        )
+    if state is None or action is None:
+        raise EmuAgentError(f"a new head needs the features {OBS_STATE} and {ACTION}")
     actions = statistics.get(ACTION)
     values = {
-        **parts.get("head", {}),
+        **ActionHeadConfig.from_dict(parts.get("head", {})).to_dict(),
+        "cameras": [key.removeprefix(IMAGE_PREFIX) for key in config.camera_keys or ()],
         "camera": config.agent.get("camera", "agentview"),
         "feature_dim": parts["world_model"]["hidden_size"],
         "grid_rows": height // tokenizer.downsampling,
         "grid_cols": width // tokenizer.downsampling,
-        "wrist_size": height,
+        "camera_size": [height, width],
+        "fit": config.agent.get("fit", "resize"),
         "proprio_dim": state.shape[0],
         "action_dim": action.shape[0],
         "chunk_size": config.chunk_size,

@@ -11,10 +11,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import torch
-from emu_policies import ActionHeadConfig
 from emu_policies.head.feature_bank import episode_of, imagined_frames
 from emu_policies.head.head_data import PursuitConfig, Pursuits
+from emu_policies.head.head_stage import HeadStageConfig
 from jaxtyping import Int64
 from torch import Tensor
 
@@ -25,15 +24,11 @@ from emu_agent.errors import ConfigError
 from emu_agent.imagination.engine import ImaginationEngine
 from emu_agent.observation import IMAGE_PREFIX
 from emu_agent.tokens.sequence import TokenSequence
-from emu_agent.training.sequences import imagine_sequence, simulate_sequence
-from emu_agent.training.world_model_stage import WorldModelStageConfig
-from lerobot_policy_emu_agent.observing import image_size
+from emu_agent.training.batches import SequenceConfig, SequenceMaker
+from lerobot_policy_emu_agent.features import image_size
 
 if TYPE_CHECKING:
     from lerobot_policy_emu_agent.configuration_emu_agent import EmuAgentConfig
-
-STRIDE = 3
-"""Frames between two from which is imagined for the action head."""
 
 
 @dataclass(frozen=True)
@@ -44,11 +39,11 @@ class Recording:
     codes: Int64[Tensor, "frames rows cols"]
     """Of every picture of the camera that is imagined."""
     fps: float
+    maker: SequenceMaker
+    """Of training sequences, as in emu-agent's own training."""
 
     @classmethod
-    def open(
-        cls, meta: Any, config: "EmuAgentConfig", head: ActionHeadConfig, engine: ImaginationEngine
-    ) -> "Recording":
+    def open(cls, meta: Any, config: "EmuAgentConfig", engine: ImaginationEngine) -> "Recording":
         """Read a dataset; its pictures are decoded and encoded at the first time.
 
         Raises:
@@ -57,10 +52,15 @@ class Recording:
         key = config.camera_key or ""
         if not key.startswith(IMAGE_PREFIX):
             raise ConfigError(f"camera_key={key!r} must begin with {IMAGE_PREFIX!r} to be learned from")
-        camera, size = key.removeprefix(IMAGE_PREFIX), image_size(config, head)
-        native = tuple(meta.features[key]["shape"][:2])
-        frames = load_frames(Path(meta.root), [camera], None if native == size else size)
-        return cls(frames, load_codes(frames, camera, engine.image_tokenizer), float(meta.fps))
+        camera = key.removeprefix(IMAGE_PREFIX)
+        frames = load_frames(Path(meta.root), [camera], image_size(config), engine.fit)
+        codes, action_dim = load_codes(frames, camera, engine.image_tokenizer), frames.executed.shape[1]
+        known = [bins for bins in engine.action_bins.values() if len(bins.low) == action_dim]
+        maker = SequenceMaker(
+            frames=frames, codes=codes, sequence_format=engine.sequence_format, config=SequenceConfig(),
+            bins=engine.action_bins.get(frames.embodiment, known[0] if len(known) == 1 else None),
+        )  # fmt: skip
+        return cls(frames, codes, float(meta.fps), maker)
 
     def numbers(self, batch: Mapping[str, Any]) -> Int64[np.ndarray, " batch"]:
         """Frames of a batch, counted over the dataset."""
@@ -70,50 +70,31 @@ class Recording:
     @cached_property
     def pursuits(self) -> Pursuits:
         """Which imaginations are pursued where."""
-        sources = imagined_frames(self.frames, STRIDE)
+        sources = imagined_frames(self.frames, HeadStageConfig().stride)
         return Pursuits(self.frames, sources, range(self.frames.num_episodes), PursuitConfig())
 
     def sequences(
-        self,
-        engine: ImaginationEngine,
-        numbers: Int64[np.ndarray, " batch"],
-        settings: WorldModelStageConfig,
-        rng: np.random.Generator,
+        self, numbers: Int64[np.ndarray, " batch"], rng: np.random.Generator
     ) -> tuple[str, list[TokenSequence]]:
         """Training sequences from the frames of a batch, all of one kind, and what kind it is.
 
-        The kinds are drawn as in emu-agent's own training. Frames whose step was broken off, or whose episode
-        ends before the last action, have no sequence; nothing is simulated if the world model has no tokens
-        for the dataset's actions.
+        Frames whose step was broken off, or whose episode ends before the last action, have no sequence;
+        nothing is simulated if the world model has no tokens for the dataset's actions.
         """
-        shares = [*settings.step_counts, 1.0 - sum(settings.step_counts)]
-        num_steps = int(rng.choice(len(shares), p=shares)) + 1
-        if num_steps == len(shares):
-            if made := self._simulated(engine, numbers, settings):
-                return "simulate", made
-            num_steps = 1
-        made = []
-        for plan in filter(None, (self._plan(number, num_steps) for number in numbers.tolist())):
-            instruction = self.frames.instructions[plan.episode]
-            given = None if rng.random() < settings.unconditional else instruction
-            form, weight = engine.sequence_format, settings.visual_weight
-            made.append(imagine_sequence(form, self.codes, plan, num_steps, given, weight))
-        return "imagine", made
+        num_steps = self.maker.config.draw_kind(rng)
+        if num_steps == 0 and (made := self._simulated(numbers)):
+            return "simulate", made
+        num_steps = max(1, num_steps)
+        found = filter(None, (self._plan(number, num_steps) for number in numbers.tolist()))
+        return "imagine", [self.maker.imagine(plan, num_steps, rng) for plan in found]
 
     def _plan(self, number: int, num_steps: int) -> Plan | None:
         episode = episode_of(self.frames, number)
         return plan_of(self.frames, episode, number - int(self.frames.starts[episode]), num_steps)
 
-    def _simulated(
-        self, engine: ImaginationEngine, numbers: Int64[np.ndarray, " batch"], settings: WorldModelStageConfig
-    ) -> list[TokenSequence]:
-        bins, executed, made = engine.action_bins, self.frames.executed, []
-        if bins is None or len(bins.low) != executed.shape[1]:
+    def _simulated(self, numbers: Int64[np.ndarray, " batch"]) -> list[TokenSequence]:
+        if self.maker.bins is None:
             return []
-        for start in numbers.tolist():
-            stop = start + settings.chunk
-            if stop < self.frames.span(episode_of(self.frames, start)).stop:
-                actions = bins.encode(torch.from_numpy(executed[start:stop]))
-                form, weight = engine.sequence_format, settings.visual_weight
-                made.append(simulate_sequence(form, self.codes, actions, start, weight))
-        return made
+        ends = [self.frames.span(episode_of(self.frames, start)).stop for start in numbers.tolist()]
+        pairs, chunk = zip(numbers.tolist(), ends, strict=True), self.maker.config.chunk
+        return [self.maker.simulate(start) for start, end in pairs if start + chunk < end]

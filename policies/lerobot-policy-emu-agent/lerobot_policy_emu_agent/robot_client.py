@@ -32,7 +32,7 @@ from lerobot.utils.import_utils import register_third_party_plugins
 from lerobot.utils.utils import init_logging
 
 from emu_agent.errors import ConfigError, lookup
-from emu_agent.observation import Observation, resized
+from emu_agent.observation import Observation, fitted
 
 PERIOD_TOLERANCE = 1e-3
 """Share by which the periods of policy and gate may differ."""
@@ -131,7 +131,7 @@ class ServedRobot:
         if self.image_size is None:
             return observation
         size = (self.image_size, self.image_size)
-        images = {name: resized(picture, size) for name, picture in observation.images.items()}
+        images = {name: fitted(picture, size) for name, picture in observation.images.items()}
         return Observation(images, observation.proprio, observation.instruction)
 
 

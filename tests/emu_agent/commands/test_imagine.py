@@ -13,6 +13,8 @@ from PIL import Image
 
 from emu_agent.cli import main
 from emu_agent.commands.explore import read_commands
+from emu_agent.commands.imagine_parts import read_pictures
+from emu_agent.config import load_config
 from emu_agent.official.exploration import SESSION_FILE
 
 SENTENCE = "Reach for the cube."
@@ -122,14 +124,11 @@ def test_wrong_use_is_told_in_a_line(
     assert error.count("\n") == 1
 
 
-def test_a_picture_of_another_size_than_the_checkpoints(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    Image.new("RGB", (64, 32)).save(tmp_path / "small.png")
-    assert imagine(f"image={tmp_path / 'small.png'}") == 2
-    assert "has 32x64 pixels; the checkpoint was trained on camera 'agentview' with 128x128" in (
-        capsys.readouterr().err
-    )
+def test_a_picture_of_another_size_is_brought_to_the_checkpoints(tmp_path: Path) -> None:
+    Image.new("RGB", (64, 32), (200, 0, 0)).save(tmp_path / "small.png")
+    (picture,) = read_pictures(load_config("imagine", [f"image={tmp_path / 'small.png'}"]))
+    assert picture.shape == (128, 128, 3)
+    assert (picture[..., 0] == 200).all()
 
 
 @pytest.mark.slow

@@ -18,13 +18,13 @@ from emu_agent.errors import DatasetError
 
 PROGRAM = """
 import resource, sys
-import emu_agent.cli, emu_agent.commands.train
+import emu_agent.cli, emu_agent.commands.train, emu_agent.config
 from omegaconf import OmegaConf
 
 if __name__ == "__main__":
     if len(sys.argv) > 2:
         resource.setrlimit(resource.RLIMIT_FSIZE, (int(sys.argv[2]), int(sys.argv[2])))
-    emu_agent.cli.load_config = lambda name, overrides: OmegaConf.load(sys.argv[1])
+    emu_agent.config.load_config = lambda name, overrides, **_: OmegaConf.load(sys.argv[1])
     sys.exit(emu_agent.cli.main(["train"]))
 """
 """The command line with a config from a file: the tiny experiment is none of those that are shipped."""

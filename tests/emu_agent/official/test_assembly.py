@@ -66,7 +66,7 @@ def test_a_policy_acts_on_what_it_imagines(engine: ImaginationEngine) -> None:
     torch.manual_seed(0)
     config = policies.ActionHeadConfig(
         feature_dim=engine.world_model.config.hidden_size, grid_rows=SIZE[0], grid_cols=SIZE[1],
-        wrist_size=32, proprio_dim=5, action_dim=3, chunk_size=4, dim=12, num_heads=2, depth=1,
+        camera_size=(32, 32), proprio_dim=5, action_dim=3, chunk_size=4, dim=12, num_heads=2, depth=1,
     )  # fmt: skip
     settings = policies.ImaginationPolicyConfig(imagine="always", n_action_steps=4)
     policy = policies.ImaginationPolicy(engine, policies.ActionHead(config), settings)

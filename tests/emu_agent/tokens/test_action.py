@@ -5,8 +5,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from emu_agent.errors import ConfigError, VocabularyError
-from emu_agent.tokens.action import ActionBins
+from emu_agent.errors import CheckpointError, ConfigError, VocabularyError
+from emu_agent.tokens.action import ActionBins, choose_bins
 
 Case = tuple[list[float], list[float], int, list[list[float]]]
 
@@ -75,3 +75,16 @@ def test_nonsense_is_refused() -> None:
         ActionBins((0.0,), (1.0,), 0)
     with pytest.raises(VocabularyError, match="finite"):
         ActionBins((0.0,), (1.0,)).encode(torch.tensor([float("nan")]))
+
+
+def test_bins_of_a_checkpoint_are_found_by_embodiment_or_by_the_number_of_components() -> None:
+    panda, sawyer = ActionBins((-1.0,) * 7, (1.0,) * 7), ActionBins((-2.0,) * 4, (1.0,) * 4)
+    section = {"panda": panda.to_dict(), "sawyer": sawyer.to_dict()}
+    known = ActionBins.of_checkpoint(json.loads(json.dumps({"action_bins": section})))
+    assert choose_bins(known, 7) == choose_bins(known, 7, "panda") == panda
+    assert choose_bins(known, 4) == sawyer
+    with pytest.raises(CheckpointError, match=r"6 components of 'so101'.*\{'panda': 7, 'sawyer': 4\}"):
+        choose_bins(known, 6, "so101")
+    older = {"action_bins": panda.to_dict(), "fingerprint": {"robot": "Panda"}}
+    assert ActionBins.of_checkpoint(older) == {"panda": panda}
+    assert ActionBins.of_checkpoint({}) == {}

@@ -15,10 +15,16 @@ from emu_agent.data.frames import Frames
 from emu_agent.errors import DatasetError, FingerprintError
 from emu_agent.tokens.action import ActionBins
 from emu_agent.tokens.sequence import SequenceFormat
+from emu_agent.tokens.text import BytePairTokenizer
+from emu_agent.tokens.vocabulary import Vocabulary
 from emu_agent.training.action_chunks import ActionChunks, draw_sequences, load_play
+from emu_agent.training.batches import SequenceConfig, SequenceMaker
 from emu_agent.training.sequences import simulate_sequence
 
 LENGTH = 3
+TEXT = BytePairTokenizer.train([], 256)
+FORM = SequenceFormat(Vocabulary.compact(TEXT.num_text, num_codes=16, num_action_bins=8), TEXT)
+BINS = ActionBins((-1.0,), (1.0,), 8)
 
 
 def frames_of(lengths: list[int], tmp_path: Path) -> Frames:
@@ -39,16 +45,21 @@ def frames_of(lengths: list[int], tmp_path: Path) -> Frames:
     )
 
 
+def maker(frames: Frames, codes: torch.Tensor) -> SequenceMaker:
+    config = SequenceConfig(chunk=LENGTH)
+    return SequenceMaker(frames=frames, codes=codes, sequence_format=FORM, bins=BINS, config=config)
+
+
 def chunks_of(lengths: list[int], first_code: int = 0) -> ActionChunks:
     frames = frames_of(lengths, Path())
     codes = first_code + torch.arange(len(frames)).reshape(-1, 1, 1).expand(-1, 2, 2)
-    return ActionChunks.of(frames, codes, range(len(lengths)), LENGTH)
+    return ActionChunks.of(maker(frames, codes), range(len(lengths)))
 
 
 @given(st.lists(st.integers(1, 9), min_size=1, max_size=6))
 def test_every_run_lies_within_one_episode_and_none_is_left_out(lengths: list[int]) -> None:
     chunks = chunks_of(lengths)
-    spans = [chunks.frames.span(episode) for episode in range(len(lengths))]
+    spans = [chunks.maker.frames.span(episode) for episode in range(len(lengths))]
     assert chunks.starts.tolist() == [t for span in spans for t in span if t + LENGTH in span]
     assert len(chunks) == sum(max(0, length - LENGTH) for length in lengths)
 
@@ -56,21 +67,19 @@ def test_every_run_lies_within_one_episode_and_none_is_left_out(lengths: list[in
 def test_only_the_episodes_asked_for_are_used(tmp_path: Path) -> None:
     frames = frames_of([6, 7, 8], tmp_path)
     codes = torch.zeros(len(frames), 2, 2, dtype=torch.long)
-    assert ActionChunks.of(frames, codes, [1], LENGTH).starts.tolist() == [6, 7, 8, 9]
-    assert len(ActionChunks.of(frames, codes, [], LENGTH)) == 0
+    assert ActionChunks.of(maker(frames, codes), [1]).starts.tolist() == [6, 7, 8, 9]
+    assert len(ActionChunks.of(maker(frames, codes), [])) == 0
 
 
-def test_datasets_are_drawn_from_by_their_size(tiny_agent: ModuleType) -> None:
-    sequence_format: SequenceFormat = tiny_agent.build_engine().sequence_format
+def test_datasets_are_drawn_from_by_their_size() -> None:
     sources = [chunks_of([4]), chunks_of([2]), chunks_of([5, 6], first_code=5)]  # of 1, 0 and 5 runs
-    bins = ActionBins.over(torch.tensor([[-1.0], [1.0]]), len(sequence_format.vocabulary.action))
-    made = draw_sequences(sources, 600, np.random.default_rng(0), sequence_format, bins, 0.5)
+    made = draw_sequences(sources, 600, np.random.default_rng(0))
     wanted = {
         tuple(
             simulate_sequence(
-                sequence_format,
-                source.codes,
-                bins.encode(torch.from_numpy(source.frames.executed[t : t + LENGTH])),
+                FORM,
+                source.maker.codes,
+                BINS.encode(torch.from_numpy(source.maker.frames.executed[t : t + LENGTH])),
                 t,
                 0.5,
             ).ids.tolist()
@@ -99,8 +108,7 @@ def test_play_of_the_same_environment_is_read(tiny_data: ModuleType, dataset: Pa
 @pytest.mark.parametrize(
     ("shape", "columns", "name", "error", "complaint"),
     [
-        ((16, 32, 3), 3, "four_cells", DatasetError, r"pictures of shape \(32, 32, .* have \(16, 32"),
-        ((32, 32, 3), 4, "four_cells", DatasetError, r"actions of shape \(3,\), .* have \(4,\)"),
+        ((32, 32, 3), 4, "four_cells", DatasetError, "actions of 3 components, .* have 4"),
         ((32, 32, 3), 3, "nine_cells", FingerprintError, "'four_cells' there, 'nine_cells' in the dem"),
     ],
 )

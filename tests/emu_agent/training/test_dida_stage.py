@@ -49,6 +49,7 @@ def toy_frames(cache: Path) -> Frames:
         successes=(True,) * EPISODES,
         fingerprint={},
         cache=cache,
+        seeds=tuple(range(EPISODES)),
     )
 
 

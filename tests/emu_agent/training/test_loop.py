@@ -12,7 +12,8 @@ from torch import nn
 
 from emu_agent.errors import CheckpointError, ConfigError, TrainingDivergedError
 from emu_agent.training.loop import LoopConfig, learning_rate, train
-from emu_agent.training.stage import StepResult
+from emu_agent.training.stage import WHOLE, Share, StepResult
+from emu_agent.training.workers import shared
 
 CONFIG = {"lr": 0.05, "warmup": 5, "log_every": 2, "validate_every": 10, "save_every": 5, "average": 0.9}
 
@@ -22,22 +23,24 @@ class LineStage:
 
     unit = "points"
 
-    def __init__(self, poison: int | None = None, stop: int | None = None, data: str = "points") -> None:
-        self.poison, self.stop, self.data, self.calls = poison, stop, data, 0
+    def __init__(
+        self, poison: int | None = None, stop: int | None = None, data: str = "points", dropout: float = 0.1
+    ) -> None:
+        self.poison, self.stop, self.data, self.calls, self.dropout = poison, stop, data, 0, dropout
 
     def sources(self) -> dict[str, str]:
         return {"dataset": self.data}
 
     def build(self) -> nn.Module:
-        return nn.Sequential(nn.Linear(1, 16), nn.Dropout(0.1), nn.ReLU(), nn.Linear(16, 1))
+        return nn.Sequential(nn.Linear(1, 16), nn.Dropout(self.dropout), nn.ReLU(), nn.Linear(16, 1))
 
-    def step(self, model: nn.Module, rng: np.random.Generator) -> StepResult:
+    def step(self, model: nn.Module, rng: np.random.Generator, share: Share = WHOLE) -> StepResult:
         self.calls += 1
         if self.calls == self.stop:
             raise KeyboardInterrupt
-        x = torch.from_numpy(rng.uniform(-1, 1, (32, 1))).float()
+        x = torch.from_numpy(shared(rng.uniform(-1, 1, (33, 1)), share)).float()
         loss = (model(x) - (3 * x - 1)).square().mean()
-        return StepResult(loss * (float("nan") if self.calls == self.poison else 1.0), {}, len(x))
+        return StepResult(loss * (float("nan") if self.calls == self.poison else 1.0), {}, len(x), len(x))
 
     def validate(self, model: nn.Module) -> dict[str, float]:
         x = torch.linspace(-1, 1, 20)[:, None]
@@ -62,6 +65,17 @@ def test_it_learns(tmp_path: Path) -> None:
     rows = (tmp_path / "metrics.jsonl").read_text().splitlines()
     assert sum('"kind": "train"' in row for row in rows) == 60
     assert "points_per_second" in rows[-2]
+
+
+def test_a_batch_in_parts_teaches_what_the_whole_does(tmp_path: Path) -> None:
+    for parts in (1, 4):  # of 33 points: the parts are not equal
+        config = LoopConfig(updates=20, **{**CONFIG, "accumulate": parts})
+        train(LineStage(dropout=0.0), config, tmp_path / str(parts))
+    one, four = (weights(tmp_path / name) for name in ("1", "4"))
+    assert all(torch.allclose(one[key], four[key], atol=1e-5) for key in one if key.startswith("model."))
+    config = LoopConfig(updates=20, **{**CONFIG, "accumulate": 34})
+    with pytest.raises(ConfigError, match="a batch of 33 cannot be shared by 34"):
+        train(LineStage(), config, tmp_path / "too many")
 
 
 def test_a_run_that_was_stopped_ends_like_one_that_was_not(tmp_path: Path) -> None:

@@ -87,9 +87,10 @@ def test_a_fine_tuned_folder_loads_back_in_the_published_naming(
     images = emu_agent.load_image_tokenizer(parts.image_tokenizer)
     assert images.num_codes == len(OFFICIAL.visual)
     side = json.loads((made / "emu_agent.json").read_text())
-    assert side["action_bins"]["num_bins"] == 64
+    bins = side["action_bins"]["four_cells"]
+    assert bins["num_bins"] == 64
     assert side["training"]["world_model"]["updates"] == 2
-    assert official_engine(made).action_bins == ActionBins.from_dict(side["action_bins"])
+    assert official_engine(made).action_bins == {"four_cells": ActionBins.from_dict(bins)}
     assert (made / "adapter").is_dir() == lora
     if lora:
         check_adapter(official_folder, made, output)

@@ -12,10 +12,10 @@ from torch import nn
 
 from emu_agent.commands import train
 from emu_agent.config import build
-from emu_agent.errors import CheckpointError, ConfigError, DatasetError
+from emu_agent.errors import CheckpointError, ConfigError
 from emu_agent.evaluation.pictures import PSNR_CEILING_DB
 from emu_agent.tokens.image import ImageTokenizer, ImageTokenizerConfig, TokenizerOutput
-from emu_agent.training.tokenizer_stage import TokenizerStage, TokenizerStageConfig
+from emu_agent.training.tokenizer_stage import TokenizerStage, TokenizerStageConfig, closest_size
 from emu_agent.world_model.checkpoint import load_state, read_config, read_part
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
@@ -54,10 +54,12 @@ def test_figures_of_an_error_of_known_size(stage: TokenizerStage) -> None:
 
 
 def test_training_draws_from_its_own_episodes_only(stage: TokenizerStage) -> None:
-    first = stage.frames.span(6).start  # two of eight episodes are held out
-    assert stage.last_training_frame == first
-    assert stage.validation.min() == first
-    assert stage.validation.max() == len(stage.frames) - 1
+    training, held_out = stage.frames.split(0.25)
+    assert (len(training), len(held_out)) == (6, 2)
+    assert stage.training.tolist() == stage.frames.rows(training).tolist()
+    unseen = stage.frames.rows(held_out)
+    assert set(stage.validation) <= set(unseen)
+    assert (stage.validation.min(), stage.validation.max()) == (unseen.min(), unseen.max())
 
 
 def test_pixels_that_move_weigh_more(tiny_data: ModuleType, tiny_chain: Path) -> None:
@@ -106,7 +108,10 @@ def test_training_goes_on_from_the_tokenizer_of_a_checkpoint(
     assert figures == pytest.approx(json.loads((run / "result.json").read_text())["validation"], rel=1e-3)
     other = {**tiny_data.IMAGE, "n_embed": 8}
     with pytest.raises(CheckpointError, match=r"'n_embed': \(16, 8\)"):
-        TokenizerStage(other, dataset, "front", held_out=0.25, start=start)
+        TokenizerStage(other, dataset, "front", held_out=0.25, start=start, trained="decoder")
+    smaller = TokenizerStage(other, dataset, "front", held_out=0.25, start=start)
+    assert torch.equal(smaller.build().encoder.conv_in.weight, stage.build().encoder.conv_in.weight)
+    assert smaller.not_carried_over == ["quantize.embedding.weight"]
 
 
 def test_a_decoder_trained_alone_draws_the_same_codes_better(
@@ -151,9 +156,25 @@ def test_what_cannot_be_trained_alone_is_refused(settings: dict[str, str], compl
         TokenizerStageConfig(**settings)
 
 
-def test_pictures_that_do_not_fit_are_refused(tiny_data: ModuleType, tiny_chain: Path) -> None:
+def test_images_of_any_size_are_brought_to_one_that_the_model_can_take(
+    tiny_data: ModuleType, tiny_chain: Path
+) -> None:
     cfg = tiny_data.train_config("tokenizer", tiny_chain / "data" / "cells", tiny_chain / "runs")
     cfg.stage.make.model.ch_mult = [1, 1, 1, 1]
     cfg.stage.make.model.resolution = 64
-    with pytest.raises(DatasetError, match="pictures of 32x32; this tokenizer needs multiples of 64"):
-        build(cfg.stage.make)
+    assert build(cfg.stage.make).pictures.shape[1:3] == (64, 64)
+    with pytest.raises(ConfigError, match=r"image_size=\[32, 64\] must be multiples of 64"):
+        build(cfg.stage.make, image_size=[32, 64])
+
+
+@pytest.mark.parametrize(
+    ("shape", "expected"),
+    [
+        ((128, 128, 3), (128, 128)),
+        ((240, 320, 3), (112, 144)),
+        ((1080, 1920, 3), (96, 176)),
+        ((20, 20, 3), (16, 16)),
+    ],
+)
+def test_the_closest_size_keeps_proportions(shape: tuple[int, ...], expected: tuple[int, int]) -> None:
+    assert closest_size(shape, resolution=128, step=16) == expected

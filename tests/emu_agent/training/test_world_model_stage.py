@@ -57,12 +57,12 @@ def test_its_figures_are_those_of_the_checkpoint_it_wrote(run: Path, stage: Worl
 
 
 def test_validation_sees_held_out_episodes_and_training_does_not(stage: WorldModelStage) -> None:
-    first = stage.frames.span(6).start
-    assert min(plan.frame for plan in stage.validation) >= first
-    assert stage.validation_starts.min() >= first
-    assert max(plan.steps[-1].keyframe for plan in stage.plans) < first
+    training, held_out = (set(stage.frames.rows(part)) for part in stage.frames.split(0.25))
+    assert {plan.frame for plan in stage.validation} <= held_out
+    assert set(stage.validation_starts) <= held_out
+    assert {step.keyframe for plan in stage.plans for step in plan.steps} <= training
     (chunks,) = stage.chunks
-    assert chunks.starts.max() + stage.config.chunk < first
+    assert set(chunks.starts + stage.config.chunk) <= training
 
 
 def test_a_seed_repeats_its_batch(stage: WorldModelStage) -> None:
@@ -79,9 +79,10 @@ def test_simulating_is_learned_from_a_second_dataset_as_well(
     cfg.stage.make.play = str(play)
     stage = build(cfg.stage.make)
     own, other = stage.chunks
-    assert (own.frames.num_episodes, other.frames.num_episodes) == (8, 4)
-    assert other.starts.max() + stage.config.chunk < other.frames.span(3).start  # one of four is held out
-    assert torch.equal(other.codes, load_codes(other.frames, "front", stage.image_tokenizer))
+    assert (own.maker.frames.num_episodes, other.maker.frames.num_episodes) == (8, 4)
+    training, _ = other.maker.frames.split(0.25)
+    assert set(other.starts + stage.config.chunk) <= set(other.maker.frames.rows(training))
+    assert torch.equal(other.maker.codes, load_codes(other.maker.frames, "front", stage.image_tokenizer))
     assert stage.plans == tiny_data.build_stage("world_model", tiny_chain).plans
 
 

@@ -1,6 +1,9 @@
+from types import SimpleNamespace
+
 import pytest
 import torch
 from emu_policies import RandomPolicy
+from gymnasium.spaces import Box
 
 from emu_agent.errors import ConfigError
 from emu_agent.observation import Observation
@@ -19,11 +22,15 @@ def test_actions_fill_their_bounds() -> None:
 
 def test_same_seed_same_actions() -> None:
     policy = RandomPolicy()
+    with pytest.raises(ConfigError, match=r"no bounds.*bind"):
+        policy.select_action(observation(1))
+    policy.bind(SimpleNamespace(action_space=Box(-1.0, 1.0, (4,))))
 
     def actions(seed: int) -> torch.Tensor:
         policy.reset(seed)
         return torch.stack([policy.select_action(observation(2)) for _ in range(3)])
 
+    assert actions(7).shape == (3, 2, 4)
     assert torch.equal(actions(7), actions(7))
     assert not torch.equal(actions(7), actions(8))
 

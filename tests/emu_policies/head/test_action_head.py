@@ -1,5 +1,6 @@
 from collections.abc import Callable
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 import torch
@@ -22,7 +23,7 @@ MakeBatch = Callable[..., HeadBatch]
 
 def context_of(head: ActionHead, batch: HeadBatch, *, imagine: bool = True) -> HeadContext:
     imagination = batch.imagination_features if imagine else None
-    return head.encode_context(batch.frame_features, batch.wrist, batch.proprio, imagination)
+    return head.encode_context(batch.frame_features, batch.images, batch.proprio, imagination)
 
 
 def seeded(seed: int) -> torch.Generator:
@@ -134,6 +135,35 @@ def test_a_stale_imagination_is_kept_from_the_actions_but_not_from_the_monitor(
     assert not torch.equal(pursuing[0]["action_loss"], pursuing[1]["action_loss"])
 
 
+def test_cameras_are_dropped_as_a_whole_in_their_share_of_the_rows(
+    make_head: MakeHead, make_batch: MakeBatch
+) -> None:
+    head, batch = make_head(cameras=("a", "b"), camera_dropout=0.25).train(), make_batch(1)
+    images = batch.images.expand(1000, 2, -1, -1, -1)
+    tokens = head.context_encoder._cameras(images, seeded(0), None)
+    null = head.context_encoder.no_camera.flatten(0, 1)
+    dropped = (tokens == null).all(dim=-1)
+    assert dropped.float().mean(dim=0).tolist() == pytest.approx([0.25, 0.25], abs=0.04)
+    assert not (head.eval().context_encoder._cameras(images, None, None) == null).all(dim=-1).any()
+
+
+def test_a_head_of_an_older_checkpoint_is_read(
+    make_head: MakeHead, make_batch: MakeBatch, tmp_path: Path
+) -> None:
+    head, batch = make_head().eval(), make_batch(2)
+    tensors = {
+        f"head.{name.replace('cameras.0.', 'wrist.')}": tensor for name, tensor in head.state_dict().items()
+    }
+    config = head.config.to_dict()
+    old = {**config, "wrist_camera": "wrist", "wrist_size": 32}
+    for key in ("cameras", "camera_size", "camera_dropout", "fit"):
+        del old[key]
+    folder = write_checkpoint(tmp_path / "old", {"parts": {"head": old}}, tensors)
+    loaded = load_head(folder)
+    expected = head.sample(context_of(head, batch), seeded(0))
+    assert torch.equal(loaded.sample(context_of(loaded, batch), seeded(0)), expected)
+
+
 def test_imagination_is_dropped_in_its_share_of_the_rows(make_head: MakeHead, make_batch: MakeBatch) -> None:
     head, batch = make_head(imagination_dropout=0.3).train(), make_batch(1)
     rows = {name: value.expand(2000, *value.shape[1:]) for name, value in vars(batch).items()}
@@ -150,7 +180,7 @@ def test_same_generator_same_chunk(make_head: MakeHead, make_batch: MakeBatch) -
 
 
 def test_actions_are_in_the_units_of_the_dataset_and_within_bounds(make_batch: MakeBatch) -> None:
-    settings = {"feature_dim": 16, "grid_rows": 2, "grid_cols": 2, "wrist_size": 32, "proprio_dim": 5}
+    settings = {"feature_dim": 16, "grid_rows": 2, "grid_cols": 2, "camera_size": (32, 32), "proprio_dim": 5}
     config = ActionHeadConfig(**settings, action_dim=3, chunk_size=4, dim=24, num_heads=3)
     normalizer = Normalizer(torch.tensor([0.5, 0.0, -1.0]), torch.tensor([0.0, 0.0, 5.0]))
     head = ActionHead(config, normalizer).eval()

@@ -58,7 +58,7 @@ def test_a_chunk_begins_with_its_prefix_and_departs_from_it_gradually(
     make_head: Callable[..., ActionHead], make_batch: Callable[..., HeadBatch], kind: str
 ) -> None:
     head, batch = make_head(kind=kind).eval(), make_batch(1)
-    context = head.encode_context(batch.frame_features, batch.wrist, batch.proprio)
+    context = head.encode_context(batch.frame_features, batch.images, batch.proprio)
 
     def sample(prefix: ChunkPrefix | None) -> torch.Tensor:
         return head.sample(context, torch.Generator().manual_seed(0), prefix)[0]

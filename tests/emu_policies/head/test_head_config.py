@@ -6,8 +6,13 @@ from emu_agent.errors import ConfigError
 
 
 def test_config_survives_plain_values() -> None:
-    config = ActionHeadConfig(kind="regression", dim=96, wrist_camera="hand")
+    config = ActionHeadConfig(kind="regression", dim=96, cameras=["hand", "side"])
     assert ActionHeadConfig.from_dict(config.to_dict()) == config
+
+
+def test_settings_of_one_square_wrist_camera_are_still_read() -> None:
+    config = ActionHeadConfig.from_dict({"wrist_camera": "eye", "wrist_size": 64})
+    assert (list(config.cameras), list(config.camera_size), config.camera_dropout) == (["eye"], [64, 64], 0.0)
 
 
 def test_unknown_setting_is_refused_with_the_choices() -> None:
@@ -20,7 +25,8 @@ def test_unknown_setting_is_refused_with_the_choices() -> None:
     [
         ({"kind": "diffusion"}, "diffusion.*flow.*regression"),
         ({"dim": 100, "num_heads": 6}, "dim=100 .*num_heads=6"),
-        ({"wrist_size": 100}, "wrist_size=100 .*32"),
+        ({"camera_size": [0, 32]}, "camera_size=.0, 32. .*height and a width"),
+        ({"camera_size": [32]}, "camera_size=.32. must"),
         ({"imagination_dropout": 1.5}, "imagination_dropout=1.5"),
         ({"chunk_size": 0}, "chunk_size=0"),
         ({"action_limit": 0.0}, "action_limit=0.0"),

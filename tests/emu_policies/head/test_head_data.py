@@ -42,7 +42,7 @@ def make_data(frames: Frames) -> Callable[..., HeadData]:
     )
 
     def make(**config: Any) -> HeadData:
-        return HeadData(frames, bank, range(3), "wrist", CHUNK, PursuitConfig(**config))
+        return HeadData(frames, bank, range(3), ["wrist"], CHUNK, PursuitConfig(**config))
 
     return make
 
@@ -72,7 +72,7 @@ def test_actions_are_the_next_ones_and_end_with_the_episode(
         assert batch.action_valid[row].tolist() == [True] * known + [False] * (CHUNK - known)
         assert np.array_equal(batch.actions[row, :known].numpy(), frames.actions[frame : frame + known])
         assert np.array_equal(batch.proprio[row].numpy(), frames.proprio[frame])
-        assert np.array_equal(batch.wrist[row].numpy(), frames.images["wrist"][frame])
+        assert np.array_equal(batch.images[row, 0].numpy(), frames.images["wrist"][frame])
     assert not batch.action_valid.all()
 
 

@@ -11,6 +11,7 @@ import pytest
 import torch
 from emu_policies import ActionHead, ImaginationPolicy
 from emu_policies.head.head_stage import HeadStage
+from emu_policies.head.loading import load_heads
 from emu_policies.head.monitor import StepState
 from safetensors.torch import load_file, save_file
 
@@ -47,23 +48,22 @@ def test_figures_of_a_head_that_always_says_the_mean(stage: HeadStage) -> None:
         parameter.data.zero_()
     with torch.inference_mode():
         figures = stage.validate(head)
-    training = stage.frames.span(6).start
-    mean = stage.frames.actions[:training].mean(axis=0)
-    errors = []
-    for frame in range(training, len(stage.frames)):
-        end = stage.frames.span(6 if frame < stage.frames.span(7).start else 7).stop
-        errors.append(np.abs(stage.frames.actions[frame : min(frame + 4, end)] - mean).mean(axis=1))
+    training, held_out = stage.frames.split(0.25)
+    mean = stage.frames.actions[stage.frames.rows(training)].mean(axis=0)
+    actions = stage.frames.actions
+    pairs = [(t, span.stop) for span in map(stage.frames.span, held_out) for t in span]
+    errors = [np.abs(actions[t : min(t + 4, stop)] - mean).mean(axis=1) for t, stop in pairs]
     expected = np.concatenate(errors).mean()
     assert figures["chunk_error_imagined"] == pytest.approx(expected, rel=1e-4)
     assert figures["chunk_error_never"] == pytest.approx(expected, rel=1e-4)
 
 
 def test_statistics_are_those_of_the_training_episodes(stage: HeadStage) -> None:
-    head, end = stage.build(), stage.frames.span(6).start
+    head, rows = stage.build(), stage.frames.rows(stage.frames.split(0.25)[0])
     assert isinstance(head, ActionHead)
-    np.testing.assert_allclose(head.action_normalizer.mean, stage.frames.actions[:end].mean(0), atol=1e-6)
+    np.testing.assert_allclose(head.action_normalizer.mean, stage.frames.actions[rows].mean(0), atol=1e-6)
     proprio = head.context_encoder.proprio_normalizer
-    np.testing.assert_allclose(proprio.mean, stage.frames.proprio[:end].mean(0), atol=1e-6)
+    np.testing.assert_allclose(proprio.mean, stage.frames.proprio[rows].mean(0), atol=1e-6)
     assert not np.allclose(proprio.mean, stage.frames.proprio.mean(0), atol=1e-6)
 
 
@@ -121,8 +121,8 @@ def test_features_are_computed_once_per_world_model(
 
 def test_the_checkpoint_is_the_whole_agent(run: Path, tiny_chain: Path) -> None:
     config = read_config(run / "checkpoint")
-    assert sorted(config["parts"]) == ["head", "image_tokenizer", "world_model"]
-    assert list(config["training"]) == ["tokenizer", "world_model", "head"]
+    assert sorted(config["parts"]) == ["head.four_cells", "image_tokenizer", "world_model"]
+    assert list(config["training"]) == ["tokenizer", "world_model", "head.four_cells"]
     assert config["policy"] == {"n_action_steps": 2}
     _, before = read_part(tiny_chain / "runs" / "world_model" / "checkpoint", "world_model")
     _, after = read_part(run / "checkpoint", "world_model")
@@ -144,3 +144,23 @@ def test_the_agent_acts_as_the_expert_does(run: Path, tiny_data: ModuleType) -> 
         assert policy.imagination.text[0][0][0] == tiny_data.STEPS[step]
         errors.append(np.abs(action[0].numpy() - tiny_data.ACTIONS[step]).mean())
     assert np.mean(errors) < 0.25
+
+
+def test_a_head_of_another_embodiment_stands_beside_the_first(
+    run: Path, tiny_data: ModuleType, tiny_chain: Path, tmp_path: Path
+) -> None:
+    cfg = tiny_data.train_config("head", tiny_chain / "data" / "cells", tiny_chain / "runs")
+    cfg.stage.make.world_model = str(run / "checkpoint")
+    stage = build(cfg.stage.make, embodiment="other", cameras=[], start=str(run / "checkpoint"))
+    head = stage.build()
+    assert all("normalizer" in name for name in stage.not_carried_over)
+    stage.save(head, tmp_path / "both", {"updates": 0})
+    heads = load_heads(tmp_path / "both")
+    assert sorted(heads) == ["four_cells", "other"]
+    before = load_heads(run / "checkpoint")["four_cells"].state_dict()
+    assert all(torch.equal(before[key], value) for key, value in heads["four_cells"].state_dict().items())
+    assert list(heads["other"].config.cameras) == []
+    policy = ImaginationPolicy.from_pretrained(tmp_path / "both", imagine="never", embodiment="other")
+    images = {"front": torch.from_numpy(tiny_data.picture(0))[None]}
+    seen = Observation(images, torch.zeros(1, 2), (tiny_data.INSTRUCTION,))
+    assert policy.select_action(seen).shape == (1, 3)

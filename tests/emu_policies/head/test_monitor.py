@@ -30,7 +30,9 @@ def test_monitor_tells_the_states_of_a_step_apart(
 
     def logits(batch: HeadBatch) -> torch.Tensor:
         return head.monitor(
-            head.context_encoder(batch.frame_features, batch.wrist, batch.proprio, batch.imagination_features)
+            head.context_encoder(
+                batch.frame_features, batch.images, batch.proprio, batch.imagination_features
+            )
         )
 
     for seed in range(80):

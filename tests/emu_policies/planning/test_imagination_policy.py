@@ -1,12 +1,12 @@
 from collections.abc import Callable
-from types import ModuleType
+from types import ModuleType, SimpleNamespace
 from typing import Any
 
 import pytest
 import torch
 from emu_policies import ActionHead, ImaginationPolicy, ImaginationPolicyConfig, StepState
 
-from emu_agent.errors import ConfigError, UnknownNameError
+from emu_agent.errors import CheckpointError, ConfigError, UnknownNameError
 from emu_agent.observation import Observation
 
 MakePolicy = Callable[..., ImaginationPolicy]
@@ -27,9 +27,12 @@ def observation(rows: int = 1, brightness: int = 100, **changes: Any) -> Observa
 @pytest.fixture
 def make_policy(make_head: Callable[..., ActionHead], fakes: ModuleType) -> MakePolicy:
     def make(
-        monitor: StepState = StepState.PURSUING, log_prob: float = -1.0, **settings: Any
+        monitor: StepState = StepState.PURSUING,
+        log_prob: float = -1.0,
+        head: dict[str, Any] | None = None,
+        **settings: Any,
     ) -> ImaginationPolicy:
-        head = make_head()
+        head = make_head(**(head or {}))
         last = head.monitor.classify[-1]
         torch.nn.init.zeros_(last.weight)
         last.bias.data = 5.0 * torch.nn.functional.one_hot(torch.tensor(monitor), len(StepState)).float()
@@ -153,10 +156,35 @@ def test_other_sizes_are_refused(make_policy: MakePolicy, changes: dict[str, Any
         policy.predict_action_chunk(observation(**changes))
 
 
-def test_a_wrist_frame_of_another_size_is_refused(make_policy: MakePolicy) -> None:
-    images = {**observation().images, "wrist": torch.zeros(1, 64, 64, 3, dtype=torch.uint8)}
-    with pytest.raises(ConfigError, match=r"64, 64.*32, 32"):
-        make_policy().select_action(observation(images=images))
+def test_images_of_other_sizes_are_brought_to_those_of_the_training(make_policy: MakePolicy) -> None:
+    images = observation().images
+    larger = {**images, "wrist": torch.full((1, 48, 64, 3), 50, dtype=torch.uint8)}
+    same = make_policy().select_action(observation(images=larger))
+    assert torch.equal(same, make_policy().select_action(observation()))
+
+
+def test_a_camera_can_be_missing_where_training_dropped_it(make_policy: MakePolicy) -> None:
+    only = {"agentview": observation().images["agentview"]}
+    with pytest.raises(UnknownNameError, match="wrist"):
+        make_policy().select_action(observation(images=only))
+    without = make_policy(head={"camera_dropout": 0.2}).select_action(observation(images=only))
+    assert not torch.equal(without, make_policy(head={"camera_dropout": 0.2}).select_action(observation()))
+    blind = make_policy(head={"cameras": ()}).select_action(observation(images=only))
+    assert torch.equal(blind, make_policy(head={"cameras": ()}).select_action(observation()))
+
+
+def test_the_head_of_the_environments_embodiment_acts(make_head: Any, fakes: ModuleType) -> None:
+    config = ImaginationPolicyConfig(imagine="never", n_action_steps=2)
+    heads = {"panda": make_head(), "sawyer": make_head(action_dim=4)}
+    policy = ImaginationPolicy(fakes.FakeEngine(), heads, config)
+    assert policy.select_action(observation()).shape == (1, 3)
+    policy.reset(0)
+    assert policy.select_action(observation(embodiment="sawyer")).shape == (1, 4)
+    policy.bind(SimpleNamespace(unwrapped=SimpleNamespace(embodiment="panda")))
+    policy.reset(0)
+    assert policy.select_action(observation()).shape == (1, 3)
+    with pytest.raises(CheckpointError, match=r"'so101'.*heads for \['panda', 'sawyer'\]"):
+        policy.use_embodiment("so101")
 
 
 def test_settings_that_cannot_work_are_refused(make_policy: MakePolicy) -> None:

@@ -56,7 +56,9 @@ def test_an_environment_without_bounds_is_refused(space: gymnasium.Space) -> Non
 
 
 def test_another_number_of_actions_is_refused() -> None:
-    gated = GatedPolicy.for_environment(RandomPolicy(), environment(spaces.Box(-1.0, 1.0, (6,))))
+    gated = GatedPolicy.for_environment(
+        RandomPolicy((-1.0,) * 7, (1.0,) * 7), environment(spaces.Box(-1.0, 1.0, (6,)))
+    )
     with pytest.raises(ConfigError, match=r"shape \(1, 7\); the environment takes \(1, 6\)"):
         gated.select_action(SEEN)
 

@@ -29,7 +29,7 @@ def test_an_exported_agent_acts_as_the_checkpoint(
     given = {
         name: value
         for name, value in renamed.items()
-        if "images" not in name or name in (key, config.wrist_key)
+        if "images" not in name or name in (key, *config.camera_keys)
     }
     with torch.inference_mode():
         actions = behind(exported.select_action(before(given)))

@@ -1,6 +1,6 @@
 import numpy as np
 import torch
-from emu_policies.head.wrist_encoder import WristEncoder, shift_randomly
+from emu_policies.head.camera_encoder import CameraEncoder, num_camera_tokens, shift_randomly
 
 
 def random_frames(rows: int, size: int) -> torch.Tensor:
@@ -9,12 +9,19 @@ def random_frames(rows: int, size: int) -> torch.Tensor:
 
 
 def test_one_token_per_32_pixels() -> None:
-    encoder = WristEncoder(dim=24, num_tokens=16, random_shift=4).eval()
+    encoder = CameraEncoder(dim=24, num_tokens=16, random_shift=4).eval()
     assert encoder(random_frames(2, 128)).shape == (2, 16, 24)
 
 
+def test_any_size_has_its_tokens() -> None:
+    assert num_camera_tokens((120, 160)) == 4 * 5
+    encoder = CameraEncoder(dim=24, num_tokens=num_camera_tokens((50, 33)), random_shift=0).eval()
+    frames = torch.randint(0, 256, (2, 50, 33, 3), dtype=torch.uint8)
+    assert encoder(frames).shape == (2, 4, 24)
+
+
 def test_a_change_of_the_picture_is_seen_where_it_is() -> None:
-    encoder = WristEncoder(dim=24, num_tokens=16, random_shift=4).eval()
+    encoder = CameraEncoder(dim=24, num_tokens=16, random_shift=4).eval()
     frames = random_frames(1, 128)
     changed = frames.clone()
     changed[:, 100:, 100:] = 255
@@ -40,7 +47,7 @@ def test_shifted_frames_are_windows_of_the_padded_frame() -> None:
 
 
 def test_frames_are_shifted_in_training_only() -> None:
-    encoder = WristEncoder(dim=24, num_tokens=16, random_shift=4)
+    encoder = CameraEncoder(dim=24, num_tokens=16, random_shift=4)
     frames = random_frames(1, 128)
     first, second = (encoder.train()(frames, torch.Generator().manual_seed(seed)) for seed in (1, 2))
     assert not torch.equal(first, second)

@@ -1,5 +1,7 @@
-"""A few tokens for the wrist camera, which the world model does not see."""
+"""A few tokens for a camera that the world model does not see."""
 
+import math
+from collections.abc import Sequence
 from itertools import pairwise
 
 import torch
@@ -10,9 +12,16 @@ from torch import Tensor, nn
 PATCH = 4
 WIDTHS = (32, 64, 96, 128)
 """Channels after the patches (1/4 of the size) and after each strided convolution (1/8, 1/16, 1/32)."""
+DOWNSAMPLING = 32
+"""Pixels per side that one token covers."""
 
 
-class WristEncoder(nn.Module):
+def num_camera_tokens(size: Sequence[int]) -> int:
+    """Tokens of an image of this height and width; what is over at the edges has tokens of its own."""
+    return math.prod(math.ceil(side / DOWNSAMPLING) for side in size)
+
+
+class CameraEncoder(nn.Module):
     """Small convolutional encoder: one token per 32x32 pixels, with a learned position each.
 
     In training, frames are shifted by a few random pixels (DrQ, arXiv 2004.13649, section 3.1).
@@ -28,12 +37,14 @@ class WristEncoder(nn.Module):
 
     def forward(
         self, frames: UInt8[Tensor, "batch height width 3"], generator: torch.Generator | None = None
-    ) -> Float[Tensor, "batch wrist_tokens dim"]:
+    ) -> Float[Tensor, "batch camera_tokens dim"]:
         """Encodes frames; `generator` draws the shifts in training."""
         if self.training and self.random_shift:
             frames = shift_randomly(frames, self.random_shift, generator)
         pixels = frames.movedim(-1, 1).to(self.position.dtype) / 127.5 - 1.0
-        grid = self.convolutions(self.patches(F.pixel_unshuffle(pixels, PATCH)))
+        height, width = pixels.shape[2:]
+        whole = F.pad(pixels, (0, -width % PATCH, 0, -height % PATCH))
+        grid = self.convolutions(self.patches(F.pixel_unshuffle(whole, PATCH)))
         return self.project(grid.flatten(2).transpose(1, 2)) + self.position
 
 
