@@ -8,6 +8,7 @@ right.
 import difflib
 import traceback
 from collections.abc import Sequence
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -75,12 +76,18 @@ def choices_of(group: str) -> list[str]:
 
 def groups_of(name: str, overrides: Sequence[str] = ()) -> dict[str, str | None]:
     """The groups that a command's config draws on, each with the choice made."""
-    return _compose(name, overrides)[1]
+    return dict(_groups(str(config_dir()), name, tuple(overrides)))
 
 
 def switches_of(cfg: DictConfig) -> list[str]:
     """Keys of the settings that are true or false."""
     return [key for key in _leaves(cfg) if isinstance(OmegaConf.select(cfg, key), bool)]
+
+
+@cache
+def _groups(folder: str, name: str, overrides: tuple[str, ...]) -> dict[str, str | None]:
+    """Composing takes long, and the same is asked for each word of a command line; of one `folder`."""
+    return _compose(name, overrides)[1]
 
 
 def build(node: DictConfig, *args: Any, **kwargs: Any) -> Any:

@@ -17,7 +17,11 @@ NEITHER = {"gate", "env"}
 """Groups and sections, which null switches off."""
 NAMES = sorted(path.stem for path in config_dir().glob("*.yaml"))
 CHOICES = [
-    (name, group, choice) for name in NAMES for group in groups_of(name) for choice in choices_of(group)
+    (name, group, choice)
+    for name in NAMES
+    for group in groups_of(name)
+    if "@" not in group  # the stages within `stage=all` are choices of `stage` as well
+    for choice in choices_of(group)
 ]
 
 
