@@ -7,6 +7,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING
 
+import hypothesis
 import pytest
 import torch
 
@@ -14,7 +15,12 @@ if TYPE_CHECKING:
     from emu_agent.tokens.text import EmuTokenizer
 
 TINY = Path(__file__).parent / "tiny"
-torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", "2")))
+# Test processes side by side share the cores: more threads than cores wait for each other.
+torch.set_num_threads(
+    int(os.environ.get("OMP_NUM_THREADS", "1" if "PYTEST_XDIST_WORKER" in os.environ else "2"))
+)
+hypothesis.settings.register_profile("same every time", derandomize=True)
+hypothesis.settings.load_profile("same every time")
 
 
 def fixture_dir() -> Path:

@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given, reject, settings
 from hypothesis import strategies as st
 
 from emu_agent.data.split import key_of, refuse_reserved, split
@@ -29,7 +29,10 @@ def test_neither_growing_nor_order_nor_cutting_moves_an_episode(
     def unseen(part: list[int]) -> set[int]:
         return {part[episode] for episode in split(part, share).held_out}
 
-    whole = unseen(seeds)
+    try:
+        whole = unseen(seeds)
+    except DatasetError:  # seeds of one side only
+        reject()
     shuffled = list(seeds)
     random.shuffle(shuffled)
     assert unseen(shuffled) == whole
