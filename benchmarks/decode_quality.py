@@ -19,7 +19,7 @@ from torch import Tensor
 
 from emu_agent.data.codes import load_codes
 from emu_agent.data.frames import Frames, load_frames
-from emu_agent.data.plans import Plan, plans
+from emu_agent.data.plans import Plan, Plans
 from emu_agent.decoding.noise import DidaConfig
 from emu_agent.decoding.sampling import SamplingConfig
 from emu_agent.evaluation.pictures import score_pictures
@@ -58,7 +58,7 @@ class Contexts:
 def load_contexts(engine: ImaginationEngine, camera: str, args: argparse.Namespace) -> Contexts:
     """Evenly spread frames of the held-out episodes."""
     frames = load_frames(args.dataset, [camera])
-    found = plans(frames, frames.split(args.held_out)[1], 1)
+    found = Plans(frames, frames.split(args.held_out)[1], 1)
     chosen = np.linspace(0, len(found) - 1, min(args.frames, len(found))).astype(int)
     codes = load_codes(frames, camera, engine.image_tokenizer)
     return Contexts(frames, camera, codes, tuple(found[i] for i in chosen))

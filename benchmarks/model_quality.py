@@ -14,7 +14,7 @@ from torch import Tensor
 
 from emu_agent.data.codes import load_codes
 from emu_agent.data.frames import Frames, load_frames
-from emu_agent.data.plans import Plan, plans
+from emu_agent.data.plans import Plan, Plans
 from emu_agent.evaluation.pictures import psnr_from_mse
 from emu_agent.evaluation.validation import score_imagination, score_simulation
 from emu_agent.imagination.engine import ImaginationEngine
@@ -83,7 +83,7 @@ def main() -> None:
     codes = load_codes(frames, config["camera"], engine.image_tokenizer)
     _, held_out = frames.split(args.held_out)
     spans, pictures = [frames.span(episode) for episode in held_out], frames.images[config["camera"]]
-    some = spread(plans(frames, held_out, 1), args.frames)
+    some = spread(Plans(frames, held_out, 1), args.frames)
     within = [plan for plan in some if inside(plan, frames)]
     starts = [start for span in spans for start in range(span.start, span.stop - CHUNK)]
     figures = {

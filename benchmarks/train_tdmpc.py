@@ -17,7 +17,8 @@ from lerobot.policies.tdmpc.modeling_tdmpc import TDMPCPolicy
 from torch import Tensor
 from tqdm import tqdm
 
-from emu_agent.data.frames import IMAGES, Frames, load_frames
+from emu_agent.data.columns import IMAGES
+from emu_agent.data.frames import Frames, load_frames
 from emu_agent.evaluation.adapters.tdmpc import as_input
 from emu_agent.provenance import provenance
 from emu_agent.run_folder import write_json

@@ -11,9 +11,10 @@ from tqdm import tqdm
 
 from emu_agent.commands.run import share_cores
 from emu_agent.config import build, check_counts, check_seed, output_folder, plain_config
+from emu_agent.data.columns import read_side_file
 from emu_agent.data.demonstration import Demonstration
 from emu_agent.data.frames import cache_of
-from emu_agent.data.lerobot_writer import read_side_file, write_dataset
+from emu_agent.data.lerobot_writer import write_dataset
 from emu_agent.data.split import PURPOSES, seeds_for
 from emu_agent.episodes.collection import Collection
 from emu_agent.episodes.executors import Executor, Job, open_executor

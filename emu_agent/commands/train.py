@@ -39,6 +39,10 @@ def main(cfg: DictConfig) -> int:
         raise ConfigError(f"device={cfg.device}, but there is no CUDA GPU here; use device=cpu")
     check_counts(cfg, "threads")
     torch.set_num_threads(cfg.threads)
+    if cfg.weights is None and cfg.lora is not None:
+        raise ConfigError("lora=... adapts published weights; give weights=FOLDER too")
+    if cfg.weights is not None and (stage := cfg.stage.get("name", "all")) != "world_model":
+        raise ConfigError(f"weights=... is for stage=world_model, not stage={stage}")
     if cfg.experiment.get("dataset", "") is None:
         raise ConfigError("say dataset=PATH, a LeRobotDataset v3, or choose an experiment that has one")
     checkpoint = _train(cfg) if "make" in cfg.stage else _train_all(cfg)
@@ -103,11 +107,7 @@ def _stage_config(cfg: DictConfig, name: str, output: Path, before: Path | None)
 def _stage(cfg: DictConfig) -> Stage:
     """The stage of the config; with `weights` the published model takes the place of a new one."""
     if cfg.weights is None:
-        if cfg.lora is not None:
-            raise ConfigError("lora=... adapts published weights; give weights=FOLDER too")
         return build(cfg.stage.make)
-    if cfg.stage.name != "world_model":
-        raise ConfigError(f"weights=... is for stage=world_model, not stage={cfg.stage.name}")
     from emu_agent.training.official_stage import OfficialStage
 
     settings = plain_config(cfg.stage.make)

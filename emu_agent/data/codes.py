@@ -1,14 +1,15 @@
 """The frames of one camera as codes, made once per image tokenizer and kept beside the frames."""
 
 import hashlib
+from pathlib import Path
 
 import numpy as np
 import torch
-from jaxtyping import Int32, Int64
+from jaxtyping import Int64
 from torch import Tensor
 from tqdm import tqdm
 
-from emu_agent.data.frames import Frames
+from emu_agent.data.frames import Frames, new_array
 from emu_agent.run_folder import replacing
 from emu_agent.tokens.image import ImageTokenizer
 
@@ -16,19 +17,23 @@ BATCH = 64
 
 
 def load_codes(frames: Frames, camera: str, tokenizer: ImageTokenizer) -> Int64[Tensor, "frames rows cols"]:
-    """Codes of every frame of a camera, from the cache or freshly made.
+    """Codes of every frame of a camera, from the cache or freshly made; memory-mapped.
 
     Args:
         frames: of a dataset.
-        camera: whose pictures are encoded.
+        camera: whose images are encoded.
         tokenizer: what encodes them; the weights that decide about codes are the key of the cache.
     """
-    path = frames.cache / f"codes-{camera}-{_key(tokenizer)}.npy"
+    path = codes_file(frames, camera, tokenizer)
     if not path.exists():
-        codes = _encode(frames, camera, tokenizer)
-        with replacing(path) as part, part.open("wb") as stream:
-            np.save(stream, codes)
-    return torch.from_numpy(np.load(path).astype(np.int64))
+        _encode(frames, camera, tokenizer, path)
+    # Copied on write: torch warns of arrays that cannot be written.
+    return torch.from_numpy(np.load(path, mmap_mode="c"))
+
+
+def codes_file(frames: Frames, camera: str, tokenizer: ImageTokenizer) -> Path:
+    """Where the codes of a camera are kept."""
+    return frames.cache / f"codes-{camera}-{_key(tokenizer)}.npy"
 
 
 def _key(tokenizer: ImageTokenizer) -> str:
@@ -39,11 +44,12 @@ def _key(tokenizer: ImageTokenizer) -> str:
     return digest.hexdigest()[:12]
 
 
-def _encode(frames: Frames, camera: str, tokenizer: ImageTokenizer) -> Int32[np.ndarray, "frames rows cols"]:
-    pictures, device = frames.images[camera], tokenizer.quant_conv.weight.device
-    starts = tqdm(range(0, len(frames), BATCH), "encoding frames", unit="batch")
-    made = [
-        tokenizer.encode(torch.from_numpy(np.array(pictures[start : start + BATCH])).to(device)).cpu().numpy()
-        for start in starts
-    ]
-    return np.concatenate(made).astype(np.int32)
+def _encode(frames: Frames, camera: str, tokenizer: ImageTokenizer, path: Path) -> None:
+    images, device = frames.images[camera], tokenizer.quant_conv.weight.device
+    grid = tokenizer.grid(*images.shape[1:3])
+    with replacing(path) as part:
+        codes = new_array(part, np.int64, (len(frames), *grid))
+        for start in tqdm(range(0, len(frames), BATCH), "encoding frames", unit="batch"):
+            pixels = torch.from_numpy(np.array(images[start : start + BATCH])).to(device)
+            codes[start : start + BATCH] = tokenizer.encode(pixels).cpu().numpy()
+        codes.flush()

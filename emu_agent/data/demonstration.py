@@ -118,6 +118,10 @@ def _decoded(
 
 
 def count_subtasks(steps: Sequence[str]) -> Int64[np.ndarray, " time"]:
-    """How many subtasks came before that of each frame, where nothing but their words tells them apart."""
-    changes = [0, *(int(one != before) for before, one in zip(steps, steps[1:], strict=False))]
-    return np.cumsum(changes, dtype=np.int64)[: len(steps)]
+    """Which subtask each frame is in, where nothing but their words tells them apart.
+
+    Subtasks are numbered by their first appearance: going back to earlier words is going back to an earlier
+    subtask, as after a mistake.
+    """
+    numbers = {text: number for number, text in enumerate(dict.fromkeys(steps))}
+    return np.array([numbers[text] for text in steps], dtype=np.int64)

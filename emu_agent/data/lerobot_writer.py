@@ -1,23 +1,29 @@
 """Demonstrations as a LeRobotDataset v3, written with lerobot, step instructions in its language rows."""
 
-import json
 import os
 import shutil
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from emu_agent.data.columns import (
+    ACTION,
+    EXECUTED,
+    IMAGES,
+    REWARD,
+    SEED,
+    SIDE_FILE,
+    STATE,
+    SUBTASK,
+    SUCCESS,
+    TASK,
+    compared,
+)
 from emu_agent.data.demonstration import Demonstration
 from emu_agent.errors import DatasetError
 from emu_agent.run_folder import write_json
-
-SIDE_FILE = "emu_agent.json"
-"""Beside lerobot's files: fingerprint, seeds and outcomes, which lerobot has no place for."""
-
-EXECUTED = "action.executed"
-"""Feature with the disturbed action that was carried out; `action` is the expert's label."""
 
 PICTURES = "images"
 """Where lerobot keeps the pictures of an episode until it is saved."""
@@ -56,7 +62,7 @@ def write_dataset(
     for demonstration in demonstrations:
         if dataset is None:
             dataset = LeRobotDataset.create(
-                f"emu-agent/{root.name}", fps=fps, features=_features(demonstration, names), root=part,
+                f"emu-agent/{root.name}", fps=fps, features=_features(demonstration, names, fingerprint), root=part,
                 use_videos=False, robot_type=str(fingerprint.get("robot", "")),
                 image_writer_threads=os.cpu_count() or 1,
             )  # fmt: skip
@@ -85,21 +91,6 @@ def write_dataset(
     _replace(root, part)
 
 
-def read_side_file(root: Path) -> dict[str, Any]:
-    """Return what `SIDE_FILE` holds, or an empty dictionary for a dataset that others have made."""
-    path = root / SIDE_FILE
-    return json.loads(path.read_text()) if path.exists() else {}
-
-
-def ended_well(side_file: Mapping[str, Any], episode: int) -> bool:
-    """Whether an episode ended in success, by what `read_side_file` returned.
-
-    An episode of whose end nothing is known counts as a success, as demonstrations are meant to be.
-    """
-    episodes = side_file.get("episodes", [])
-    return bool(episodes[episode]["success"]) if episode < len(episodes) else True
-
-
 def _check_pictures(dataset: Any, part: Path) -> None:
     """Refuse pictures that a full disk cut short: lerobot logs such an error and goes on."""
     dataset.writer.image_writer.wait_until_done()
@@ -118,34 +109,44 @@ def _replace(root: Path, new: Path) -> None:
     shutil.rmtree(previous, ignore_errors=True)
 
 
-def _features(demonstration: Demonstration, names: Sequence[str] | None) -> dict[str, dict[str, Any]]:
-    def vector(size: int) -> dict[str, Any]:
-        return {"dtype": "float32", "shape": (size,), "names": None if names is None else list(names)}
+def _features(
+    demonstration: Demonstration, names: Sequence[str] | None, fingerprint: dict[str, Any]
+) -> dict[str, dict[str, Any]]:
+    """What every frame holds; LeRobot's tools keep these descriptions, the fingerprint among them."""
 
-    pictures = {
-        f"observation.images.{name}": {
-            "dtype": "image",
-            "shape": frames.shape[1:],
-            "names": ["height", "width", "channels"],
-        }
-        for name, frames in demonstration.images.items()
+    def column(dtype: str, size: int = 1, names: Sequence[str] | None = None) -> dict[str, Any]:
+        return {"dtype": dtype, "shape": (size,), "names": None if names is None else list(names)}
+
+    images = {
+        IMAGES + name: {"dtype": "image", "shape": images.shape[1:], "names": ["height", "width", "channels"]}
+        for name, images in demonstration.images.items()
     }
-    action = vector(demonstration.actions.shape[1])
+    action = column("float32", demonstration.actions.shape[1], names)
     return {
-        **pictures,
-        "observation.state": vector(demonstration.proprio.shape[1]),
-        "action": action,
+        **images,
+        STATE: column("float32", demonstration.proprio.shape[1], names),
+        ACTION: action,
         EXECUTED: action,
+        REWARD: column("float32"),
+        SUCCESS: column("bool"),
+        SUBTASK: column("int64"),
+        SEED: {**column("int64"), "info": {"fingerprint": compared(fingerprint)}},
+        TASK: column("string"),
     }
 
 
 def _frame(demonstration: Demonstration, t: int) -> dict[str, Any]:
-    pictures = {f"observation.images.{name}": frames[t] for name, frames in demonstration.images.items()}
+    images = {IMAGES + name: images[t] for name, images in demonstration.images.items()}
     return {
-        **pictures,
-        "observation.state": demonstration.proprio[t],
-        "action": demonstration.actions[t],
+        **images,
+        STATE: demonstration.proprio[t],
+        ACTION: demonstration.actions[t],
         EXECUTED: demonstration.executed[t],
+        REWARD: demonstration.rewards[t : t + 1],
+        SUCCESS: demonstration.successes[t : t + 1],
+        SUBTASK: demonstration.subtask_index[t : t + 1],
+        SEED: np.array([demonstration.seed]),
+        TASK: demonstration.task,
         "task": demonstration.instruction,
     }
 

@@ -1,8 +1,12 @@
 """What is imagined from a frame: the step being pursued and those after it, each with its keyframe."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from itertools import takewhile
+from typing import SupportsIndex, overload
+
+import numpy as np
+from jaxtyping import Int64
 
 from emu_agent.data.frames import Frames
 from emu_agent.data.segments import Segment
@@ -27,14 +31,47 @@ class Plan:
     """True if the last of `steps` is the episode's last: nothing comes after it."""
 
 
-def plans(frames: Frames, episodes: Sequence[int], max_steps: int) -> list[Plan]:
-    """Plans of every frame whose step was completed; a step that was broken off is no example of anything."""
-    return [
-        plan
-        for episode in episodes
-        for t in range(len(frames.span(episode)))
-        if (plan := plan_of(frames, episode, t, max_steps)) is not None
-    ]
+class Plans(Sequence[Plan]):
+    """Plans of the frames whose subtask was completed, made when they are asked for.
+
+    A subtask that was broken off is no example of anything.
+
+    Args:
+        frames: of a dataset.
+        episodes: whose plans are wanted.
+        max_steps: subtasks of a plan, at most.
+    """
+
+    def __init__(self, frames: Frames, episodes: Iterable[int], max_steps: int) -> None:
+        self._frames, self._max_steps = frames, max_steps
+        spans = [
+            (int(frames.starts[episode]) + segment.start, int(frames.starts[episode]) + segment.end)
+            for episode in episodes
+            for segment in frames.segments[episode]
+            if segment.completed
+        ]
+        self.rows: Int64[np.ndarray, " plans"] = np.concatenate(
+            [np.arange(0), *(np.arange(start, end) for start, end in spans)]
+        )
+        """Frames from which is planned, counted over the dataset."""
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    @overload
+    def __getitem__(self, index: SupportsIndex) -> Plan: ...
+
+    @overload
+    def __getitem__(self, index: slice) -> list[Plan]: ...
+
+    def __getitem__(self, index: SupportsIndex | slice) -> Plan | list[Plan]:
+        if isinstance(index, slice):
+            return [self[i] for i in range(*index.indices(len(self)))]
+        row = int(self.rows[index])
+        episode = int(np.searchsorted(self._frames.starts, row, side="right") - 1)
+        plan = plan_of(self._frames, episode, row - int(self._frames.starts[episode]), self._max_steps)
+        assert plan is not None
+        return plan
 
 
 def plan_of(frames: Frames, episode: int, t: int, max_steps: int) -> Plan | None:

@@ -5,14 +5,14 @@ from typing import Any
 
 import numpy as np
 
+from emu_agent.data.columns import IMAGES, REWARD, SUBTASK, SUCCESS, read_side_file
 from emu_agent.data.demonstration import Demonstration
-from emu_agent.data.frames import IMAGES, load_frames
-from emu_agent.data.lerobot_writer import read_side_file
+from emu_agent.data.frames import load_frames
 from emu_agent.episodes.collection import Collection
 
 COLUMNS = {
-    "rewards": ("next.reward", np.float32), "successes": ("next.success", bool),
-    "subtask_index": ("subtask_index", np.int64),
+    "rewards": (REWARD, np.float32), "successes": (SUCCESS, bool),
+    "subtask_index": (SUBTASK, np.int64),
 }  # fmt: skip
 """Fields of a demonstration, where a dataset has them, and their types."""
 

@@ -17,8 +17,9 @@ import torch
 from jaxtyping import Float, UInt8
 from torch import Tensor, nn
 
-from emu_agent.data.frames import IMAGES, imagined_camera, load_frames, read_info
-from emu_agent.errors import CheckpointError, ConfigError, lookup
+from emu_agent.data.frames import load_frames
+from emu_agent.data.lerobot_folder import LeRobotFolder
+from emu_agent.errors import CheckpointError, ConfigError
 from emu_agent.evaluation.pictures import psnr_from_mse
 from emu_agent.run_folder import replacing
 from emu_agent.tokens.image import ImageTokenizer, ImageTokenizerConfig, to_images, to_pixels
@@ -91,7 +92,7 @@ class TokenizerStage:
         self.model_config = ImageTokenizerConfig.from_dict(model)
         self.weights = self._starting_weights()
         root = Path(dataset)
-        self.camera = camera or imagined_camera(root)
+        self.camera = camera or LeRobotFolder(root).imagined_camera
         self.fit = self._base().get("fit", self.config.fit)
         self.frames = load_frames(root, [self.camera], self._image_size(root), self.fit)
         self.pictures = self.frames.images[self.camera]
@@ -185,8 +186,9 @@ class TokenizerStage:
         step = self.model_config.downsampling
         wanted = self._base().get("image_size", self.config.image_size)
         if wanted is None:
-            shape = lookup("camera", IMAGES + self.camera, read_info(root)["features"])["shape"]
-            wanted = closest_size(shape, self.model_config.resolution, step)
+            wanted = closest_size(
+                LeRobotFolder(root).camera(self.camera).size, self.model_config.resolution, step
+            )
         height, width = wanted
         if height % step or width % step:
             raise ConfigError(f"image_size={[height, width]} must be multiples of {step} for this tokenizer")

@@ -1,5 +1,6 @@
 """What a stage stands on: the checkpoint of the stage before, and the dataset that both must be made for."""
 
+import logging
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -8,6 +9,8 @@ from emu_agent.data.frames import Frames
 from emu_agent.errors import CheckpointError
 from emu_agent.fingerprint import fingerprint_differences, refuse_differences
 from emu_agent.world_model.checkpoint import read_config
+
+_log = logging.getLogger(__name__)
 
 OF_EMBODIMENT = ("embodiment", "controller", "camera_names", "control_hz")
 """What a part that several embodiments share does not depend on."""
@@ -40,6 +43,8 @@ def refuse_other_data(
                 f"{here!r}; train the stage before on this dataset, or take the other one"
             )
     if not (meta.get("fingerprint") and frames.fingerprint):
+        unknown = checkpoint if frames.fingerprint else dataset
+        _log.warning("%s has no fingerprint: of where it is from, only shapes could be compared", unknown)
         return
     differences = fingerprint_differences(frames.fingerprint, meta["fingerprint"])
     if shared and "embodiment" in differences:

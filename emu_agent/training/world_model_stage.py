@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from emu_agent.data.codes import load_codes
 from emu_agent.data.frames import Frames, load_frames
-from emu_agent.data.plans import plans
+from emu_agent.data.plans import Plans
 from emu_agent.errors import ConfigError
 from emu_agent.evaluation.validation import score_imagination, score_simulation
 from emu_agent.imagination.engine import ImaginationEngine
@@ -110,8 +110,8 @@ class WorldModelStage:
         training, held_out = self.frames.split(self.config.held_out)
         self.bins = self._action_bins(training)
         self.maker = self._maker(self.frames, self.codes)
-        self.plans = plans(self.frames, training, len(self.config.step_counts))
-        held_out_plans = plans(self.frames, held_out, len(self.config.step_counts))
+        self.plans = Plans(self.frames, training, len(self.config.step_counts))
+        held_out_plans = Plans(self.frames, held_out, len(self.config.step_counts))
         count = min(self.config.validation_plans, len(held_out_plans))
         chosen = np.linspace(0, len(held_out_plans) - 1, count).astype(int)
         self.validation = [held_out_plans[i] for i in chosen]

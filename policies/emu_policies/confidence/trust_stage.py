@@ -14,7 +14,7 @@ from torch import nn
 
 from emu_agent.data.codes import load_codes
 from emu_agent.data.frames import Frames, load_frames
-from emu_agent.data.plans import plans
+from emu_agent.data.plans import Plans
 from emu_agent.episodes.environment import fingerprint_of, subtask_instructions_of
 from emu_agent.errors import DatasetError
 from emu_agent.evaluation.metrics.usefulness import auroc, brier, calibration_error
@@ -177,7 +177,7 @@ class TrustStage:
         self, frames: Frames, codes: torch.Tensor, engine: ImaginationEngine, known: Sequence[int], steps: int
     ) -> None:
         """What frames and actions are usual, from the training episodes."""
-        found = plans(frames, known, 1)
+        found = Plans(frames, known, 1)
         candidates = [plan for plan in found if plan.frame + steps <= frames.span(plan.episode).stop]
         now = torch.tensor([plan.frame for plan in candidates])
         goal = torch.tensor([plan.steps[0].keyframe for plan in candidates])

@@ -102,10 +102,15 @@ def load_bank(
     sampled = _filled(
         folder / "sampled.npy", sources, tokens, engine, lambda part: sampled_features(*world, part)
     )
-    recorded = _filled(
-        folder / "recorded.npy", sources, tokens, engine, lambda part: recorded_features(*world, part)
-    )
-    return FeatureBank(frame=frame, sources=sources, sampled=sampled, recorded=_or_sampled(recorded, sampled))
+
+    def whole(part: np.ndarray) -> Tensor:
+        features = recorded_features(*world, part)
+        missing = features[:, 0, 0].isnan().numpy()
+        features[missing] = torch.from_numpy(sampled[np.searchsorted(sources, part[missing])]).float()
+        return features
+
+    recorded = _filled(folder / "recorded_or_sampled.npy", sources, tokens, engine, whole)
+    return FeatureBank(frame=frame, sources=sources, sampled=sampled, recorded=recorded)
 
 
 def imagined_frames(frames: Frames, stride: int) -> Int64[np.ndarray, " sources"]:
@@ -185,10 +190,3 @@ def recorded_features(
         made = engine.features_of(now, instructions, texts, keyframes)
         features[[row for row, _ in known]] = made.to(features)
     return features
-
-
-def _or_sampled(recorded: np.ndarray, sampled: np.ndarray) -> np.ndarray:
-    missing = np.isnan(recorded[:, 0, 0])
-    whole = np.array(recorded)
-    whole[missing] = sampled[missing]
-    return whole

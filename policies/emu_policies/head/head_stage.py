@@ -10,7 +10,8 @@ import torch
 from torch import Tensor, nn
 
 from emu_agent.data.codes import load_codes
-from emu_agent.data.frames import cameras_of, load_frames, read_info
+from emu_agent.data.frames import load_frames
+from emu_agent.data.lerobot_folder import LeRobotFolder
 from emu_agent.errors import ConfigError
 from emu_agent.imagination.engine import ImaginationEngine
 from emu_agent.tokens.text import TEXT_FILE
@@ -90,12 +91,14 @@ class HeadStage:
         self.settings = HeadStageConfig(**settings)
         self.base = read_config(self.source)
         camera, root = self.base["camera"], Path(dataset)
-        cameras = [one for one in cameras_of(root) if one != camera] if cameras is None else list(cameras)
+        folder = LeRobotFolder(root)
+        others = [one for one in sorted(folder.cameras) if one != camera]
+        cameras = others if cameras is None else list(cameras)
         size, fit = tuple(self.base["image_size"]), self.base.get("fit", "resize")
         self.frames = load_frames(root, [camera, *cameras], size, fit)
         refuse_other_data(self.source, self.frames, root, camera, shared=True)
         self.embodiment = embodiment or self.frames.embodiment
-        self.control_hz = read_info(root)["fps"]
+        self.control_hz = folder.fps
         engine = ImaginationEngine.from_pretrained(self.source)
         weights = self.source / WEIGHTS_FILE
         codes = load_codes(self.frames, camera, engine.image_tokenizer)

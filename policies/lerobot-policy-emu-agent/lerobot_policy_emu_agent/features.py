@@ -9,7 +9,7 @@ from lerobot.configs import FeatureType, PolicyFeature
 from lerobot.utils.constants import ACTION, OBS_STATE
 from lerobot.utils.feature_utils import dataset_to_policy_features
 
-from emu_agent.data.lerobot_writer import read_side_file
+from emu_agent.data.columns import read_side_file
 from emu_agent.errors import ConfigError, FingerprintError
 
 if TYPE_CHECKING:
@@ -17,6 +17,9 @@ if TYPE_CHECKING:
 
 UNIT_RATIO = 10.0
 """How much wider or narrower an entry of a dataset may be than what the head was trained with."""
+
+STILL = 1e-6
+"""Spread below which an entry does not move."""
 
 Shape = tuple[int, ...] | None
 """Entries of a vector; None is a picture, which is brought to size."""
@@ -160,8 +163,10 @@ def refuse_other_units(
         ConfigError: Entries that look as if they had another unit; the message names them.
     """
     low, high, spreads = ([float(x) for x in statistics[key]] for key in ("min", "max", "std"))
-    narrower = sorted(there / max(here, 1e-6) for there, here in zip(std, spreads, strict=True))
-    all_narrow = narrower[len(narrower) // 2] > UNIT_RATIO
+    # Entries that never move, those of an idle arm or that fill up a vector, tell nothing of units.
+    moving = [(there, here) for there, here in zip(std, spreads, strict=True) if here > STILL]
+    narrower = sorted(there / here for there, here in moving)
+    all_narrow = bool(narrower) and narrower[len(narrower) // 2] > UNIT_RATIO
     lines = []
     for i, (centre, spread) in enumerate(zip(mean, std, strict=True)):
         reach = max(abs(low[i] - centre), abs(high[i] - centre))

@@ -17,9 +17,9 @@ from omegaconf import DictConfig, OmegaConf
 
 from emu_agent.commands import collect
 from emu_agent.config import config_dir, plain_config
+from emu_agent.data.columns import SIDE_FILE, read_side_file
 from emu_agent.data.demonstration import Demonstration
 from emu_agent.data.frames import load_frames
-from emu_agent.data.lerobot_writer import SIDE_FILE, read_side_file
 from emu_agent.episodes.recording import record
 from emu_agent.errors import ConfigError, DatasetError, FingerprintError
 from emu_agent.run_folder import RunFolder, write_json

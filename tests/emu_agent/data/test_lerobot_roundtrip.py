@@ -9,8 +9,9 @@ import pytest
 
 from emu_agent.data.demonstration import Demonstration
 from emu_agent.data.frames import Frames, load_frames
-from emu_agent.data.lerobot_writer import read_side_file, write_dataset
-from emu_agent.data.plans import plan_of, plans
+from emu_agent.data.columns import read_side_file
+from emu_agent.data.lerobot_writer import write_dataset
+from emu_agent.data.plans import Plans, plan_of
 from emu_agent.errors import DatasetError
 
 FINGERPRINT = {"env": "noise", "robot": "none"}
@@ -92,7 +93,10 @@ def test_a_plan_names_the_steps_ahead_and_where_they_are_done(frames: Frames) ->
     assert [(step.text, step.keyframe) for step in plan.steps] == [("step a", 5 + 5), ("step b", 5 + 7)]
     assert not plan.ends
     assert plan_of(frames, episode=1, t=2, max_steps=2) is None  # step b was broken off there
-    assert len(plans(frames, [1], 3)) == 8
+    found = Plans(frames, [1], 2)
+    assert len(found) == 8
+    assert [one for one in found if one.frame == plan.frame] == [plan]
+    assert found[-2:] == [found[6], found[7]]
 
 
 def test_the_whole_plan_ends_with_the_episode(frames: Frames) -> None:

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from emu_agent.data.frames import Frames
-from emu_agent.data.plans import plans
+from emu_agent.data.plans import Plans
 from emu_agent.evaluation.pictures import PSNR_CEILING_DB
 from emu_agent.evaluation.validation import score_imagination, score_simulation
 from emu_agent.imagination.engine import ImaginationEngine
@@ -54,7 +54,7 @@ def world(tiny_data: ModuleType, tmp_path_factory: pytest.TempPathFactory) -> Fr
 
 def scored(frames: Frames, keyframes: dict[int, int] | None, right: float = 1.0) -> dict[str, float]:
     """Figures of an oracle; without keyframes they are the true ones, and a share of its texts is right."""
-    wanted = plans(frames, range(2), 1)
+    wanted = Plans(frames, range(2), 1)
     true = {plan.frame: plan.steps[0].keyframe for plan in wanted}
     texts = {plan.frame: plan.steps[0].text for plan in wanted}
     wrong = [plan.frame for plan in wanted][: round((1 - right) * len(wanted))]

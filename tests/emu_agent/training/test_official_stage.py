@@ -87,10 +87,10 @@ def test_a_fine_tuned_folder_loads_back_in_the_published_naming(
     images = emu_agent.load_image_tokenizer(parts.image_tokenizer)
     assert images.num_codes == len(OFFICIAL.visual)
     side = json.loads((made / "emu_agent.json").read_text())
-    bins = side["action_bins"]["four_cells"]
+    ((embodiment, bins),) = side["action_bins"].items()
     assert bins["num_bins"] == 64
     assert side["training"]["world_model"]["updates"] == 2
-    assert official_engine(made).action_bins == {"four_cells": ActionBins.from_dict(bins)}
+    assert official_engine(made).action_bins == {embodiment: ActionBins.from_dict(bins)}
     assert (made / "adapter").is_dir() == lora
     if lora:
         check_adapter(official_folder, made, output)
@@ -143,7 +143,7 @@ def test_what_cannot_be_fine_tuned_is_told(
 
     assert "give weights=FOLDER too" in complaint("train", "lora={r: 2}", f"output={tmp_path / 'a'}")
     assert "for stage=world_model, not stage=tokenizer" in complaint(
-        "train", f"weights={official_folder}", f"output={tmp_path / 'b'}"
+        "train", "stage=tokenizer", f"weights={official_folder}", f"output={tmp_path / 'b'}"
     )
     alone = tmp_path / "alone" / "model"
     alone.mkdir(parents=True)

@@ -70,7 +70,7 @@ def test_recorded_features_are_of_the_recorded_step_and_sampled_where_it_was_bro
     expected = engine.features_of(
         codes[:1], ["move the square"], ["go right"], codes[keyframe : keyframe + 1]
     )
-    torch.testing.assert_close(torch.from_numpy(bank.recorded[:1]).float(), expected, **CLOSE)
+    torch.testing.assert_close(torch.from_numpy(np.array(bank.recorded[:1])).float(), expected, **CLOSE)
     assert np.isfinite(bank.recorded).all()
 
 
