@@ -70,13 +70,7 @@ def _choose(scores: dict[Key, float], count: int, seed: int) -> list[tuple[str, 
 
 
 def _save(
-    folder: Path,
-    recording: Recording,
-    key: Key,
-    steps: Sequence[dict],
-    why: str,
-    score: float,
-    fps: float,
+    folder: Path, recording: Recording, key: Key, steps: Sequence[dict], why: str, score: float, fps: float
 ) -> SavedSample:
     mode, episode, start = key
     place = f"{FOLDER}/{mode}_{episode:05d}_{start:04d}"

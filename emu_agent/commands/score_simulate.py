@@ -9,14 +9,7 @@ import torch
 from omegaconf import DictConfig
 
 from emu_agent.commands import run
-from emu_agent.config import (
-    build,
-    check_counts,
-    check_seed,
-    load_config,
-    output_folder,
-    plain_config,
-)
+from emu_agent.config import build, check_counts, check_seed, load_config, output_folder, plain_config
 from emu_agent.evaluation.simulated_success import run_inside
 from emu_agent.evaluation.statistics import wilson_interval
 from emu_agent.provenance import provenance

@@ -252,12 +252,7 @@ class Executor(ABC):
 
 
 def open_executor(
-    name: str,
-    work: Work,
-    *,
-    workers: int,
-    job_timeout_s: float | None = None,
-    address: str | None = None,
+    name: str, work: Work, *, workers: int, job_timeout_s: float | None = None, address: str | None = None
 ) -> Executor:
     """Make the executor of this name.
 

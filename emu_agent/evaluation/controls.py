@@ -56,11 +56,7 @@ CONTROLS: dict[str, Control] = {
 }
 """All controls by name, in the order of the report."""
 
-SEES = {
-    "pictures": "look",
-    "language": "words",
-    "usefulness": "look",
-}
+SEES = {"pictures": "look", "language": "words", "usefulness": "look"}
 """What the metrics of a group are about."""
 
 

@@ -33,11 +33,7 @@ class Judge:
 
     def judge(self, answer: Answer) -> Columns:
         """All metrics of an answer."""
-        columns = {
-            **measure_headline(self._case, answer),
-            **self._pictures(answer),
-            **self._language(answer),
-        }
+        columns = {**measure_headline(self._case, answer), **self._pictures(answer), **self._language(answer)}
         if self._network is None:
             return columns
         return columns | self._perceptual(look(self._network, _flat(answer.pictures)))

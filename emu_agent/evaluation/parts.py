@@ -25,11 +25,7 @@ from emu_agent.evaluation.scores import MODEL, SAMPLES_FILE
 from emu_agent.run_folder import replacing
 
 PICTURE = "picture"
-NUMBERS = [
-    HEADLINE.name,
-    *PARTS,
-    *METRICS,
-]
+NUMBERS = [HEADLINE.name, *PARTS, *METRICS]
 """Columns of metrics."""
 
 SCHEMA = pa.schema([

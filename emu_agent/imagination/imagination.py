@@ -96,10 +96,7 @@ class Imagination:
 
     @classmethod
     def of(
-        cls,
-        made: Sequence[tuple[StepText, Keyframe]],
-        words: Sequence[Sequence[str]],
-        candidates: int,
+        cls, made: Sequence[tuple[StepText, Keyframe]], words: Sequence[Sequence[str]], candidates: int
     ) -> "Imagination":
         """Put together what was decoded step by step, with the candidates of a row one after the other."""
         first_text, first_frame = made[0]

@@ -17,9 +17,7 @@ from emu_agent.decoding.stream import GenerationConfig
 from emu_agent.errors import CheckpointError, ConfigError, VocabularyError
 from emu_agent.official.reference import generate as continue_prompt
 from emu_agent.tokens.image import CONFIG_FILE as IMAGE_CONFIG_FILE
-from emu_agent.tokens.text import (
-    RANKS_FILE,
-)
+from emu_agent.tokens.text import RANKS_FILE
 from emu_agent.tokens.vocabulary import Vocabulary
 from emu_agent.world_model.checkpoint import READABLE_MODELS
 from emu_agent.world_model.folders import CONFIG_FILE, existing_folder
@@ -45,10 +43,7 @@ class OfficialFolders:
 
 
 def find_folders(
-    folder: Path | str,
-    *,
-    image_tokenizer: Path | str | None = None,
-    text_tokenizer: Path | str | None = None,
+    folder: Path | str, *, image_tokenizer: Path | str | None = None, text_tokenizer: Path | str | None = None
 ) -> OfficialFolders:
     """Find the parts of the published model: here, in folders in here, tokenizers also in those beside.
 

@@ -180,12 +180,7 @@ class DidaStage(WorldModelStage):
         return self._source
 
     def _losses(
-        self,
-        model: WorldModel,
-        batch: TokenBatch,
-        layout: DidaLayout,
-        generator: torch.Generator,
-        name: str,
+        self, model: WorldModel, batch: TokenBatch, layout: DidaLayout, generator: torch.Generator, name: str
     ) -> tuple[Float[Tensor, ""], dict[str, float]]:
         codebook = self.image_tokenizer.quantize.embedding.weight
         dida, hidden = self.dida_loss.noisy_pass(model, layout, codebook, generator)

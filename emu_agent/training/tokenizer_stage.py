@@ -26,12 +26,7 @@ from emu_agent.tokens.image import ImageTokenizer, ImageTokenizerConfig, to_imag
 from emu_agent.training.stage import WHOLE, Share, StepResult
 from emu_agent.training.starting import carry_over, starting_folder
 from emu_agent.training.workers import shared
-from emu_agent.world_model.checkpoint import (
-    read_config,
-    read_part,
-    weights_digest,
-    write_checkpoint,
-)
+from emu_agent.world_model.checkpoint import read_config, read_part, weights_digest, write_checkpoint
 
 MOTION_FRAMES = 2000
 """Frames, at most, from which is found what moves."""

@@ -19,10 +19,7 @@ class KVCache:
     """What the model remembers of `batch` sequences; changed in place by `WorldModel.hidden_states`."""
 
     def __init__(
-        self,
-        layers: Sequence[tuple[Tensor, Tensor]],
-        valid: Bool[Tensor, "batch max_length"],
-        length: int,
+        self, layers: Sequence[tuple[Tensor, Tensor]], valid: Bool[Tensor, "batch max_length"], length: int
     ) -> None:
         self._layers = list(layers)
         self.valid, self.length = valid, length

@@ -52,10 +52,7 @@ class DisturbedEnv(gymnasium.Wrapper):
     """
 
     def __init__(
-        self,
-        env: gymnasium.Env,
-        kinds: Sequence[str] | None = None,
-        moments: tuple[int, int] = (2, 24),
+        self, env: gymnasium.Env, kinds: Sequence[str] | None = None, moments: tuple[int, int] = (2, 24)
     ) -> None:
         super().__init__(env)
         self._inner = simulation_env(env)

@@ -73,9 +73,7 @@ vector.reset(seed=0)
 
 
 @pytest.mark.slow
-def test_an_environment_that_has_drawn_is_refused_in_a_fork_only(
-    tmp_path: Path,
-) -> None:
+def test_an_environment_that_has_drawn_is_refused_in_a_fork_only(tmp_path: Path) -> None:
     code = f"""
 import multiprocessing
 {MAKE} env.reset(seed=0)

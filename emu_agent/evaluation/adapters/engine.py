@@ -37,13 +37,7 @@ class EngineAdapter:
         chunk: Actions that one simulated frame takes; None if it was trained for any number.
     """
 
-    def __init__(
-        self,
-        engine: ImaginationEngine,
-        name: str = "ours",
-        *,
-        chunk: int | None = None,
-    ) -> None:
+    def __init__(self, engine: ImaginationEngine, name: str = "ours", *, chunk: int | None = None) -> None:
         self.engine = engine
         self.name = name
         dims = {len(bins.low) for bins in engine.action_bins.values()}

@@ -46,9 +46,7 @@ class TdmpcAdapter:
         self._states = torch.cat([self._encode(self._pictures[part]) for part in parts])
         height, width = self._pictures.shape[1:3]
         self.abilities = Abilities(
-            simulate=True,
-            action_dim=frames.executed.shape[1],
-            picture_size=(height, width),
+            simulate=True, action_dim=frames.executed.shape[1], picture_size=(height, width)
         )
 
     @classmethod

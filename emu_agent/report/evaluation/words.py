@@ -23,11 +23,7 @@ MODE_NAMES = {
     "imagine": "imagined from frame and instruction",
 }
 SHORT_MODES = {"simulate": "given actions", "simulate_anchored": "re-anchored", "imagine": "imagined"}
-GROUPS = {
-    "pictures": "Pictures",
-    "language": "Language",
-    "usefulness": "Usefulness",
-}
+GROUPS = {"pictures": "Pictures", "language": "Language", "usefulness": "Usefulness"}
 
 
 def candidate(name: str) -> str:

@@ -239,10 +239,7 @@ class Door(RobosuiteTask):
     def facts(self, inner: Any) -> dict[str, Any]:
         """Return angles [rad], the lever's axis and end, and whether both fingers touch the lever."""
         data, fingers = inner.sim.data, inner.robots[0].gripper["right"].important_geoms
-        both = [
-            fingers["left_finger"],
-            fingers["right_finger"],
-        ]  # not only the pads
+        both = [fingers["left_finger"], fingers["right_finger"]]  # not only the pads
         return {
             "hinge": float(data.qpos[inner.hinge_qpos_addr]),
             "latch": float(data.qpos[inner.handle_qpos_addr]),

@@ -21,7 +21,4 @@ def _task(name: str, entry: dict[str, Any]) -> Task:
 _TABLE = tomllib.loads(resources.files(__package__).joinpath("metaworld.toml").read_text("utf-8"))
 _MT10 = _TABLE.pop("mt10")
 TASKS: tuple[Task, ...] = tuple(_task(name, entry) for name, entry in _TABLE.items())
-SETS = {
-    "mt10": tuple(f"emu/metaworld/{name}" for name in _MT10),
-    "mt50": tuple(task.id for task in TASKS),
-}
+SETS = {"mt10": tuple(f"emu/metaworld/{name}" for name in _MT10), "mt50": tuple(task.id for task in TASKS)}

@@ -17,11 +17,7 @@ TASKS: tuple[Task, ...] = (
     _row(
         "Lift",
         200,
-        (
-            "lift the red cube off the table",
-            "pick up the red cube",
-            "raise the red block above the table",
-        ),
+        ("lift the red cube off the table", "pick up the red cube", "raise the red block above the table"),
         "take the red cube and hold it in the air",
     ),
     _row(
@@ -37,11 +33,7 @@ TASKS: tuple[Task, ...] = (
     _row(
         "Door",
         200,
-        (
-            "open the door",
-            "turn the handle and open the door",
-            "pull the door open by its handle",
-        ),
+        ("open the door", "turn the handle and open the door", "pull the door open by its handle"),
         "use the handle to open the door",
     ),
     _row(

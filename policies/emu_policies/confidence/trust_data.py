@@ -97,11 +97,7 @@ def play_noting(env: gymnasium.Env, policy: ImaginationPolicy, seed: int, max_st
 
 
 def play_all(
-    folder: Path,
-    env: gymnasium.Env,
-    policy: ImaginationPolicy,
-    seeds: Sequence[int],
-    max_steps: int,
+    folder: Path, env: gymnasium.Env, policy: ImaginationPolicy, seeds: Sequence[int], max_steps: int
 ) -> list[Played]:
     """Play what is not in the folder yet; a stopped collection goes on where it was."""
     for seed in tqdm(seeds, folder.name, unit="episode"):

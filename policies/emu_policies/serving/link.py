@@ -73,10 +73,7 @@ class Link:
     """A connection to a policy server; once lost, it stays lost."""
 
     def __init__(
-        self,
-        config: LinkConfig,
-        on_message: Callable[[ServerMessage], None],
-        on_lost: Callable[[], None],
+        self, config: LinkConfig, on_message: Callable[[ServerMessage], None], on_lost: Callable[[], None]
     ) -> None:
         """Connect, and wait to be welcomed.
 

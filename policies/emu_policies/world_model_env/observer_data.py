@@ -30,11 +30,7 @@ class Stretches:
 
 
 def draw_stretches(
-    frames: Frames,
-    starts: Int64[np.ndarray, " batch"],
-    stride: int,
-    steps: int,
-    hold: int,
+    frames: Frames, starts: Int64[np.ndarray, " batch"], stride: int, steps: int, hold: int
 ) -> Stretches:
     """Stretches of `steps` frames from the given ones on.
 

@@ -127,10 +127,7 @@ class Lessons:
     ) -> HeadBatch:
         """LeRobot's batch as the head learns from it, with what the present world model sees and imagines."""
         live = LiveFeatures(
-            engine=engine,
-            frames=recording.frames,
-            codes=recording.codes,
-            sources=recording.pursuits.sources,
+            engine=engine, frames=recording.frames, codes=recording.codes, sources=recording.pursuits.sources
         )
         frame, imagined, states = pursued(recording.pursuits, live, numbers, rng)
         seen = observation_of(batch, self._config, head.config)

@@ -10,12 +10,7 @@ import yaml
 from safetensors.torch import load_file, save_file
 
 from emu_agent.errors import CheckpointError, ConfigError
-from emu_agent.tokens.image import (
-    ImageTokenizer,
-    ImageTokenizerConfig,
-    to_images,
-    to_pixels,
-)
+from emu_agent.tokens.image import ImageTokenizer, ImageTokenizerConfig, to_images, to_pixels
 
 TINY = ImageTokenizerConfig(
     ch=8, ch_mult=(1, 2), num_res_blocks=1, patch_size=2, norm_groups=4, resolution=32, attn_resolutions=(8,),

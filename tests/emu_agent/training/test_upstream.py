@@ -40,11 +40,7 @@ def test_what_was_made_for_the_dataset_passes(frames: Frames, tmp_path: Path) ->
     [
         ({"camera": "top"}, CheckpointError, "of camera 'top', and data is to be used with 'front'"),
         ({"image_size": [64, 64]}, CheckpointError, r"of size \[64, 64\], and data .* \[32, 32\]"),
-        (
-            {"fingerprint": {"env": "cells", "control_hz": 10}},
-            FingerprintError,
-            "20 in the dataset, 10 in",
-        ),
+        ({"fingerprint": {"env": "cells", "control_hz": 10}}, FingerprintError, "20 in the dataset, 10 in"),
     ],
 )
 def test_other_pictures_are_refused_with_both_values(

@@ -111,10 +111,7 @@ def test_unwise_placements_are_refused(written: tuple[Path, WorldModel]) -> None
         ({"max_memory": {"cpu": "1GiB"}}, "give device_map=auto too"),
         ({"device_map": "balanced"}, "must be one of .'auto'. or a mapping"),
         ({"device_map": {"model.layers": "cpu"}}, "says nothing of model.embed_tokens"),
-        (
-            {"device_map": {"": "cpu", "lm_head": "disk"}},
-            "lm_head must be on cpu, where ids come in",
-        ),
+        ({"device_map": {"": "cpu", "lm_head": "disk"}}, "lm_head must be on cpu, where ids come in"),
         ({"device_map": {"": "cpu", "model.layers.3": "disk"}, "quantize": "int8"}, "1 of 4 would be moved"),
     ]
     for options, message in refused:

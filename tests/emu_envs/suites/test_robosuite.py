@@ -168,10 +168,7 @@ def test_an_episode_can_ask_for_a_phrasing(env: Any) -> None:
     [
         ({"task": "Lfit"}, r"no task called 'Lfit' \(did you mean 'Lift'\?\)"),
         ({"task": "Lift", "camera_names": ["agent"]}, r"no camera called 'agent'.*'agentview'"),
-        (
-            {"task": "Lift", "preset": "quick"},
-            r"no render preset called 'quick'.*\['fast', 'full', 'lite'",
-        ),
+        ({"task": "Lift", "preset": "quick"}, r"no render preset called 'quick'.*\['fast', 'full', 'lite'"),
     ],
 )
 def test_unknown_names_are_refused_with_the_choices(wrong: dict[str, Any], message: str) -> None:

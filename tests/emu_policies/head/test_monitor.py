@@ -20,9 +20,7 @@ def situations(batch: HeadBatch, generator: torch.Generator) -> HeadBatch:
 
 @pytest.mark.slow
 def test_monitor_tells_the_states_of_a_step_apart(
-    make_head: Callable[..., ActionHead],
-    make_batch: Callable[..., HeadBatch],
-    generator: torch.Generator,
+    make_head: Callable[..., ActionHead], make_batch: Callable[..., HeadBatch], generator: torch.Generator
 ) -> None:
     head = make_head()
     parameters = [*head.context_encoder.parameters(), *head.monitor.parameters()]

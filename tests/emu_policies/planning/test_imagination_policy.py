@@ -144,10 +144,7 @@ def test_a_missing_camera_is_named_beside_those_there_are(make_policy: MakePolic
 
 @pytest.mark.parametrize(
     ("changes", "message"),
-    [
-        ({"proprio": torch.zeros(1, 7)}, "7 entries.*trained with 5"),
-        ({"rows": 2}, "2 rows.*has 1.*reset"),
-    ],
+    [({"proprio": torch.zeros(1, 7)}, "7 entries.*trained with 5"), ({"rows": 2}, "2 rows.*has 1.*reset")],
 )
 def test_other_sizes_are_refused(make_policy: MakePolicy, changes: dict[str, Any], message: str) -> None:
     policy = make_policy()

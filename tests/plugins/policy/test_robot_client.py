@@ -197,11 +197,7 @@ def test_a_robot_without_a_gate_is_refused(client: Any, arm: Callable[..., Any])
 
 
 def test_what_does_not_fit_is_found_before_anything_moves(
-    client: Any,
-    arm: Callable[..., Any],
-    agent: Path,
-    save_policy: Callable[..., Path],
-    tmp_path: Path,
+    client: Any, arm: Callable[..., Any], agent: Path, save_policy: Callable[..., Path], tmp_path: Path
 ) -> None:
     from emu_policies import ImaginationPolicy, RandomPolicy
 

@@ -4,12 +4,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from emu_agent.evaluation.metrics.usefulness import (
-    auroc,
-    brier,
-    calibration_error,
-    reliability,
-)
+from emu_agent.evaluation.metrics.usefulness import auroc, brier, calibration_error, reliability
 
 LAWS = settings(max_examples=20, deadline=None)
 TRUST = arrays(np.float64, 12, elements=st.floats(0, 1, width=32))
