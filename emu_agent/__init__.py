@@ -15,7 +15,6 @@ if TYPE_CHECKING:
     from emu_agent.imagination.imagination import Imagination, ImaginationConfig
     from emu_agent.observation import Observation
     from emu_agent.official.assembly import official_engine
-    from emu_agent.official.exploration import Exploration
     from emu_agent.official.folders import generate
     from emu_agent.tokens.vocabulary import Vocabulary
     from emu_agent.world_model.checkpoint import load_world_model
@@ -25,7 +24,6 @@ if TYPE_CHECKING:
 
 _HOME = {
     "EmuAgentError": "errors",
-    "Exploration": "official.exploration",
     "Imagination": "imagination.imagination",
     "ImaginationConfig": "imagination.imagination",
     "ImaginationEngine": "imagination.engine",
@@ -43,7 +41,6 @@ _HOME = {
 
 __all__ = [
     "EmuAgentError",
-    "Exploration",
     "Imagination",
     "ImaginationConfig",
     "ImaginationEngine",

@@ -34,7 +34,7 @@ UNSET: dict[str, type] = {
     **dict.fromkeys(("lora",), dict),
     **dict.fromkeys(("image", "camera", "instruction", "checkpoint", "weights", "image_tokenizer"), str),
     **dict.fromkeys(("size", "aspect", "dtype", "device", "device_map", "quantize", "decoder"), str),
-    **dict.fromkeys(("session", "output", "dataset", "results", "start", "play", "ray_address"), str),
+    **dict.fromkeys(("output", "dataset", "results", "start", "play", "ray_address"), str),
     **dict.fromkeys(("token_file", "certificate", "key", "authority", "embodiment"), str),
 }
 """What settings take that are null or missing in a config, by the last part of their key."""

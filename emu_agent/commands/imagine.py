@@ -19,12 +19,8 @@ DEFAULT_STEPS = 3
 
 
 def main(cfg: DictConfig) -> int:
-    """Imagine with the published weights, by exploring, or with a checkpoint."""
+    """Imagine with the published weights, or with a checkpoint."""
     check_settings(cfg)
-    if cfg.task == "explore":
-        from emu_agent.commands import explore
-
-        return explore.main(cfg)
     if cfg.weights:
         from emu_agent.commands import imagine_stream
 

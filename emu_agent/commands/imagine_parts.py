@@ -10,13 +10,11 @@ from torch import Tensor
 
 from emu_agent.config import check_counts, check_seed, output_folder
 from emu_agent.data.frames import load_frames
-from emu_agent.decoding.sampling import GREEDY
-from emu_agent.decoding.stream import GenerationConfig
 from emu_agent.errors import ConfigError, lookup
 from emu_agent.imagination.engine import ImaginationEngine
 from emu_agent.imagination.imagination import ImaginationConfig
 from emu_agent.observation import fitted
-from emu_agent.official.presets import generation_settings, task_preset
+from emu_agent.official.presets import task_preset
 from emu_agent.tokens.picture import open_picture
 from emu_agent.world_model.checkpoint import bundled_checkpoint, read_config
 
@@ -40,14 +38,12 @@ def check_settings(cfg: DictConfig) -> None:
         raise ConfigError(f"{given[0]}={cfg[given[0]]} can be set {wanted} only")
     if cfg.steps is not None and not (isinstance(cfg.steps, int) and cfg.steps >= 1):
         raise ConfigError(f"steps must be a whole number of at least 1, got {cfg.steps!r}")
-    if cfg.session is not None and cfg.task != "explore":
-        raise ConfigError(f"session={cfg.session} belongs to task=explore, and the task is {cfg.task}")
     check_counts(cfg, "candidates")
     check_seed(cfg.seed)
     output_folder(cfg)
     task_preset(cfg.task)
-    if not cfg.weights and cfg.task not in ("vla", "explore"):
-        raise ConfigError(f"task={cfg.task} needs weights=FOLDER; a checkpoint knows vla and explore")
+    if not cfg.weights and cfg.task != "vla":
+        raise ConfigError(f"task={cfg.task} needs weights=FOLDER; a checkpoint knows vla only")
     if cfg.weights and cfg.candidates != 1:
         raise ConfigError(f"candidates={cfg.candidates} is for checkpoints; with weights= it must be 1")
 
@@ -68,15 +64,6 @@ def open_engine(cfg: DictConfig) -> ImaginationEngine:
 def checkpoint_folder(cfg: DictConfig) -> Path:
     """Folder of the checkpoint that imagines."""
     return Path(cfg.checkpoint) if cfg.checkpoint else bundled_checkpoint()
-
-
-def stream_settings(cfg: DictConfig, num_references: int) -> GenerationConfig:
-    """How the stream of a task is written: as published, or greedily by a checkpoint."""
-    if not cfg.weights:
-        scale = 1.0 if cfg.guidance_scale is None else cfg.guidance_scale
-        return GenerationConfig(text=GREEDY, image=GREEDY, guidance_scale=scale)
-    wanted = {key: cfg[key] for key in ("size", "aspect", "guidance_scale", "max_new_tokens")}
-    return generation_settings(task_preset(cfg.task), num_references, **wanted)
 
 
 def read_pictures(cfg: DictConfig) -> list[UInt8[Tensor, "_ _ 3"]]:

@@ -1,6 +1,5 @@
 """`emu-agent imagine` as a person uses it: with the bundled checkpoint and with published weights."""
 
-import io
 import json
 import subprocess
 import sys
@@ -12,10 +11,8 @@ import pytest
 from PIL import Image
 
 from emu_agent.cli import main
-from emu_agent.commands.explore import read_commands
 from emu_agent.commands.imagine_parts import read_pictures
 from emu_agent.config import load_config
-from emu_agent.official.exploration import SESSION_FILE
 
 SENTENCE = "Reach for the cube."
 SMALL = "size=32x48"
@@ -70,31 +67,10 @@ def test_the_bundled_checkpoint_leaves_frames_texts_and_a_page(tmp_path: Path, f
     assert all(text in page.words for candidate in candidates for text in candidate["steps"])
 
 
-@pytest.mark.slow
-def test_the_bundled_checkpoint_explores_and_continues(
-    tmp_path: Path, frame: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    session = tmp_path / "session"
-    settings = ("task=explore", f"image={frame}", f"session={session}")
-    monkeypatch.setattr(sys, "stdin", io.StringIO("move to the cube\nquit\nnever read\n"))
-    assert imagine(*settings) == 0
-    content = json.loads((session / SESSION_FILE).read_text())
-    assert [view["command"] for view in content["views"]] == ["move to the cube"]
-    monkeypatch.setattr(sys, "stdin", io.StringIO("lift the cube\n"))
-    assert imagine("task=explore", f"session={session}") == 0
-    commands = [view["command"] for view in json.loads((session / SESSION_FILE).read_text())["views"]]
-    assert commands == ["move to the cube", "lift the cube"]
-    assert len(list((session / "frames").iterdir())) == 2
-    page = Sources(session / "imagination.html")
-    assert len(page.sources) == 2
-    assert "lift the cube" in page.words
-    assert f"continue with session={session}" in capsys.readouterr().out
-
-
 @pytest.mark.parametrize(
     ("overrides", "message"),
     [
-        (["task=t2i"], "task=t2i needs weights=FOLDER; a checkpoint knows vla and explore"),
+        (["task=t2i"], "task=t2i needs weights=FOLDER; a checkpoint knows vla only"),
         (["task=fly"], "no task called 'fly'"),
         (["steps=0"], "steps must be a whole number of at least 1"),
         (["aspect=1:1"], "aspect=1:1 can be set with weights=FOLDER only"),
@@ -108,7 +84,7 @@ def test_the_bundled_checkpoint_explores_and_continues(
         ),
         (["weights=w", "size=500x500"], "both sides must be multiples of 16"),
         (["weights=w"], "w does not exist"),
-        (["session=s"], "session=s belongs to task=explore, and the task is vla"),
+        (["task=explore"], "task=explore needs weights=FOLDER"),
         (["frame=3"], "frame=3 is for the folder of a dataset"),
         (["guidance_scale=nan"], "guidance_scale must be a number, got nan"),
         (["checkpoint=2024"], "2024 does not exist"),
@@ -194,7 +170,3 @@ def test_a_kill_keeps_the_finished_frames(tmp_path: Path, frame: Path, official_
             assert picture.size == (48, 32)
     assert len(Sources(output / "imagination.html").sources) >= 3
     assert not [path for path in output.rglob("*.part-*") if path.suffix == ".json"]
-
-
-def test_every_line_is_a_command_until_quit() -> None:
-    assert list(read_commands(io.StringIO("turn left\r\n\n  up \nEXIT\nlost\n"))) == ["turn left", "", "up"]

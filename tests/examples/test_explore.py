@@ -1,17 +1,20 @@
+import importlib.util
+import io
 import json
+import sys
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 from emu_agent.decoding.sampling import GREEDY, SamplingConfig
 from emu_agent.decoding.stream import Frame, GenerationConfig, TextPiece
-from emu_agent.errors import ConfigError, UnknownNameError
+from emu_agent.errors import ConfigError
 from emu_agent.imagination.engine import ImaginationEngine
-from emu_agent.official.exploration import SESSION_FILE, Exploration
-from emu_agent.official.presets import TASK_PRESETS
-from emu_agent.official.prompting import begin
 from emu_agent.tokens.image import ImageTokenizer, ImageTokenizerConfig
 from emu_agent.tokens.sequence import ImageGrid, SequenceFormat
 from emu_agent.tokens.text import BytePairTokenizer
@@ -19,6 +22,12 @@ from emu_agent.tokens.vocabulary import Vocabulary
 from emu_agent.world_model.config import TransformerConfig
 from emu_agent.world_model.transformer import WorldModel
 
+SPEC = importlib.util.spec_from_file_location(
+    "explore", Path(__file__).parents[2] / "examples" / "explore.py"
+)
+script = sys.modules["explore"] = importlib.util.module_from_spec(SPEC)
+SPEC.loader.exec_module(script)
+SESSION_FILE, Exploration = script.SESSION_FILE, script.Exploration
 IMAGE = ImageTokenizerConfig(
     ch=8, ch_mult=(1, 1), num_res_blocks=1, attn_resolutions=(), resolution=32, z_channels=8, embed_dim=8,
     n_embed=16, norm_groups=4, patch_size=8,
@@ -43,11 +52,11 @@ def picture(brightness: int = 90) -> torch.Tensor:
     return torch.full((32, 48, 3), brightness, dtype=torch.uint8)
 
 
-def explore(engine: ImaginationEngine, task: str = "explore", **settings: object) -> Exploration:
+def explore(engine: ImaginationEngine, task: str = "explore", **settings: object) -> Any:
     return Exploration(engine, "a kitchen", [picture()], task=task, config=VARIED, **settings)
 
 
-def frames(exploration: Exploration) -> list[bytes]:
+def frames(exploration: Any) -> list[bytes]:
     return [view.picture.tobytes() for view in exploration.views]
 
 
@@ -154,24 +163,21 @@ def test_a_session_that_does_not_fit_is_refused(engine: ImaginationEngine, tmp_p
         Exploration.load(engine, tmp_path)
 
 
-def test_a_task_takes_so_many_references_and_no_more(engine: ImaginationEngine) -> None:
-    codes = torch.zeros(2, 2, dtype=torch.int64)
-    counts = {"t2i": [0], "x2i": [1, 2, 3], "howto": [0, 1], "story": [0, 1], "explore": [0, 1], "vla": [1]}
-    assert set(counts) == set(TASK_PRESETS)
-    for task, allowed in counts.items():
-        for count in range(5):
-            config = GenerationConfig(max_new_tokens=30, grid=ImageGrid(2, 2))
-            if count in allowed:
-                begin(engine, task, "q", [codes] * count, config)
-            else:
-                with pytest.raises(ConfigError, match=rf"task={task} takes .* but there are {count}"):
-                    begin(engine, task, "q", [codes] * count, config)
-    with pytest.raises(UnknownNameError, match="no task called 'fly'"):
-        begin(engine, "fly", "q")
-
-
-def test_no_room_for_a_frame_is_said_at_once(engine: ImaginationEngine) -> None:
-    with pytest.raises(ConfigError, match=r"a picture of 64\*64 codes takes 4167 tokens, but only"):
-        begin(engine, "t2i", "a cat", config=GenerationConfig(grid=ImageGrid(64, 64)))
-    with pytest.raises(ConfigError, match=r"and the model reads at most 512"):
-        begin(engine, "t2i", "a cat " * 300)
+@pytest.mark.slow
+def test_the_bundled_checkpoint_explores_and_continues(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    session, frame = tmp_path / "session", tmp_path / "frame.png"
+    pixels = np.random.default_rng(0).integers(0, 256, (128, 128, 3), dtype=np.uint8)
+    Image.fromarray(pixels).save(frame)
+    monkeypatch.setattr(sys, "stdin", io.StringIO("move to the cube\nquit\nnever read\n"))
+    script.main([f"--image={frame}", f"--session={session}"])
+    monkeypatch.setattr(sys, "stdin", io.StringIO("lift the cube\n"))
+    script.main([f"--session={session}"])
+    commands = [view["command"] for view in json.loads((session / SESSION_FILE).read_text())["views"]]
+    assert commands == ["move to the cube", "lift the cube"]
+    assert len(list((session / "frames").iterdir())) == 2
+    page = (session / "imagination.html").read_text()
+    assert page.count("data:image/png;base64,") == 2
+    assert "lift the cube" in page
+    assert f"continue with --session {session}" in capsys.readouterr().out

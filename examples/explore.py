@@ -1,11 +1,19 @@
 """Exploring an imagined world: a command in words leads to the next frame, as often as one likes.
 
+    python examples/explore.py "explore a harbour at dusk" --weights Emu3.5 --session runs/harbour
+    python examples/explore.py "lift the red cube" --image frame.png --session runs/lift
+
+Type a command and Enter; Enter alone lets the model go on by itself; quit ends. After every frame the session
+holds all that is needed to continue it: frames, a page, and the ids and random state in exploration.json.
+
 How the published model was told what to do next is not known. Here a command stands in the answer as if the
-model had written it, and the frame follows; without a command the model goes on by itself. When the context
-is full or the model has ended, the exploration goes on from its last frame.
+model had written it (for a checkpoint: as a subtask instruction), and the frame follows. When the context is
+full or the model has ended, the exploration goes on from its last frame.
 """
 
+import argparse
 import itertools
+import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -17,6 +25,7 @@ from jaxtyping import Int64, UInt8
 from PIL import Image
 from torch import Tensor
 
+from emu_agent.decoding.sampling import GREEDY
 from emu_agent.decoding.stream import (
     EventReader,
     Frame,
@@ -27,29 +36,26 @@ from emu_agent.decoding.stream import (
 )
 from emu_agent.errors import ConfigError
 from emu_agent.imagination.engine import ImaginationEngine
-from emu_agent.official.presets import task_preset
+from emu_agent.official.assembly import official_engine
+from emu_agent.official.presets import generation_settings, task_preset
 from emu_agent.official.prompting import begin
-from emu_agent.run_folder import frame_name, write_json
-from emu_agent.tokens.picture import save_picture
+from emu_agent.report.story import PAGE_FILE, Panel, render_story
+from emu_agent.run_folder import frame_name, write_json, write_text
+from emu_agent.tokens.picture import open_picture, save_picture
 from emu_agent.tokens.sequence import TextSegment
 
 SESSION_FILE = "exploration.json"
 SESSION_FORMAT = ("emu-agent exploration", 1)
-"""Name and version of what `exploration.json` holds."""
 
 
 @dataclass(frozen=True)
 class View:
-    """What a command led to."""
+    """What a command led to; it is empty where the model went on by itself."""
 
     command: str
-    """What was asked for; empty where the model went on by itself."""
-    text: str
-    """What the model wrote by itself."""
+    text: str  # what the model wrote by itself
     picture: Image.Image
-    """The frame."""
-    renewed: bool = False
-    """Whether the model had to forget all but the frame before this one."""
+    renewed: bool = False  # whether the model had to forget all but the frame before this one
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -85,9 +91,6 @@ class Exploration:
         task: `explore`, or `vla`, in which commands are step instructions of a robot.
         config: settings; None are the published ones of the task.
         seed: the same seed and commands give the same frames.
-
-    Raises:
-        ConfigError: a picture too many or too few for the task, or no room for a frame.
     """
 
     def __init__(
@@ -104,7 +107,7 @@ class Exploration:
         self.config = config or task_preset(task).generation
         self.generator = torch.Generator(engine.device).manual_seed(seed)
         self.views: list[View] = []
-        codes = [engine.image_tokenizer.encode(picture[None].to(engine.device))[0] for picture in pictures]
+        codes = [engine.encode(picture[None])[0] for picture in pictures]
         self._stream = self._begin([one.cpu() for one in codes])
 
     def step(self, command: str = "") -> View:
@@ -134,13 +137,8 @@ class Exploration:
             if not path.exists():
                 save_picture(path, view.picture)
         views = [
-            {
-                "command": view.command,
-                "text": view.text,
-                "renewed": view.renewed,
-                "picture": frame_name(number),
-            }
-            for number, view in enumerate(self.views)
+            {"command": view.command, "text": view.text, "renewed": view.renewed, "picture": frame_name(i)}
+            for i, view in enumerate(self.views)
         ]
         (name, version), stream, generator = SESSION_FORMAT, self._stream, self.generator
         session = _Session(
@@ -150,14 +148,13 @@ class Exploration:
             generator=_Generator(device=generator.device.type, state=bytes(generator.get_state().numpy())),
         )  # fmt: skip
         write_json(folder / SESSION_FILE, msgspec.to_builtins(session))
+        panels = [Panel(view.text, view.picture, view.command or "by itself") for view in self.views]
+        about = f"{self.task}, {len(panels)} frames"
+        write_text(folder / PAGE_FILE, render_story(self.question, about, {"": panels}))
 
     @classmethod
     def load(cls, engine: ImaginationEngine, folder: Path | str) -> "Exploration":
-        """Continue what `save` has written; the next frames are those that would have come.
-
-        Raises:
-            ConfigError: the folder holds no exploration, or one of another model or kind of device.
-        """
+        """Continue what `save` has written; the next frames are those that would have come."""
         folder = Path(folder)
         session = _read_session(folder, engine)
         self = cls.__new__(cls)
@@ -260,3 +257,47 @@ def _picture(path: Path) -> Image.Image:
             return picture.convert("RGB")
     except OSError as error:
         raise ConfigError(f"{path} is missing or broken; it belongs to the exploration beside it") from error
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Read the command line, then a command per line of the standard input."""
+    parser = argparse.ArgumentParser(description="Walk through an imagined world by words.")
+    parser.add_argument("question", nargs="?", default="lift the red cube off the table")
+    parser.add_argument("--weights", help="folder of the published Emu3.5; without it a checkpoint imagines")
+    parser.add_argument("--checkpoint", help="its folder; without it the one inside the package")
+    parser.add_argument("--image", type=Path, help="a picture to start from")
+    parser.add_argument("--aspect", help="shape of the pictures, such as 16:9; published weights only")
+    parser.add_argument("--device", default="cpu", help="of the published weights, such as cuda")
+    parser.add_argument("--session", type=Path, default=Path("runs/explore"), help="folder to keep it in")
+    parser.add_argument("--seed", type=int, default=0)
+    asked = parser.parse_args(arguments)
+    exploration = _open(asked)
+    for line in sys.stdin:
+        if (command := line.strip()).lower() in ("quit", "exit"):
+            break
+        for event in exploration.events(command):
+            if isinstance(event, TextPiece):
+                print(event.text, end="", flush=True)
+        exploration.save(asked.session)
+        view, number = exploration.views[-1], len(exploration.views) - 1
+        forgot = " (the context was full: the model knows the frame before, and nothing earlier)"
+        print(f"{asked.session / frame_name(number)}{forgot if view.renewed else ''}", flush=True)
+    print(f"{asked.session / PAGE_FILE}: all frames; continue with --session {asked.session}")
+
+
+def _open(asked: argparse.Namespace) -> Exploration:
+    """The exploration of the session, else a new one."""
+    pictures = [] if asked.image is None else [open_picture(asked.image)]
+    if asked.weights:
+        engine, task = official_engine(asked.weights, task="explore", device=asked.device), "explore"
+        config = generation_settings(task_preset(task), len(pictures), aspect=asked.aspect)
+    else:  # checkpoints are trained on steps of robots: to them a command is a subtask instruction
+        engine, task = ImaginationEngine.from_pretrained(asked.checkpoint), "vla"
+        config = GenerationConfig(text=GREEDY, image=GREEDY, guidance_scale=1.0)
+    if (asked.session / SESSION_FILE).exists():
+        return Exploration.load(engine, asked.session)
+    return Exploration(engine, asked.question, pictures, task=task, config=config, seed=asked.seed)
+
+
+if __name__ == "__main__":
+    main()
