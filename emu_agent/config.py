@@ -5,9 +5,11 @@ groups (`env/`, `policy/`, ...) are the folders. Mistakes end in a ConfigError t
 right.
 """
 
+import copy
 import difflib
 import traceback
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -53,14 +55,7 @@ def load_config(name: str, overrides: Sequence[str] = (), *, allow_missing: bool
     names = sorted(path.stem for path in config_dir().glob("*.yaml"))
     if name not in names:
         raise ConfigError(f"no config {name!r}; there are {_listed(name, names)}")
-    given = {text: Argument.read(text) for text in overrides}
-    chosen = [text for text, argument in given.items() if _is_choice(name, argument)]
-    for text in chosen:
-        _check_choice(given[text])
-    base, _ = _compose(name, chosen)
-    cfg, _ = _compose(
-        name, [text if text in chosen else _fitted(name, base, given[text]) for text in overrides]
-    )
+    cfg, _ = _compose(name, overrides)
     missing = sorted(OmegaConf.missing_keys(cfg))
     if missing and not allow_missing:
         raise ConfigError(f"give a value for {', '.join(f'{key}=...' for key in missing)}")
@@ -76,18 +71,12 @@ def choices_of(group: str) -> list[str]:
 
 def groups_of(name: str, overrides: Sequence[str] = ()) -> dict[str, str | None]:
     """The groups that a command's config draws on, each with the choice made."""
-    return dict(_groups(str(config_dir()), name, tuple(overrides)))
+    return _compose(name, overrides)[1]
 
 
 def switches_of(cfg: DictConfig) -> list[str]:
     """Keys of the settings that are true or false."""
     return [key for key in _leaves(cfg) if isinstance(OmegaConf.select(cfg, key), bool)]
-
-
-@cache
-def _groups(folder: str, name: str, overrides: tuple[str, ...]) -> dict[str, str | None]:
-    """Composing takes long, and the same is asked for each word of a command line; of one `folder`."""
-    return _compose(name, overrides)[1]
 
 
 def build(node: DictConfig, *args: Any, **kwargs: Any) -> Any:
@@ -162,25 +151,51 @@ def plain_config(cfg: DictConfig) -> dict[str, Any]:
 
 
 def _compose(name: str, overrides: Sequence[str]) -> tuple[DictConfig, dict[str, str | None]]:
-    try:
-        with initialize_config_dir(str(config_dir().resolve()), job_name=name, version_base="1.3"):
-            cfg = compose(name, list(overrides), return_hydra_config=True)
+    """The config with all choices and values that were given, and the choice made in each of its groups."""
+    given = {text: Argument.read(text) for text in overrides}
+    chosen = [text for text, argument in given.items() if _is_choice(name, argument)]
+    for text in chosen:
+        _check_choice(given[text])
+    cfg, made = _composed(str(config_dir()), name, tuple(chosen))
+    cfg = copy.deepcopy(cfg)
+    with _in_words(name, overrides):
+        for text in overrides:
+            if text not in chosen:
+                _set(name, cfg, given[text])
+        OmegaConf.resolve(cfg)
+    return cfg, dict(made)
+
+
+@cache
+def _composed(folder: str, name: str, choices: tuple[str, ...]) -> tuple[DictConfig, dict[str, str | None]]:
+    """A command's config of one `folder`, with its references; composing takes long, so it is done once."""
+    with _in_words(name, choices):
+        with initialize_config_dir(str(Path(folder).resolve()), job_name=name, version_base="1.3"):
+            cfg = compose(name, list(choices), return_hydra_config=True)
         made = {str(group): choice for group, choice in cfg.hydra.runtime.choices.items()}
         with open_dict(cfg):
             del cfg["hydra"]
-        OmegaConf.resolve(cfg)
+    return cfg, {group: choice for group, choice in sorted(made.items()) if not group.startswith("hydra/")}
+
+
+@contextmanager
+def _in_words(name: str, overrides: Sequence[str]) -> Iterator[None]:
+    """Turn what Hydra and OmegaConf raise into a ConfigError."""
+    given = f" with {' '.join(overrides)}" if overrides else ""
+    try:
+        yield
     except YAMLError as error:
         raise ConfigError(f"cannot compose {name!r}: {' '.join(str(error).split())}") from error
     except (HydraException, OmegaConfBaseException) as error:
-        given = f" with {' '.join(overrides)}" if overrides else ""
         raise ConfigError(f"cannot compose {name!r}{given}: {_first_line(error)}") from error
-    return cfg, {group: choice for group, choice in sorted(made.items()) if not group.startswith("hydra/")}
 
 
 def _is_choice(name: str, argument: Argument) -> bool:
     """Whether an argument chooses a file of a group, rather than setting one value."""
     key = argument.key
-    return bool(choices_of(key)) and (argument.sign == "+" or "/" in key or key in groups_of(name))
+    if not choices_of(key):
+        return False
+    return argument.sign == "+" or "/" in key or key in _composed(str(config_dir()), name, ())[1]
 
 
 def _check_choice(argument: Argument) -> None:
@@ -190,22 +205,21 @@ def _check_choice(argument: Argument) -> None:
             raise ConfigError(f"no {group} {choice!r}; there are {_listed(choice, choices)}")
 
 
-def _fitted(name: str, base: DictConfig, argument: Argument) -> str:
-    """The override in Hydra's words; refused if there is no such key, or the value is of another kind."""
-    if argument.sign and "." in argument.key:  # such as a setting that a target takes besides
-        return argument.fitted(None)
-    node: Any = base
+def _set(name: str, cfg: DictConfig, argument: Argument) -> None:
+    """Set one value; refused if there is no such key, or it takes another kind of value."""
+    new = bool(argument.sign) and "." in argument.key  # such as a setting that a target takes besides
+    node: Any = None if new else cfg
     passed: list[str] = []
-    for part in argument.key.split("."):
+    for part in () if new else argument.key.split("."):
         keys = _keys(node)
         if part not in keys:
             where = ".".join([name, *passed])
-            deeper = [] if passed else [key for key in _leaves(base) if key.endswith(f".{part}")]
+            deeper = [] if passed else [key for key in _leaves(cfg) if key.endswith(f".{part}")]
             hint = f" (did you mean {deeper[0]!r}?)" if deeper else ""
             raise ConfigError(f"no setting {part!r} in {where}; it has {_listed(part, keys)}{hint}")
         node = _child(node, part)
         passed.append(part)
-    return argument.fitted(node)
+    OmegaConf.update(cfg, argument.key, argument.fitted(node), merge=True, force_add=new)
 
 
 def _leaves(node: Any, above: str = "") -> list[str]:

@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from hydra.core.override_parser.overrides_parser import OverridesParser
-from hydra.core.override_parser.types import Quote, QuotedString
 from hydra.errors import HydraException
 from omegaconf import DictConfig, ListConfig
 
@@ -70,39 +69,33 @@ class Argument(NamedTuple):
         value = _parsed(self.value, self.value)
         return [None if one is None else str(one) for one in (value if isinstance(value, list) else [value])]
 
-    def fitted(self, default: Any) -> str:
-        """The override in Hydra's words, for a setting with this value in the config.
+    def fitted(self, default: Any) -> Any:
+        """The value, for a setting with this value in the config.
 
         Raises:
             ConfigError: The setting takes something else.
         """
-        value = self._interpolation() or self._fitted(default)
-        return f"{self.sign}{self.key}={value}"
-
-    def _interpolation(self) -> str | None:
-        """The value, if it refers to another setting."""
-        if "${" not in self.value:
-            return None
-        if _parsed(self.value, None) is None:
-            raise ConfigError(f"{self.key} has '${{', which refers to a setting as in ${{seed}}; omit it")
-        return self.value
-
-    def _fitted(self, default: Any) -> str:
+        if "${" in self.value:
+            if (reference := _parsed(self.value, None)) is None:
+                raise ConfigError(f"{self.key} has '${{', which refers to a setting as in ${{seed}}; omit it")
+            return reference
         unset = default is None
         kind = UNSET.get(self._last) if unset else type(default)
         kind = {DictConfig: dict, ListConfig: list}.get(kind, kind) if kind else None
         if self.value.lower() == "null" and (unset or kind is dict or self._last in NONE_TOO):
-            return "null"
+            return None
         texts = isinstance(default, ListConfig) and all(isinstance(one, str) for one in default)
         if (kind is str or texts) and self.value.startswith("[") and self.value.endswith("]"):
-            return "[" + ",".join(_quoted(str(one)) for one in _listed(self.value)) + "]"
+            found = _parsed(self.value, None)
+            parts = (part.strip().strip("'\"") for part in self.value[1:-1].split(","))
+            return list(map(str, found if isinstance(found, list) else parts))
         if kind is str:
-            return _quoted(self._text(unset))
+            return self._text(unset)
         value = _parsed(self.value, self.value)
         if kind is None:  # any kind: a setting of which nothing is known
-            return _quoted(self.value) if isinstance(value, str) else self.value
+            return self.value if isinstance(value, str) else value
         self._check(kind, default, value)
-        return str(float(value)) if kind is float and isinstance(value, int) else self.value
+        return kind(value) if kind is float else value
 
     @property
     def _last(self) -> str:
@@ -118,7 +111,7 @@ class Argument(NamedTuple):
         if not quoted and (text.lower() == "null" or (unset and text.lower() == "none")):
             right = f"{self.key}=null for none" if unset else "a text"
             raise ConfigError(f"{self.key} must be {right}, got {text}; in quotes if the word is meant")
-        return re.sub(r"^~(?=/|$)", _home(), text)
+        return str(Path.home()) + text[1:] if re.match(r"~(/|$)", text) else text
 
     def _check(self, kind: type, default: Any, value: Any) -> None:
         accepted, words = _KINDS.get(kind, ((object,), "anything"))
@@ -167,23 +160,3 @@ def _parsed(value: str, otherwise: Any) -> Any:
     except HydraException:
         return otherwise
     return otherwise if override.is_sweep_override() else override.value()
-
-
-def _listed(value: str) -> list[Any]:
-    """Entries of a list of texts, in quotes or not."""
-    found = _parsed(value, None)
-    if isinstance(found, list):
-        return found
-    return [part.strip().strip("'\"") for part in value[1:-1].split(",")]
-
-
-def _quoted(text: str) -> str:
-    return QuotedString(text=text, quote=Quote.single).with_quotes()
-
-
-def _home() -> str:
-    """The user's home, ready to be put into a text; ~ itself where there is none."""
-    try:
-        return str(Path.home()).replace("\\", "\\\\")
-    except RuntimeError:
-        return "~"

@@ -18,11 +18,8 @@ TEXTS = [
 
 
 def fitted(key: str, value: str, default: object) -> object:
-    """What the setting becomes, by way of Hydra."""
-    from hydra.core.override_parser.overrides_parser import OverridesParser
-
-    text = Argument.read(f"{key}={value}").fitted(default)
-    return OverridesParser.create().parse_overrides([text])[0].value()
+    """What the setting becomes."""
+    return Argument.read(f"{key}={value}").fitted(default)
 
 
 @pytest.mark.parametrize("text", TEXTS)
@@ -45,7 +42,7 @@ def test_a_list_of_texts_is_one_in_any_language() -> None:
 
 
 def test_a_reference_to_a_setting_is_kept_and_half_a_one_refused() -> None:
-    assert Argument.read("output=runs/${seed}").fitted("x") == "output=runs/${seed}"
+    assert fitted("output", "runs/${seed}", "x") == "runs/${seed}"
     with pytest.raises(ConfigError, match=r"instruction has .* refers to a setting"):
         Argument.read("instruction=it costs ${5").fitted("x")
 
