@@ -40,28 +40,15 @@ def examine(gl_timeout_s: float) -> list[Finding]:
     Args:
         gl_timeout_s: How long one OpenGL backend may take [s].
     """
-    return [
-        python(),
-        *packages(),
-        locked_versions(),
-        *graphics(gl_timeout_s),
-        video(),
-        ffmpeg(),
-        checkpoint(),
-        processor(),
-        gpu(),
-    ]
+    installed = [python(), *packages(), locked_versions(), *graphics(gl_timeout_s)]
+    return [*installed, video(), ffmpeg(), checkpoint(), processor(), gpu()]
 
 
 def python() -> Finding:
     """The interpreter's version."""
-    fits = sys.version_info[:2] == PYTHON
     wanted = ".".join(map(str, PYTHON))
-    return Finding(
-        name="Python",
-        state="ok" if fits else "fail",
-        found=platform.python_version(),
-        mend="" if fits else f"use Python {wanted}",
+    return Finding.of(
+        "Python", sys.version_info[:2] == PYTHON, platform.python_version(), f"use Python {wanted}"
     )
 
 
@@ -70,14 +57,10 @@ def packages() -> list[Finding]:
     findings = []
     for extra in ("", *EXTRAS):
         wrong = [problem for requirement in _required(extra) if (problem := _problem(requirement))]
-        findings.append(
-            Finding(
-                name=f"packages [{extra}]" if extra else "packages",
-                state="ok" if not wrong else "fail" if extra in NEEDED else "note",
-                found="all there" if not wrong else "; ".join(wrong),
-                mend="" if not wrong else f"{FRESH}{f' with the extra [{extra}]' if extra else ''}",
-            )
-        )
+        name = f"packages [{extra}]" if extra else "packages"
+        mend = f"{FRESH} with the extra [{extra}]" if extra else FRESH
+        state = "fail" if extra in NEEDED else "note"
+        findings.append(Finding.of(name, not wrong, "; ".join(wrong) or "all there", mend, state))
     return findings
 
 
@@ -88,12 +71,8 @@ def locked_versions() -> Finding:
         for name, wanted in _lock().items()
         if (have := _installed(name)) is not None and have.public != Version(wanted).public
     ]
-    return Finding(
-        name="locked versions",
-        state="note" if different else "ok",
-        found=", ".join(different) or "all as in the lock",
-        mend=f"numbers may differ from the published ones; {FRESH}" if different else "",
-    )
+    found, mend = ", ".join(different) or "all as in the lock", "numbers may differ from the published ones"
+    return Finding.of("locked versions", not different, found, f"{mend}; {FRESH}", "note")
 
 
 def graphics(timeout_s: float) -> list[Finding]:
@@ -103,23 +82,20 @@ def graphics(timeout_s: float) -> list[Finding]:
     working = [backend for backend, result in drawn.items() if result.get("drawn")]
     findings = []
     for backend, result in drawn.items():
+        name, mend = f"OpenGL {backend}", BACKENDS[backend]
         if backend in working:
             found = f"{result['driver']}: {result['fps']:.0f} frames/s of a small scene"
-            findings.append(Finding(name=f"OpenGL {backend}", state="ok", found=found))
+            findings.append(Finding(name, "ok", found))
             continue
+        found = str(result.get("error", "draws nothing"))
         other = f", or set MUJOCO_GL={working[0]}" if working else ""
-        findings.append(
-            Finding(
-                name=f"OpenGL {backend}",
-                state="fail" if backend == chosen else "note",
-                found=str(result.get("error", "draws nothing")),
-                mend=BACKENDS[backend] + other if backend == chosen else f"not needed; {BACKENDS[backend]}",
-            )
-        )
+        if backend == chosen:
+            findings.append(Finding(name, "fail", found, mend + other))
+        else:
+            findings.append(Finding(name, "note", found, f"not needed; {mend}"))
     if chosen not in BACKENDS:
-        found = f"MUJOCO_GL={chosen} does not draw without a screen"
-        mend = f"set MUJOCO_GL to {' or '.join(BACKENDS)}"
-        findings.append(Finding(name=f"OpenGL {chosen}", state="fail", found=found, mend=mend))
+        found, mend = "does not draw without a screen", f"set MUJOCO_GL to {' or '.join(BACKENDS)}"
+        findings.append(Finding(f"OpenGL {chosen}", "fail", f"MUJOCO_GL={chosen} {found}", mend))
     return findings
 
 
@@ -127,20 +103,16 @@ def video() -> Finding:
     """Write a short video and read it back."""
     try:
         frames = _write_and_read_video(6)
-    except (
-        Exception
-    ) as error:  # a broken codec library may raise anything, and the others still want looking at
-        return Finding(name="video", state="fail", found=_last_line(str(error)), mend=FRESH)
-    works = frames == 6
-    found = "writes and reads H.264" if works else f"{frames} of 6 frames came back"
-    return Finding(name="video", state="ok" if works else "fail", found=found, mend="" if works else FRESH)
+    except Exception as error:  # a broken codec library may raise anything, and the rest still wants a look
+        return Finding("video", "fail", _last_line(str(error)), FRESH)
+    found = "writes and reads H.264" if frames == 6 else f"{frames} of 6 frames came back"
+    return Finding.of("video", frames == 6, found, FRESH)
 
 
 def ffmpeg() -> Finding:
     """Whether the system's FFmpeg is there; only LeRobot's faster video reader needs it."""
-    path = shutil.which("ffmpeg")
-    mend = "" if path else f"only for reading datasets stored as video faster; {APT} ffmpeg"
-    return Finding(name="ffmpeg", state="ok" if path else "note", found=path or "not there", mend=mend)
+    path, mend = shutil.which("ffmpeg"), f"only for reading datasets stored as video faster; {APT} ffmpeg"
+    return Finding.of("ffmpeg", path is not None, path or "not there", mend, "note")
 
 
 def checkpoint() -> Finding:
@@ -152,24 +124,19 @@ def checkpoint() -> Finding:
         folder = bundled_checkpoint()
         parts = {part: read_part(folder, part)[1] for part in read_config(folder)["parts"]}
     except (EmuAgentError, ImportError) as error:
-        return Finding(name=name, state="fail", found=_last_line(str(error)), mend=mend)
+        return Finding(name, "fail", _last_line(str(error)), mend)
     millions = sum(tensor.numel() for tensors in parts.values() for tensor in tensors.values()) / 1e6
     size = sum(file.stat().st_size for file in folder.iterdir()) / 1e6
-    found = f"{folder.name}: {millions:.1f} M numbers in {', '.join(parts)}, {size:.0f} MB"
-    return Finding(name=name, state="ok", found=found)
+    return Finding(
+        name, "ok", f"{folder.name}: {millions:.1f} M numbers in {', '.join(parts)}, {size:.0f} MB"
+    )
 
 
 def processor() -> Finding:
     """Cores that this process may use, and memory."""
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
-    enough = memory >= 4
-    return Finding(
-        name="processor",
-        state="ok" if enough else "note",
-        found=f"{cores} cores, {memory:.0f} GiB of memory",
-        mend="" if enough else "less than 4 GiB: use workers=1",
-    )
+    found = f"{len(os.sched_getaffinity(0))} cores, {memory:.0f} GiB of memory"
+    return Finding.of("processor", memory >= 4, found, "less than 4 GiB: use workers=1", "note")
 
 
 def gpu() -> Finding:
@@ -177,33 +144,27 @@ def gpu() -> Finding:
     try:
         import torch
     except ImportError:
-        return Finding(name="GPU", state="note", found="unknown without torch")
-    if torch.cuda.is_available():
-        return Finding(name="GPU", state="ok", found=torch.cuda.get_device_name())
-    return Finding(name="GPU", state="ok", found=f"none; {torch.get_num_threads()} CPU threads instead")
+        return Finding("GPU", "note", "unknown without torch")
+    cpu = f"none; {torch.get_num_threads()} CPU threads instead"
+    return Finding("GPU", "ok", torch.cuda.get_device_name() if torch.cuda.is_available() else cpu)
 
 
 def _required(extra: str) -> list[Requirement]:
     """What the distribution asks for; with an extra, what this one adds."""
-    requirements = map(Requirement, metadata.requires("emu-agent") or [])
-    if not extra:
-        return [r for r in requirements if r.marker is None or r.marker.evaluate({"extra": ""})]
-    return [
-        r
-        for r in requirements
-        if r.marker and r.marker.evaluate({"extra": extra}) and not r.marker.evaluate({"extra": ""})
-    ]
+
+    def asked(requirement: Requirement, extra: str) -> bool:
+        return requirement.marker is None or requirement.marker.evaluate({"extra": extra})
+
+    everything = map(Requirement, metadata.requires("emu-agent") or [])
+    return [one for one in everything if asked(one, extra) and not (extra and asked(one, ""))]
 
 
 def _problem(requirement: Requirement) -> str:
     have = _installed(requirement.name)
     if have is None:
         return f"{requirement.name} is not installed"
-    return (
-        ""
-        if requirement.specifier.contains(have, prereleases=True)
-        else f"{requirement.name} {have} is not {requirement.specifier}"
-    )
+    fits = requirement.specifier.contains(have, prereleases=True)
+    return "" if fits else f"{requirement.name} {have} is not {requirement.specifier}"
 
 
 def _installed(name: str) -> Version | None:
@@ -216,23 +177,19 @@ def _installed(name: str) -> Version | None:
 def _lock() -> Mapping[str, str]:
     """Versions by name, from the lock of the wheel or that of the checkout."""
     here = Path(__file__).parent
-    file = next(
-        path for path in (here / "requirements.lock", here.parent / "requirements.lock") if path.exists()
-    )
+    places = (here / "requirements.lock", here.parent / "requirements.lock")
+    file = next(path for path in places if path.exists())
     pairs = (line.partition("==") for line in file.read_text(encoding="utf-8").splitlines())
     return {name: version for name, found, version in pairs if found}
 
 
 def _draw(backend: str, timeout_s: float) -> dict[str, Any]:
     """What `emu_agent.gl_probe` says in a process of its own, or its error."""
+    command = [sys.executable, "-m", "emu_agent.gl_probe"]
+    env = {**os.environ, "MUJOCO_GL": backend, "PYOPENGL_PLATFORM": backend}
     try:
         done = subprocess.run(
-            [sys.executable, "-m", "emu_agent.gl_probe"],
-            env={**os.environ, "MUJOCO_GL": backend, "PYOPENGL_PLATFORM": backend},
-            capture_output=True,
-            text=True,
-            timeout=timeout_s,
-            check=False,
+            command, env=env, capture_output=True, text=True, timeout=timeout_s, check=False
         )
     except subprocess.TimeoutExpired:
         return {"error": f"draws nothing within {timeout_s:g} s"}

@@ -16,14 +16,11 @@ def main(cfg: DictConfig) -> int:
     findings = examine(gl_timeout_s=cfg.gl_timeout_s) if cfg.weights is None else _weights(cfg.weights)
     healthy = all(finding.state != "fail" for finding in findings)
     if cfg.json:
-        print(
-            json.dumps({"healthy": healthy, "findings": [asdict(finding) for finding in findings]}, indent=2)
-        )
-    else:
-        everything = (
-            "everything that the main job needs works" if cfg.weights is None else "nothing is broken"
-        )
-        print("\n".join([*map(_row, findings), "", _verdict(findings, everything)]))
+        print(json.dumps({"healthy": healthy, "findings": list(map(asdict, findings))}, indent=2))
+        return 0 if healthy else 1
+    everything = "everything that the main job needs works" if cfg.weights is None else "nothing is broken"
+    broken = ", ".join(finding.name for finding in findings if finding.state == "fail")
+    print("\n".join([*map(_row, findings), "", f"mend first: {broken}" if broken else everything]))
     return 0 if healthy else 1
 
 
@@ -36,8 +33,3 @@ def _weights(folder: str) -> list[Finding]:
 def _row(finding: Finding) -> str:
     mend = f"\n{'':25}-> {finding.mend}" if finding.mend else ""
     return f"{MARKS[finding.state]}  {finding.name:<18} {finding.found}{mend}"
-
-
-def _verdict(findings: list[Finding], healthy: str) -> str:
-    broken = [finding.name for finding in findings if finding.state == "fail"]
-    return f"mend first: {', '.join(broken)}" if broken else healthy

@@ -7,15 +7,14 @@ functions take agent checkpoints too, which hold all three.
 
 import os
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
 
 from emu_agent.decoding.sampling import GREEDY
-from emu_agent.decoding.stream import GenerationConfig
+from emu_agent.decoding.stream import GenerationConfig, TokenStream
 from emu_agent.errors import CheckpointError, ConfigError, VocabularyError
-from emu_agent.official.reference import generate as continue_prompt
 from emu_agent.tokens.image import CONFIG_FILE as IMAGE_CONFIG_FILE
 from emu_agent.tokens.text import RANKS_FILE
 from emu_agent.tokens.vocabulary import Vocabulary
@@ -112,12 +111,10 @@ def generate(
         )
     config = GenerationConfig(max_new_tokens=max_new_tokens, guidance_scale=guidance)
     if greedy:
-        config = GenerationConfig(
-            max_new_tokens=max_new_tokens, guidance_scale=guidance, text=GREEDY, image=GREEDY
-        )
+        config = replace(config, text=GREEDY, image=GREEDY)
     prompt, unconditional = (_checked(ids, vocabulary) for ids in (prompt_ids, unconditional_ids))
     generator = torch.Generator(model.head.device).manual_seed(seed)
-    return continue_prompt(model, prompt, unconditional, vocabulary, SIZE_CHARACTERS, config, generator)
+    return list(TokenStream(model, prompt, unconditional, vocabulary, SIZE_CHARACTERS, config, generator))
 
 
 def _checked(ids: Iterable[int], vocabulary: Vocabulary) -> list[int]:

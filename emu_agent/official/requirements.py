@@ -48,7 +48,7 @@ def examine_weights(folder: Path | str) -> list[Finding]:
     try:
         parts = find_folders(folder)
     except EmuAgentError as error:
-        return [Finding(name="weights", state="fail", found=str(error), mend="give weights=FOLDER")]
+        return [Finding("weights", "fail", str(error), "give weights=FOLDER")]
     return [
         *_language_model(parts.language_model),
         _part("image tokenizer", parts.image_tokenizer, _image_tokenizer, IMAGE_CONFIG_FILE),
@@ -79,29 +79,30 @@ def _language_model(folder: Path | None) -> list[Finding]:
     name = "language model"
     if folder is None:
         mend = f"give the folder with its {CONFIG_FILE} and safetensors"
-        return [Finding(name=name, state="fail", found=f"no {CONFIG_FILE} of one", mend=mend)]
-    broken = _broken_files(folder)
-    if broken:
+        return [Finding(name, "fail", f"no {CONFIG_FILE} of one", mend)]
+    if broken := _broken_files(folder):
         return broken
     try:
         config = TransformerConfig.from_dict(read_json(folder / CONFIG_FILE))
         tensors = stored_tensors(folder)
         _check(config, tensors, folder)
     except EmuAgentError as error:
-        return [Finding(name=name, state="fail", found=str(error), mend=f"{AGAIN}, with its {CONFIG_FILE}")]
-    numbers = sum(tensor.numel for tensor in tensors.values())
+        return [Finding(name, "fail", str(error), f"{AGAIN}, with its {CONFIG_FILE}")]
     files, types = ({getattr(t, what) for t in tensors.values()} for what in ("file", "dtype"))
     found = (
-        f"{folder.name}: {_count(numbers)} parameters in {len(tensors)} tensors and {len(files)} files, "
-        f"{'/'.join(sorted(types))}; {config.num_hidden_layers} layers, "
-        f"{config.max_position_embeddings} positions"
+        f"{folder.name}: {_count(sum(tensor.numel for tensor in tensors.values()))} parameters in "
+        f"{len(tensors)} tensors and {len(files)} files, {'/'.join(sorted(types))}; "
+        f"{config.num_hidden_layers} layers, {config.max_position_embeddings} positions"
     )
+    ids, each = Vocabulary.official().size, cache_bytes(config)
+    other = f"the published vocabulary has {ids}; the published tokenizers do not fit"
+    cache = f"{_size(each)} per 1,000 tokens in bfloat16, {_size(2 * each)} in float32; guidance doubles it"
     return [
-        Finding(name=name, state="ok", found=found),
-        _vocabulary(config),
+        Finding(name, "ok", found),
+        Finding.of("vocabulary", config.vocab_size == ids, f"{config.vocab_size} ids", other, "note"),
         *_index_size(folder, tensors),
         _memory(tensors),
-        _cache(config),
+        Finding("KV cache", "ok", cache),
     ]
 
 
@@ -111,7 +112,7 @@ def _broken_files(folder: Path) -> list[Finding]:
     try:
         names = sorted(set(index_of(folder).values()))
     except CheckpointError as error:
-        return [Finding(name=INDEX_FILE, state="fail", found=str(error), mend=AGAIN)]
+        return [Finding(INDEX_FILE, "fail", str(error), AGAIN)]
     for name in names:
         try:
             if not (folder / name).is_file():
@@ -119,7 +120,7 @@ def _broken_files(folder: Path) -> list[Finding]:
             with opened(folder / name):
                 pass
         except CheckpointError as error:
-            findings.append(Finding(name=name, state="fail", found=str(error), mend=AGAIN))
+            findings.append(Finding(name, "fail", str(error), AGAIN))
     return findings
 
 
@@ -135,91 +136,57 @@ def _check(config: TransformerConfig, tensors: Mapping[str, StoredTensor], folde
     )
 
 
-def _vocabulary(config: TransformerConfig) -> Finding:
-    wanted = Vocabulary.official().size
-    fits = config.vocab_size == wanted
-    return Finding(
-        name="vocabulary",
-        state="ok" if fits else "note",
-        found=f"{config.vocab_size} ids",
-        mend="" if fits else f"the published vocabulary has {wanted}; the published tokenizers do not fit",
-    )
-
-
 def _index_size(folder: Path, tensors: Mapping[str, StoredTensor]) -> list[Finding]:
     """What the index says of the size of all tensors, against what the files hold."""
     if not index_of(folder):
         return []
     total = sum(tensor.numel * FLOATING[tensor.dtype] for tensor in tensors.values())
     said = read_json(folder / INDEX_FILE).get("metadata", {}).get("total_size", total)
-    fits = said == total
-    mend = "" if fits else f"the index is of other files; {AGAIN}"
-    found = f"{total} bytes of tensors, as in the index" if fits else f"{total} bytes of tensors, not {said}"
-    return [Finding(name="index", state="ok" if fits else "note", found=found, mend=mend)]
+    found = f"{total} bytes of tensors, {'as in the index' if said == total else f'not {said}'}"
+    return [Finding.of("index", said == total, found, f"the index is of other files; {AGAIN}", "note")]
 
 
 def _memory(tensors: Mapping[str, StoredTensor]) -> Finding:
     sizes = memory_of(tensors)
-    found = ", ".join(f"{kind} {_size(size)}" for kind, size in sizes.items())
-    room = max([_host_memory(), *_gpu_memory()])
+    gpus = [torch.cuda.get_device_properties(i).total_memory for i in range(torch.cuda.device_count())]
+    room = max([os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"), *gpus])
     fitting = [kind for kind, size in sizes.items() if size < room]
-    enough = "bfloat16" in fitting
-    if enough:
-        mend = ""
-    elif fitting:
-        mend = f"the largest device here has {_size(room)}: quantize={fitting[0]}, or device_map=auto"
-    else:
-        mend = f"the largest device here has {_size(room)}: device_map=auto leaves layers on disk"
-    return Finding(name="memory", state="ok" if enough else "note", found=found, mend=mend)
-
-
-def _cache(config: TransformerConfig) -> Finding:
-    each = cache_bytes(config)
-    found = f"{_size(each)} per 1,000 tokens in bfloat16, {_size(2 * each)} in float32; guidance doubles it"
-    return Finding(name="KV cache", state="ok", found=found)
+    remedy = (
+        f"quantize={fitting[0]}, or device_map=auto" if fitting else "device_map=auto leaves layers on disk"
+    )
+    found = ", ".join(f"{kind} {_size(size)}" for kind, size in sizes.items())
+    mend = f"the largest device here has {_size(room)}: {remedy}"
+    return Finding.of("memory", "bfloat16" in fitting, found, mend, "note")
 
 
 def _part(name: str, folder: Path | None, look: Callable[[Path], Finding], file: str) -> Finding:
     if folder is None:
         mend = "put its folder into this one or beside it; text alone needs none of it"
-        return Finding(name=name, state="note", found=f"no {file} here, inside or beside", mend=mend)
+        return Finding(name, "note", f"no {file} here, inside or beside", mend)
     try:
         return look(folder)
     except EmuAgentError as error:
-        return Finding(name=name, state="fail", found=str(error), mend=AGAIN)
+        return Finding(name, "fail", str(error), AGAIN)
 
 
 def _image_tokenizer(folder: Path) -> Finding:
-    tokenizer = ImageTokenizer.from_pretrained(folder)
+    tokenizer, codes = ImageTokenizer.from_pretrained(folder), len(Vocabulary.official().visual)
     numbers = sum(parameter.numel() for parameter in tokenizer.parameters())
-    fits = tokenizer.num_codes == len(Vocabulary.official().visual)
-    return Finding(
-        name="image tokenizer",
-        state="ok" if fits else "note",
-        found=f"{folder.name}: {_count(numbers)} parameters, {tokenizer.num_codes} codes, one per "
-        f"{tokenizer.downsampling}x{tokenizer.downsampling} pixels; {_size(4 * numbers)} as float32",
-        mend="" if fits else f"the published vocabulary has {len(Vocabulary.official().visual)} codes",
+    found = (
+        f"{folder.name}: {_count(numbers)} parameters, {tokenizer.num_codes} codes, one per "
+        f"{tokenizer.downsampling}x{tokenizer.downsampling} pixels; {_size(4 * numbers)} as float32"
     )
+    mend = f"the published vocabulary has {codes} codes"
+    return Finding.of("image tokenizer", tokenizer.num_codes == codes, found, mend, "note")
 
 
 def _text_tokenizer(folder: Path) -> Finding:
     tokenizer = EmuTokenizer.from_folder(folder)
     digests = {name: hashlib.sha256((folder / name).read_bytes()).hexdigest() for name in HASHES}
     foreign = [name for name, digest in digests.items() if digest != HASHES[name]]
-    return Finding(
-        name="text tokenizer",
-        state="note" if foreign else "ok",
-        found=f"{folder.name}: {tokenizer.num_text} text ids, {tokenizer.size} in all",
-        mend=f"{' and '.join(foreign)} differ from the published files; {AGAIN}" if foreign else "",
-    )
-
-
-def _host_memory() -> int:
-    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-
-
-def _gpu_memory() -> list[int]:
-    return [torch.cuda.get_device_properties(i).total_memory for i in range(torch.cuda.device_count())]
+    found = f"{folder.name}: {tokenizer.num_text} text ids, {tokenizer.size} in all"
+    mend = f"{' and '.join(foreign)} differ from the published files; {AGAIN}"
+    return Finding.of("text tokenizer", not foreign, found, mend, "note")
 
 
 def _size(count: int) -> str:

@@ -19,7 +19,6 @@ from emu_agent.decoding.stream import (
     read_events,
 )
 from emu_agent.errors import ConfigError, GrammarError
-from emu_agent.official.reference import generate
 from emu_agent.tokens.sequence import ImageGrid, ImageSegment, SequenceFormat, TextSegment
 from emu_agent.tokens.text import BytePairTokenizer
 from emu_agent.tokens.vocabulary import Vocabulary
@@ -97,10 +96,10 @@ def test_streamed_events_are_those_of_the_generated_ids(model: WorldModel) -> No
     for seed in range(2):
         prompt = [*PROMPT, VOCABULARY.boi]
         config = GenerationConfig(max_new_tokens=60, grid=GRID)
-        ids = generate(
+        ids = list(TokenStream(
             model, prompt, UNCONDITIONAL, VOCABULARY, size_characters(TEXT), config,
             torch.Generator().manual_seed(seed),
-        )  # fmt: skip
+        ))  # fmt: skip
         reader, expected = EventReader(FORMAT), []
         for token in (VOCABULARY.boi, *ids):
             expected += reader.read(token)

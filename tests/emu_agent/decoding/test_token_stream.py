@@ -5,8 +5,7 @@ import pytest
 import torch
 
 from emu_agent.decoding.sampling import GREEDY, SamplingConfig
-from emu_agent.decoding.stream import GenerationConfig
-from emu_agent.official.reference import generate
+from emu_agent.decoding.stream import GenerationConfig, TokenStream
 from emu_agent.tokens.sequence import ImageGrid
 from emu_agent.tokens.vocabulary import Vocabulary
 from emu_agent.world_model.checkpoint import load_world_model
@@ -39,14 +38,14 @@ def test_tokens_are_those_of_the_reference(reference: Path, dtype: torch.dtype) 
     )
     for case in (expected["image_then_text"], expected["text"]):
         prompts = case["prompt_ids"], case["unconditional_ids"]
-        ids = generate(model, *prompts, vocabulary, OFFICIAL_CHARACTERS, config)
+        ids = list(TokenStream(model, *prompts, vocabulary, OFFICIAL_CHARACTERS, config))
         assert ids == case["generated_ids"]
 
 
 def run(config: GenerationConfig, prompt: list[int], seed: int = 0) -> list[int]:
     generator = torch.Generator().manual_seed(seed)
     unconditional = [VOCABULARY.bos, VOCABULARY.bss]
-    return generate(small_model(), prompt, unconditional, VOCABULARY, CHARACTERS, config, generator)
+    return list(TokenStream(small_model(), prompt, unconditional, VOCABULARY, CHARACTERS, config, generator))
 
 
 def test_image_at_once_then_text() -> None:
@@ -111,7 +110,7 @@ def test_greedy_generation_equals_the_naive_loop(first: int) -> None:
     prompt = [VOCABULARY.bos, first, VOCABULARY.boi]
     unconditional = [VOCABULARY.bos, 8, 9, 10, VOCABULARY.bss]
     config = GenerationConfig(max_new_tokens=45, text=GREEDY, image=GREEDY, grid=ImageGrid(2, 2))
-    ids = generate(small_model(), prompt, unconditional, VOCABULARY, CHARACTERS, config)
+    ids = list(TokenStream(small_model(), prompt, unconditional, VOCABULARY, CHARACTERS, config))
     assert VOCABULARY.eoi in ids
     with torch.no_grad():
         assert ids == naive(prompt, unconditional, config)
