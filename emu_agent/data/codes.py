@@ -24,6 +24,8 @@ def load_codes(frames: Frames, camera: str, tokenizer: ImageTokenizer) -> Int64[
         camera: whose images are encoded.
         tokenizer: what encodes them; the weights that decide about codes are the key of the cache.
     """
+    if frames.members:
+        return torch.cat([load_codes(member, camera, tokenizer) for member in frames.members])
     path = codes_file(frames, camera, tokenizer)
     if not path.exists():
         _encode(frames, camera, tokenizer, path)

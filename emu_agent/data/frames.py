@@ -7,7 +7,7 @@ PNG.
 import hashlib
 import json
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from jaxtyping import Bool, Float32, Int64, UInt8
 
+from emu_agent.data.joined import JoinedRows
 from emu_agent.data.segments import Segment
 from emu_agent.data.split import Split, refuse_reserved, split
 from emu_agent.fingerprint import DEFAULT_EMBODIMENT, embodiment_of
@@ -30,7 +31,7 @@ FORMAT = 2
 class Frames:
     """Every frame of a dataset, in order of its episodes."""
 
-    images: dict[str, UInt8[np.ndarray, "frames height width 3"]]
+    images: Mapping[str, UInt8[np.ndarray, "frames height width 3"] | UInt8[JoinedRows, "frames height width 3"]]
     proprio: Float32[np.ndarray, "frames proprio_dim"]
     actions: Float32[np.ndarray, "frames action_dim"]
     executed: Float32[np.ndarray, "frames action_dim"]
@@ -59,6 +60,14 @@ class Frames:
     """The dataset's folder."""
     embodiment: str = DEFAULT_EMBODIMENT
     """Robot, controller and gripper in a word: decides about action bins and head."""
+    members: "tuple[Frames, ...]" = ()
+    """Of a mixture, the datasets in it; see `emu_agent.data.mixture`."""
+    embodiments: tuple[str, ...] = ()
+    """Of each episode of a mixture."""
+    weights: tuple[float, ...] = ()
+    """Of each episode of a mixture: how often its frames are drawn beside those of others."""
+    simulate_only: tuple[bool, ...] = ()
+    """Of each episode of a mixture: only what actions do is learned from it."""
 
     def __len__(self) -> int:
         return len(self.proprio)
@@ -72,6 +81,23 @@ class Frames:
         """Frames of one episode."""
         end = self.starts[episode + 1] if episode + 1 < self.num_episodes else len(self)
         return range(int(self.starts[episode]), int(end))
+
+    def episode_of(self, frame: int) -> int:
+        """Episode to which a frame of the dataset belongs."""
+        return int(np.searchsorted(self.starts, frame, side="right") - 1)
+
+    def embodiment_of(self, episode: int) -> str:
+        """Embodiment that acts in an episode."""
+        return self.embodiments[episode] if self.embodiments else self.embodiment
+
+    def action_dim(self, embodiment: str) -> int:
+        """Components of an embodiment's actions; in a mixture there may be zeros behind them."""
+        own = [one for one in self.members if one.embodiment == embodiment]
+        return (own[0] if own else self).executed.shape[1]
+
+    def demonstrations(self, episodes: Iterable[int]) -> list[int]:
+        """Those of some episodes from which more than simulating is learned."""
+        return [i for i in episodes if not (self.simulate_only and self.simulate_only[i])]
 
     def rows(self, episodes: Iterable[int]) -> Int64[np.ndarray, " rows"]:
         """Numbers of all frames of some episodes, episode by episode."""

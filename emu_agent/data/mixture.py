@@ -1,16 +1,20 @@
-"""Several datasets, drawn from by weight: nothing is merged, and what does not go together is refused."""
+"""Several datasets, drawn from by weight: nothing is copied, and what does not go together is refused."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+from jaxtyping import Int64
+
 from emu_agent.data.frames import Frames, load_frames
+from emu_agent.data.joined import JoinedRows
 from emu_agent.errors import ConfigError, DatasetError
 from emu_agent.fingerprint import fingerprint_differences, refuse_differences
 
-PER_EMBODIMENT = ("controller", "control_hz")
-"""What the fingerprints of one embodiment have in common, beside the shapes of states and actions."""
+PER_EMBODIMENT = ("embodiment", "controller", "control_hz", "versions", "camera_names")
+"""What the fingerprints of different robots do not have in common."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -28,26 +32,19 @@ class Source:
             raise ConfigError(f"weight={self.weight} of {self.path} must be above 0; leave the dataset out")
 
 
-@dataclass(frozen=True, kw_only=True)
-class Member:
-    """A dataset of a mixture, opened."""
-
-    source: Source
-    frames: Frames
-
-
-def sources_of(dataset: Any, play: str | None = None) -> tuple[Source, ...]:
+def sources_of(dataset: Any, perturbed: str | None = None) -> tuple[Source, ...]:
     """What a config says is learned from.
 
     Args:
         dataset: a path, a list of paths, or a list of the fields of `Source`.
-        play: path of perturbed data to add; None for none.
+        perturbed: path of perturbed data to add; None for none.
 
     Raises:
         ConfigError: none is named, one is named twice, or a field is unknown.
     """
     rows = [dataset] if isinstance(dataset, str | Path | Mapping) else list(dataset)
-    found = [_source(row) for row in rows] + ([Source(path=Path(play), simulate_only=True)] if play else [])
+    found = [_source(row) for row in rows]
+    found += [Source(path=Path(perturbed), simulate_only=True)] if perturbed else []
     if all(source.simulate_only for source in found):
         raise ConfigError("dataset names no dataset that imagining is learned from; give a path, or a list")
     paths = [source.path for source in found]
@@ -56,26 +53,89 @@ def sources_of(dataset: Any, play: str | None = None) -> tuple[Source, ...]:
     return tuple(sorted(found, key=lambda source: source.simulate_only))
 
 
-def open_mixture(sources: Sequence[Source], cameras: Sequence[str]) -> tuple[Member, ...]:
-    """Open the datasets of a mixture, in their order.
+def load_mixture(
+    sources: Sequence[Source],
+    cameras: Sequence[str],
+    size: tuple[int, int] | None = None,
+    fit: str = "resize",
+    embodiment: str | None = None,
+) -> Frames:
+    """Frames of one dataset, or of several one behind the other.
+
+    Actions and states of fewer components than others have are filled up with zeros.
+
+    Args:
+        sources: the datasets.
+        cameras: whose images are wanted; every dataset has them.
+        size: height and width to which images are brought; None is that of the first dataset's.
+        fit: how, see `emu_agent.observation.fitted`.
+        embodiment: where datasets are of several, leave out those of others; None takes all.
 
     Raises:
         DatasetError: one is missing, or its images, actions or states have another shape than the first's.
         FingerprintError: they are of different environments.
+        ConfigError: none is of the embodiment.
     """
-    members: list[Member] = []
+    members: list[Frames] = []
     for source in sources:
         try:
-            frames = load_frames(source.path, cameras)
+            frames = load_frames(source.path, cameras, size, fit)
         except DatasetError as error:
-            hint = "\nto train without play, say experiment.play=null" if source.simulate_only else ""
+            hint = "\nto train without perturbed data, say experiment.play=null" if source.simulate_only else ""
             raise DatasetError(f"{error}{hint}") from error
-        members.append(Member(source=source, frames=frames))
-        refuse_misfit(members[0], members[-1])
-    return tuple(members)
+        if cameras and size is None:
+            height, width = frames.images[cameras[0]].shape[1:3]
+            size = int(height), int(width)
+        members.append(frames)
+        refuse_misfit(members[0], frames)
+    known = sorted({one.embodiment for one in members})
+    wanted = known if embodiment is None or len(known) == 1 else [embodiment]
+    kept = [i for i, one in enumerate(members) if one.embodiment in wanted]
+    if not kept:
+        raise ConfigError(f"no dataset is of embodiment={embodiment!r}; there are {', '.join(known)}")
+    return joined([members[i] for i in kept], [sources[i] for i in kept])
 
 
-def refuse_misfit(first: Member, other: Member) -> None:
+def joined(members: Sequence[Frames], sources: Sequence[Source]) -> Frames:
+    """Datasets one behind the other."""
+    if len(members) == 1:
+        return members[0]
+    counts = np.cumsum([0, *map(len, members)])
+    episodes = {
+        name: tuple(value for one in members for value in getattr(one, name))
+        for name in ("instructions", "segments", "successes", "seeds", "keys", "tasks")
+    }
+    first, pairs = members[0], list(zip(members, sources, strict=True))
+    prints = [one.fingerprint for one in members if one.fingerprint]
+    agreed = prints[0] if prints else {}
+    return Frames(
+        images={name: _rows([one.images[name] for one in members]) for name in first.images},
+        **{name: _padded([getattr(one, name) for one in members]) for name in ("proprio", "actions", "executed")},
+        **episodes,
+        starts=np.concatenate([one.starts + start for one, start in zip(members, counts, strict=False)]),
+        fingerprint={k: v for k, v in agreed.items() if all(one.get(k) == v for one in prints)},
+        cache=first.cache,
+        root=first.root,
+        embodiment=first.embodiment,
+        members=tuple(members),
+        embodiments=tuple(one.embodiment for one in members for _ in range(one.num_episodes)),
+        weights=tuple(source.weight for one, source in pairs for _ in range(one.num_episodes)),
+        simulate_only=tuple(source.simulate_only for one, source in pairs for _ in range(one.num_episodes)),
+    )
+
+
+def places(
+    frames: Frames, rows: Int64[np.ndarray, " rows"]
+) -> Callable[[int, np.random.Generator], Int64[np.ndarray, " size"]]:
+    """How to draw places among rows of a mixture: datasets by their weights, rows of one alike."""
+    weights = np.array(frames.weights or (1.0,) * frames.num_episodes)
+    if (weights == weights[0]).all():
+        return lambda size, rng: rng.integers(len(rows), size=size)
+    upto = np.cumsum(weights[np.searchsorted(frames.starts, rows, side="right") - 1])
+    return lambda size, rng: np.searchsorted(upto, rng.random(size) * upto[-1], side="right")
+
+
+def refuse_misfit(first: Frames, other: Frames) -> None:
     """Refuse a dataset that cannot be mixed with the first one.
 
     Images must agree always; actions and states within an embodiment. A fingerprint that is not known is not
@@ -85,28 +145,34 @@ def refuse_misfit(first: Member, other: Member) -> None:
         DatasetError: shapes differ; both are named.
         FingerprintError: environments differ; both values are named.
     """
-    here, there = other.frames, first.frames
-    kinds = [one.fingerprint.get("embodiment") for one in (here, there)]
-    same_body = kinds[0] == kinds[1] or None in kinds
-    shapes = [(f"images of {name}", here.images[name], there.images[name]) for name in there.images]
+    same_body = first.embodiment == other.embodiment or not (first.fingerprint and other.fingerprint)
+    shapes = [(f"images of {name}", other.images[name], first.images[name]) for name in first.images]
     if same_body:
-        shapes += [("actions", here.executed, there.executed), ("states", here.proprio, there.proprio)]
+        shapes += [("actions", other.executed, first.executed), ("states", other.proprio, first.proprio)]
     for what, mine, theirs in shapes:
         if mine.shape[1:] != theirs.shape[1:]:
             raise DatasetError(
-                f"{other.source.path} has {what} of shape {mine.shape[1:]}, {first.source.path} has "
-                f"{theirs.shape[1:]}; datasets of a mixture need the same"
+                f"{other.root} has {what} of shape {mine.shape[1:]}, {first.root} has {theirs.shape[1:]}; "
+                "datasets of a mixture need the same"
             )
-    differences = fingerprint_differences(here.fingerprint, there.fingerprint)
+    differences = fingerprint_differences(other.fingerprint, first.fingerprint)
     if not same_body:
-        for key in ("embodiment", *PER_EMBODIMENT):
-            differences.pop(key, None)
+        differences = {key: pair for key, pair in differences.items() if key not in PER_EMBODIMENT}
     refuse_differences(
         differences,
-        f"{other.source.path} cannot be mixed with {first.source.path}",
+        f"{other.root} cannot be mixed with {first.root}",
         ("in the one", "in the other"),
         "mix datasets with the same cameras and renderer, and with the same controller per embodiment",
     )
+
+
+def _rows(parts: Sequence[np.ndarray]) -> Any:
+    return parts[0] if len(parts) == 1 else JoinedRows(parts)
+
+
+def _padded(parts: Sequence[np.ndarray]) -> np.ndarray:
+    width = max(part.shape[1] for part in parts)
+    return np.concatenate([np.pad(part, ((0, 0), (0, width - part.shape[1]))) for part in parts])
 
 
 def _source(row: Any) -> Source:

@@ -68,7 +68,7 @@ class Plans(Sequence[Plan]):
         if isinstance(index, slice):
             return [self[i] for i in range(*index.indices(len(self)))]
         row = int(self.rows[index])
-        episode = int(np.searchsorted(self._frames.starts, row, side="right") - 1)
+        episode = self._frames.episode_of(row)
         plan = plan_of(self._frames, episode, row - int(self._frames.starts[episode]), self._max_steps)
         assert plan is not None
         return plan

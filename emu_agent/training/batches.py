@@ -1,6 +1,6 @@
 """Training sequences of the world model: one way to make them, for the stages and for LeRobot's commands."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -50,8 +50,8 @@ class SequenceMaker:
     codes: Int64[Tensor, "frames rows cols"]
     """Of all frames."""
     sequence_format: SequenceFormat
-    bins: ActionBins | None
-    """Of the dataset's embodiment; None where nothing can be simulated."""
+    bins: Mapping[str, ActionBins]
+    """By embodiment; without any of the dataset's nothing can be simulated."""
     config: SequenceConfig
 
     def imagine(self, plan: Plan, num_steps: int, rng: np.random.Generator | None = None) -> TokenSequence:
@@ -64,7 +64,14 @@ class SequenceMaker:
 
     def simulate(self, start: int) -> TokenSequence:
         """A frame and the actions carried out from it on, and as answer the frame behind them."""
-        assert self.bins is not None
-        actions = torch.from_numpy(self.frames.executed[start : start + self.config.chunk])
-        bins, weight = self.bins.encode(actions), self.config.visual_weight
-        return simulate_sequence(self.sequence_format, self.codes, bins, start, weight)
+        bins = self.bins[self.frames.embodiment_of(self.frames.episode_of(start))]
+        actions = self.frames.executed[start : start + self.config.chunk, : len(bins.low)]
+        chunk, weight = bins.encode(torch.from_numpy(actions)), self.config.visual_weight
+        return simulate_sequence(self.sequence_format, self.codes, chunk, start, weight)
+
+
+def chunk_starts(frames: Frames, episodes: Iterable[int], length: int) -> Int64[np.ndarray, " starts"]:
+    """Frames of some episodes from which so many actions were carried out within the episode."""
+    spans = map(frames.span, episodes)
+    starts = [np.arange(span.start, span.stop - length) for span in spans if len(span) > length]
+    return np.concatenate([np.arange(0), *starts])

@@ -66,7 +66,7 @@ class DidaStage(WorldModelStage):
 
     Args:
         world_model: checkpoint folder of stage 2.
-        dataset: folder of a LeRobotDataset.
+        dataset: folder of a LeRobotDataset, or a mixture of them.
         camera: third-person camera that is imagined.
         dida: fields of `DidaConfig`; the checkpoint keeps them as its defaults.
         settings: fields of `DidaStageConfig`.
@@ -82,7 +82,7 @@ class DidaStage(WorldModelStage):
     def __init__(
         self,
         world_model: str,
-        dataset: str,
+        dataset: Any,
         camera: str | None = None,
         dida: Mapping[str, Any] | None = None,
         **settings: Any,

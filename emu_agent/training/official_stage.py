@@ -42,7 +42,7 @@ class OfficialStage(WorldModelStage):
         weights: folder of the language model, with the tokenizers in it or beside it.
         lora: fields of `LoraSettings`, to train adapters only; None trains every weight.
         device: where training runs; weights that are not trained are kept there in 16 bits on a GPU.
-        dataset: folder of a LeRobotDataset.
+        dataset: folder of a LeRobotDataset, or a mixture of them.
         camera: third-person camera that is imagined.
         settings: fields of `WorldModelStageConfig`.
 
@@ -55,7 +55,7 @@ class OfficialStage(WorldModelStage):
         weights: str,
         lora: Mapping[str, Any] | None,
         device: str,
-        dataset: str,
+        dataset: Any,
         camera: str,
         **settings: Any,
     ) -> None:
@@ -124,7 +124,7 @@ class OfficialStage(WorldModelStage):
     def _load_image_tokenizer(self) -> ImageTokenizer:
         return super()._load_image_tokenizer().to(self.device)
 
-    def _refuse_other_data(self, dataset: Path) -> None:
+    def _refuse_other_data(self) -> None:
         """Published weights are made for any pictures."""
 
     def _sequence_format(self) -> SequenceFormat:

@@ -17,8 +17,8 @@ import torch
 from jaxtyping import Float, UInt8
 from torch import Tensor, nn
 
-from emu_agent.data.frames import load_frames
 from emu_agent.data.lerobot_folder import LeRobotFolder
+from emu_agent.data.mixture import load_mixture, places, sources_of
 from emu_agent.errors import CheckpointError, ConfigError
 from emu_agent.evaluation.pictures import psnr_from_mse
 from emu_agent.run_folder import replacing
@@ -71,7 +71,7 @@ class TokenizerStageConfig:
 
 
 class TokenizerStage:
-    """Trains an `ImageTokenizer` on one camera of a dataset; None is the first that is at no wrist.
+    """Trains an `ImageTokenizer` on one camera of a dataset, or of a mixture; None is the first at no wrist.
 
     Raises:
         CheckpointError: the tokenizer to start from is of another make.
@@ -81,21 +81,23 @@ class TokenizerStage:
     unit = "pictures"
 
     def __init__(
-        self, model: dict[str, Any], dataset: str, camera: str | None = None, **settings: Any
+        self, model: dict[str, Any], dataset: Any, camera: str | None = None, **settings: Any
     ) -> None:
         self.config = TokenizerStageConfig(**settings)
         self.model_config = ImageTokenizerConfig.from_dict(model)
         self.weights = self._starting_weights()
-        root = Path(dataset)
+        sources = sources_of(dataset)
+        root = sources[0].path
         self.camera = camera or LeRobotFolder(root).imagined_camera
         self.fit = self._base().get("fit", self.config.fit)
-        self.frames = load_frames(root, [self.camera], self._image_size(root), self.fit)
+        self.frames = load_mixture(sources, [self.camera], self._image_size(root), self.fit)
         self.pictures = self.frames.images[self.camera]
         self.not_carried_over: list[str] = []
         training, held_out = self.frames.split(self.config.held_out)
         self.training, unseen = self.frames.rows(training), self.frames.rows(held_out)
         count = min(self.config.validation_frames, len(unseen))
         self.validation = unseen[np.linspace(0, len(unseen) - 1, count).astype(int)]
+        self._places = places(self.frames, self.training)
         some = self.training[:: max(7, len(self.training) // MOTION_FRAMES)]
         self.pixel_weight = _motion(self.pictures[some], self.config.motion_weight)
 
@@ -118,7 +120,7 @@ class TokenizerStage:
 
     def step(self, model: nn.Module, rng: np.random.Generator, share: Share = WHOLE) -> StepResult:
         """Reconstruct random training frames."""
-        chosen = shared(np.sort(rng.choice(self.training, size=self.config.batch_size)), share)
+        chosen = shared(np.sort(self.training[self._places(self.config.batch_size, rng)]), share)
         pixels = to_pixels(torch.from_numpy(self.pictures[chosen])).to(next(model.parameters()).device)
         output = model(pixels)
         error = (output.reconstruction - pixels).float()

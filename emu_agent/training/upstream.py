@@ -16,9 +16,7 @@ OF_EMBODIMENT = ("embodiment", "controller", "camera_names", "control_hz")
 """What a part that several embodiments share does not depend on."""
 
 
-def refuse_other_data(
-    checkpoint: Path, frames: Frames, dataset: Path, camera: str, *, shared: bool = False
-) -> None:
+def refuse_other_data(checkpoint: Path, frames: Frames, camera: str, *, shared: bool = False) -> None:
     """Stop before any work if a checkpoint was made from pictures of another kind than the dataset's.
 
     A dataset or a checkpoint that others have made has no fingerprint; then only what is known is compared.
@@ -26,7 +24,6 @@ def refuse_other_data(
     Args:
         checkpoint: of the stage before.
         frames: of the dataset.
-        dataset: its folder.
         camera: that is imagined.
         shared: the dataset may be of another embodiment: what is trained next stands beside what is there.
 
@@ -34,7 +31,7 @@ def refuse_other_data(
         CheckpointError: it was made for another camera, or for pictures of another size.
         FingerprintError: it was made in another environment.
     """
-    meta = read_config(checkpoint)
+    meta, dataset = read_config(checkpoint), frames.root
     size = list(frames.images[camera].shape[1:3])
     for what, there, here in (("camera", meta.get("camera"), camera), ("size", meta.get("image_size"), size)):
         if there is not None and there != here:

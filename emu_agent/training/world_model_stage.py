@@ -6,18 +6,17 @@ section 3).
 """
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import cv2
 import numpy as np
 import torch
-from jaxtyping import Int64
-from torch import Tensor, nn
+from torch import nn
 
 from emu_agent.data.codes import load_codes
-from emu_agent.data.frames import Frames, load_frames
+from emu_agent.data.mixture import load_mixture, places, sources_of
 from emu_agent.data.plans import Plans
 from emu_agent.errors import ConfigError
 from emu_agent.evaluation.validation import score_imagination, score_simulation
@@ -29,8 +28,7 @@ from emu_agent.tokens.image import ImageTokenizer
 from emu_agent.tokens.sequence import SequenceFormat, TokenSequence
 from emu_agent.tokens.text import TEXT_FILE, BytePairTokenizer
 from emu_agent.tokens.vocabulary import Vocabulary
-from emu_agent.training.action_chunks import ActionChunks, draw_sequences, load_play
-from emu_agent.training.batches import SequenceConfig, SequenceMaker
+from emu_agent.training.batches import SequenceConfig, SequenceMaker, chunk_starts
 from emu_agent.training.sequences import TokenBatch, loss_metrics, padded, token_losses, weighted_mean
 from emu_agent.training.stage import WHOLE, Share, StepResult
 from emu_agent.training.starting import carry_over, starting_folder, translated
@@ -57,7 +55,7 @@ class WorldModelStageConfig(SequenceConfig):
     held_out: float = 0.1
     """Share of the episodes of each task, chosen by seed, that training never sees."""
     play: str | None = None
-    """A second LeRobotDataset, in which more goes wrong, that only simulating is learned from as well."""
+    """A further LeRobotDataset, in which more goes wrong, that only simulating is learned from."""
     num_action_bins: int = 64
     """Bins per action component."""
     validation_plans: int = 96
@@ -66,7 +64,7 @@ class WorldModelStageConfig(SequenceConfig):
     """Agent checkpoint whose world model is trained further, `bundled` for the one inside the package; None
     begins with new weights. Its text vocabulary may be another."""
     embodiment: str | None = None
-    """Name under which action bins are kept; None is what the dataset says."""
+    """Name under which action bins are kept; None is what the datasets say."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -80,7 +78,7 @@ class WorldModelStage:
     Args:
         model: fields of `TransformerConfig` without the vocabulary's size, which follows from the data.
         tokenizer: checkpoint folder of stage 1.
-        dataset: folder of a LeRobotDataset.
+        dataset: folder of a LeRobotDataset, or a mixture of them; see `emu_agent.data.mixture.sources_of`.
         camera: camera that is imagined; None is that of the tokenizer.
         settings: fields of `WorldModelStageConfig`.
     """
@@ -91,7 +89,7 @@ class WorldModelStage:
     settings_type = WorldModelStageConfig
 
     def __init__(
-        self, model: dict[str, Any], tokenizer: str, dataset: str, camera: str | None = None, **settings: Any
+        self, model: dict[str, Any], tokenizer: str, dataset: Any, camera: str | None = None, **settings: Any
     ) -> None:
         self.config = self.settings_type(**settings)
         self.source = starting_folder(tokenizer)
@@ -100,32 +98,44 @@ class WorldModelStage:
         self.image_tokenizer = self._load_image_tokenizer()
         size, self.fit = self.base.get("image_size"), self.base.get("fit", "resize")
         size = None if size is None else (int(size[0]), int(size[1]))
-        self.frames = load_frames(Path(dataset), [self.camera], size, self.fit)
-        self._refuse_other_data(Path(dataset))
+        self.frames = load_mixture(sources_of(dataset, self.config.play), [self.camera], size, self.fit)
+        self._refuse_other_data()
         self.codes = load_codes(self.frames, self.camera, self.image_tokenizer)
-        self.embodiment = self.config.embodiment or self.frames.embodiment
+        if self.config.embodiment is not None:
+            self.frames = replace(self.frames, embodiment=self.config.embodiment, embodiments=())
         self.format = self._sequence_format()
         self.vocabulary = self.format.vocabulary
         self.model_config = TransformerConfig.from_dict({**model, "vocab_size": self.vocabulary.size})
         training, held_out = self.frames.split(self.config.held_out)
         self.bins = self._action_bins(training)
-        self.maker = self._maker(self.frames, self.codes)
-        self.plans = Plans(self.frames, training, len(self.config.step_counts))
-        held_out_plans = Plans(self.frames, held_out, len(self.config.step_counts))
+        self.maker = SequenceMaker(
+            frames=self.frames,
+            codes=self.codes,
+            sequence_format=self.format,
+            bins=self.bins,
+            config=self.config,
+        )
+        self.plans, held_out_plans = (
+            Plans(self.frames, self.frames.demonstrations(part), len(self.config.step_counts))
+            for part in (training, held_out)
+        )
         count = min(self.config.validation_plans, len(held_out_plans))
         chosen = np.linspace(0, len(held_out_plans) - 1, count).astype(int)
         self.validation = [held_out_plans[i] for i in chosen]
-        self.chunks = [ActionChunks.of(self.maker, training), *self._play()]
-        self.validation_starts = ActionChunks.of(self.maker, held_out).starts
+        self.starts, self.validation_starts = (
+            chunk_starts(self.frames, part, self.config.chunk) for part in (training, held_out)
+        )
+        self._plan_places, self._start_places = (
+            places(self.frames, rows) for rows in (self.plans.rows, self.starts)
+        )
         self.not_carried_over: list[str] = []
 
     def sources(self) -> dict[str, str]:
         """Return digests of the checkpoint before and of the datasets."""
-        names = ("dataset", "play")
-        data = {n: chunks.maker.frames.digest() for n, chunks in zip(names, self.chunks, strict=False)}
+        data = {"checkpoint": weights_digest(self.source), "dataset": self.frames.digest()}
         if self.config.start is not None:
             data["start"] = weights_digest(starting_folder(self.config.start))
-        return {"checkpoint": weights_digest(self.source), **data}
+        return data
 
     def build(self) -> nn.Module:
         """Return a world model: new, or with what fits of the one to start from."""
@@ -187,8 +197,8 @@ class WorldModelStage:
     def _load_image_tokenizer(self) -> ImageTokenizer:
         return load_image_tokenizer(self.source)
 
-    def _refuse_other_data(self, dataset: Path) -> None:
-        refuse_other_data(self.source, self.frames, dataset, self.camera, shared=True)
+    def _refuse_other_data(self) -> None:
+        refuse_other_data(self.source, self.frames, self.camera, shared=True)
 
     def _read_base(self) -> dict[str, Any]:
         """What the checkpoint before says of itself."""
@@ -204,7 +214,7 @@ class WorldModelStage:
         }
 
     def _sections(self) -> dict[str, Any]:
-        bins = {**self._known_bins(), self.embodiment: self.bins}
+        bins = {**self._known_bins(), **self.bins}
         return {
             "vocabulary": self.vocabulary.to_dict(),
             "action_bins": {name: one.to_dict() for name, one in bins.items()},
@@ -221,13 +231,18 @@ class WorldModelStage:
         meta = self.base if start is None else read_config(starting_folder(start))
         return ActionBins.of_checkpoint(meta)
 
-    def _action_bins(self, training: Sequence[int]) -> ActionBins:
-        """Bins of the dataset's embodiment, as they are known or for the range of its actions."""
-        known = self._known_bins().get(self.embodiment)
-        executed = self.frames.executed[self.frames.rows(training)]
-        if known is not None and len(known.low) == executed.shape[1]:
-            return known
-        return ActionBins.over(torch.from_numpy(executed), self.config.num_action_bins)
+    def _action_bins(self, training: Sequence[int]) -> dict[str, ActionBins]:
+        """Bins of each embodiment, as they are known or for the range of its actions."""
+        known, found = self._known_bins(), {}
+        for name in dict.fromkeys(map(self.frames.embodiment_of, training)):
+            rows = self.frames.rows(i for i in training if self.frames.embodiment_of(i) == name)
+            executed = self.frames.executed[rows][:, : self.frames.action_dim(name)]
+            bins = known.get(name)
+            fits = bins is not None and len(bins.low) == executed.shape[1]
+            found[name] = (
+                bins if fits else ActionBins.over(torch.from_numpy(executed), self.config.num_action_bins)
+            )
+        return found
 
     def _new_model(self) -> WorldModel:
         return WorldModel(self.model_config)
@@ -248,24 +263,13 @@ class WorldModelStage:
             self._meta(), tokenizer, self.format.text_tokenizer, model, config
         )
 
-    def _maker(self, frames: Frames, codes: Int64[Tensor, "frames rows cols"]) -> SequenceMaker:
-        return SequenceMaker(
-            frames=frames, codes=codes, sequence_format=self.format, bins=self.bins, config=self.config
-        )
-
-    def _play(self) -> list[ActionChunks]:
-        if self.config.play is None:
-            return []
-        frames = load_play(Path(self.config.play), self.camera, self.frames, self.fit)
-        maker = self._maker(frames, load_codes(frames, self.camera, self.image_tokenizer))
-        return [ActionChunks.of(maker, frames.split(self.config.held_out)[0])]
-
     def _draw(self, rng: np.random.Generator) -> tuple[str, list[TokenSequence]]:
         """Sequences for one update, all of one kind: imagining some number of steps, or simulating."""
         num_steps, size = self.config.draw_kind(rng), self.config.batch_size
         if num_steps == 0:
-            return "simulate", draw_sequences(self.chunks, size, rng)
-        chosen = rng.integers(len(self.plans), size=size)
+            starts = self.starts[self._start_places(size, rng)]
+            return "simulate", [self.maker.simulate(int(start)) for start in starts]
+        chosen = self._plan_places(size, rng)
         return "imagine", [self.maker.imagine(self.plans[int(i)], num_steps, rng) for i in chosen]
 
     def _padded(self, sequences: list[TokenSequence]) -> TokenBatch:

@@ -91,7 +91,7 @@ class TrustStage:
         engine, head = ImaginationEngine.from_pretrained(self.source), load_head(self.source)
         camera, size = head.config.camera, tuple(self.base["image_size"])
         frames = load_frames(Path(dataset), [camera], size, self.base.get("fit", "resize"))
-        refuse_other_data(self.source, frames, Path(dataset), camera)
+        refuse_other_data(self.source, frames, camera)
         self.dataset = frames.digest()
         codes = load_codes(frames, camera, engine.image_tokenizer)
         known, _ = frames.split(self.settings.held_out)

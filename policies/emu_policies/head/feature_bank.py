@@ -91,6 +91,7 @@ def load_bank(
         stride: frames between two from which is imagined; each episode's first is one as well.
     """
     settings = f"{stride} and starts {engine.decoder} {engine.dida}"
+    settings += frames.digest() if frames.members else ""  # the first one's cache holds that of the mixture
     key = hashlib.sha256(weights.read_bytes() + settings.encode()).hexdigest()[:12]
     folder = frames.cache / f"features-{key}"
     sources = imagined_frames(frames, stride)
@@ -121,11 +122,6 @@ def imagined_frames(frames: Frames, stride: int) -> Int64[np.ndarray, " sources"
     return np.union1d(np.arange(0, len(frames), stride), frames.starts)
 
 
-def episode_of(frames: Frames, frame: int) -> int:
-    """Episode to which a frame of the dataset belongs."""
-    return int(np.searchsorted(frames.starts, frame, side="right") - 1)
-
-
 def _filled(
     path: Path,
     indices: np.ndarray,
@@ -144,7 +140,7 @@ def _filled(
 
 
 def _instructions(frames: Frames, part: np.ndarray) -> list[str]:
-    return [frames.instructions[episode_of(frames, int(frame))] for frame in part]
+    return [frames.instructions[frames.episode_of(int(frame))] for frame in part]
 
 
 def frame_features(
@@ -178,7 +174,7 @@ def recorded_features(
     features = torch.full((len(part), tokens, width), torch.nan)
     known = []
     for row, frame in enumerate(part.tolist()):
-        episode = episode_of(frames, frame)
+        episode = frames.episode_of(frame)
         plan = plan_of(frames, episode, frame - int(frames.starts[episode]), max_steps=1)
         if plan is not None:
             known.append((row, plan))

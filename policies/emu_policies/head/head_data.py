@@ -9,8 +9,9 @@ from jaxtyping import Int64, UInt8
 from torch import Tensor
 
 from emu_agent.data.frames import Frames
+from emu_agent.data.mixture import places
 from emu_agent.data.segments import Segment
-from emu_policies.head.feature_bank import FeatureBank, LiveFeatures, episode_of
+from emu_policies.head.feature_bank import FeatureBank, LiveFeatures
 from emu_policies.head.head_batch import HeadBatch
 from emu_policies.head.monitor import StepState
 
@@ -47,16 +48,16 @@ class Pursuits:
         config: PursuitConfig,
     ) -> None:
         self.frames, self.sources, self.config = frames, sources, config
-        allowed = np.isin([episode_of(frames, int(s)) for s in sources], list(episodes))
+        allowed = np.isin([frames.episode_of(int(s)) for s in sources], list(episodes))
         self.foreign = np.flatnonzero(allowed)
 
     def draw(self, frame: int, rng: np.random.Generator) -> tuple[int, StepState]:
         """Place among the sources of an imagination for this frame, and its state there."""
         if rng.random() < self.config.foreign:
             source = int(rng.choice(self.foreign))
-            if episode_of(self.frames, int(self.sources[source])) != episode_of(self.frames, frame):
+            if self.frames.episode_of(int(self.sources[source])) != self.frames.episode_of(frame):
                 return source, StepState.STALE
-        episode = episode_of(self.frames, frame)
+        episode = self.frames.episode_of(frame)
         start = int(self.frames.starts[episode])
         step_start = start + self._segment(episode, frame - start).start
         reach_back = rng.random() < self.config.finished
@@ -114,11 +115,12 @@ class HeadData:
         self.frames, self.bank, self.chunk = frames, bank, chunk
         self.cameras = [frames.images[camera] for camera in cameras]
         self.indices = np.concatenate([np.arange(s.start, s.stop) for s in map(frames.span, episodes)])
+        self._places = places(frames, self.indices)
         self.pursuits = Pursuits(frames, bank.sources, episodes, config)
 
     def batch(self, rng: np.random.Generator, size: int) -> HeadBatch:
         """Draw `size` samples; everything random comes from `rng`."""
-        return self.at(rng.choice(self.indices, size=size), rng)
+        return self.at(self.indices[self._places(size, rng)], rng)
 
     def at(self, chosen: Int64[np.ndarray, " batch"], rng: np.random.Generator) -> HeadBatch:
         """Samples of the given frames."""
@@ -142,7 +144,7 @@ class HeadData:
 
     def _actions(self, chosen: np.ndarray) -> tuple[Tensor, Tensor]:
         """The expert's next actions, the last one repeated behind the end of an episode and marked there."""
-        ends = np.array([self.frames.span(episode_of(self.frames, int(frame))).stop for frame in chosen])
+        ends = np.array([self.frames.span(self.frames.episode_of(int(frame))).stop for frame in chosen])
         wanted = chosen[:, None] + np.arange(self.chunk)
         valid = wanted < ends[:, None]
         actions = self.frames.actions[np.minimum(wanted, ends[:, None] - 1)]

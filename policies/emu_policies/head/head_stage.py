@@ -10,8 +10,8 @@ import torch
 from torch import Tensor, nn
 
 from emu_agent.data.codes import load_codes
-from emu_agent.data.frames import load_frames
 from emu_agent.data.lerobot_folder import LeRobotFolder
+from emu_agent.data.mixture import load_mixture, sources_of
 from emu_agent.errors import ConfigError
 from emu_agent.imagination.engine import ImaginationEngine
 from emu_agent.tokens.text import TEXT_FILE
@@ -66,7 +66,7 @@ class HeadStage:
     Args:
         model: fields of `ActionHeadConfig`; sizes that follow from data and world model are filled in.
         world_model: checkpoint folder of stage 2.
-        dataset: folder of a LeRobotDataset.
+        dataset: folder of a LeRobotDataset, or a mixture; see `emu_agent.data.mixture.sources_of`.
         cameras: further cameras, which go to the head; None is all of the dataset but the imagined one.
         embodiment: whose head it is; None is what the dataset says.
         pursuit: fields of `PursuitConfig`.
@@ -80,7 +80,7 @@ class HeadStage:
         self,
         model: dict[str, Any],
         world_model: str,
-        dataset: str,
+        dataset: Any,
         cameras: Sequence[str] | None = None,
         embodiment: str | None = None,
         pursuit: dict[str, Any] | None = None,
@@ -90,13 +90,16 @@ class HeadStage:
         self.source, self.policy = starting_folder(world_model), policy or {}
         self.settings = HeadStageConfig(**settings)
         self.base = read_config(self.source)
-        camera, root = self.base["camera"], Path(dataset)
-        folder = LeRobotFolder(root)
+        camera, sources = self.base["camera"], [one for one in sources_of(dataset) if not one.simulate_only]
+        folder = LeRobotFolder(sources[0].path)
         others = [one for one in sorted(folder.cameras) if one != camera]
         cameras = others if cameras is None else list(cameras)
         size, fit = tuple(self.base["image_size"]), self.base.get("fit", "resize")
-        self.frames = load_frames(root, [camera, *cameras], size, fit)
-        refuse_other_data(self.source, self.frames, root, camera, shared=True)
+        self.frames = load_mixture(sources, [camera, *cameras], size, fit, embodiment)
+        refuse_other_data(self.source, self.frames, camera, shared=True)
+        if len(set(self.frames.embodiments)) > 1:
+            names = ", ".join(sorted(set(self.frames.embodiments)))
+            raise ConfigError(f"a head is of one embodiment: say which, experiment.embodiment=... ({names})")
         self.embodiment = embodiment or self.frames.embodiment
         self.control_hz = folder.fps
         engine = ImaginationEngine.from_pretrained(self.source)

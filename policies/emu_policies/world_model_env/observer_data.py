@@ -11,7 +11,6 @@ from tqdm import tqdm
 
 from emu_agent.data.frames import Frames
 from emu_agent.imagination.engine import ImaginationEngine
-from emu_policies.head.feature_bank import episode_of
 from emu_policies.world_model_env.observer import shrink
 
 BATCH = 32
@@ -41,7 +40,7 @@ def draw_stretches(
         steps: frames of a stretch.
         hold: frames at the end of a successful episode that show the task solved.
     """
-    episodes = [episode_of(frames, int(start)) for start in starts]
+    episodes = [frames.episode_of(int(start)) for start in starts]
     ends = np.array([frames.span(episode).stop for episode in episodes])
     success = np.array([frames.successes[episode] for episode in episodes])
     wanted = starts[:, None] + stride * np.arange(steps)

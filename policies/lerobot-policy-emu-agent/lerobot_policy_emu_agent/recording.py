@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from emu_policies.head.feature_bank import episode_of, imagined_frames
+from emu_policies.head.feature_bank import imagined_frames
 from emu_policies.head.head_data import PursuitConfig, Pursuits
 from emu_policies.head.head_stage import HeadStageConfig
 from jaxtyping import Int64
@@ -56,9 +56,10 @@ class Recording:
         frames = load_frames(Path(meta.root), [camera], image_size(config), engine.fit)
         codes, action_dim = load_codes(frames, camera, engine.image_tokenizer), frames.executed.shape[1]
         known = [bins for bins in engine.action_bins.values() if len(bins.low) == action_dim]
+        own = {frames.embodiment: known[0]} if len(known) == 1 else {}
         maker = SequenceMaker(
             frames=frames, codes=codes, sequence_format=engine.sequence_format, config=SequenceConfig(),
-            bins=engine.action_bins.get(frames.embodiment, known[0] if len(known) == 1 else None),
+            bins=own | engine.action_bins,
         )  # fmt: skip
         return cls(frames, codes, float(meta.fps), maker)
 
@@ -89,12 +90,12 @@ class Recording:
         return "imagine", [self.maker.imagine(plan, num_steps, rng) for plan in found]
 
     def _plan(self, number: int, num_steps: int) -> Plan | None:
-        episode = episode_of(self.frames, number)
+        episode = self.frames.episode_of(number)
         return plan_of(self.frames, episode, number - int(self.frames.starts[episode]), num_steps)
 
     def _simulated(self, numbers: Int64[np.ndarray, " batch"]) -> list[TokenSequence]:
-        if self.maker.bins is None:
+        if self.frames.embodiment not in self.maker.bins:
             return []
-        ends = [self.frames.span(episode_of(self.frames, start)).stop for start in numbers.tolist()]
+        ends = [self.frames.span(self.frames.episode_of(start)).stop for start in numbers.tolist()]
         pairs, chunk = zip(numbers.tolist(), ends, strict=True), self.maker.config.chunk
         return [self.maker.simulate(start) for start, end in pairs if start + chunk < end]

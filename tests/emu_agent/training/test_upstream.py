@@ -20,7 +20,7 @@ MADE_FOR = {"camera": "front", "image_size": [32, 32], "fingerprint": {"env": "c
 @pytest.fixture
 def frames(tiny_data: ModuleType, tmp_path: Path) -> Frames:
     made = tiny_data.frames(tmp_path, [tiny_data.demonstration(0)])
-    return replace(made, fingerprint=MADE_FOR["fingerprint"])
+    return replace(made, fingerprint=MADE_FOR["fingerprint"], root=Path("data"))
 
 
 def checkpoint(folder: Path, **changes: Any) -> Path:
@@ -29,10 +29,10 @@ def checkpoint(folder: Path, **changes: Any) -> Path:
 
 
 def test_what_was_made_for_the_dataset_passes(frames: Frames, tmp_path: Path) -> None:
-    refuse_other_data(checkpoint(tmp_path / "own"), frames, Path("data"), "front")
+    refuse_other_data(checkpoint(tmp_path / "own"), frames, "front")
     unknown = checkpoint(tmp_path / "unknown", fingerprint={})
-    refuse_other_data(unknown, frames, Path("data"), "front")
-    refuse_other_data(checkpoint(tmp_path / "own"), replace(frames, fingerprint={}), Path("data"), "front")
+    refuse_other_data(unknown, frames, "front")
+    refuse_other_data(checkpoint(tmp_path / "own"), replace(frames, fingerprint={}), "front")
 
 
 @pytest.mark.parametrize(
@@ -47,7 +47,7 @@ def test_other_pictures_are_refused_with_both_values(
     frames: Frames, tmp_path: Path, changes: dict[str, Any], error: type[Exception], words: str
 ) -> None:
     with pytest.raises(error, match=words):
-        refuse_other_data(checkpoint(tmp_path / "other", **changes), frames, Path("data"), "front")
+        refuse_other_data(checkpoint(tmp_path / "other", **changes), frames, "front")
 
 
 def test_weights_and_episodes_have_digests_of_their_own(frames: Frames, tmp_path: Path) -> None:

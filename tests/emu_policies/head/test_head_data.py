@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from emu_policies.head.feature_bank import FeatureBank, episode_of, imagined_frames
+from emu_policies.head.feature_bank import FeatureBank, imagined_frames
 from emu_policies.head.head_batch import HeadBatch
 from emu_policies.head.head_data import HeadData, PursuitConfig, Pursuits
 from emu_policies.head.monitor import StepState
@@ -57,7 +57,7 @@ def drawn(data: HeadData, size: int = 300, seed: int = 0) -> tuple[HeadBatch, np
 
 def step_of(frames: Frames, frame: int) -> tuple[int, Any]:
     """Episode and segment of a frame."""
-    episode = episode_of(frames, frame)
+    episode = frames.episode_of(frame)
     t = frame - int(frames.starts[episode])
     return episode, next(s for s in frames.segments[episode] if s.start <= t < s.end)
 
@@ -67,7 +67,7 @@ def test_actions_are_the_next_ones_and_end_with_the_episode(
 ) -> None:
     batch, chosen, _ = drawn(make_data())
     for row, frame in enumerate(chosen.tolist()):
-        end = frames.span(episode_of(frames, frame)).stop
+        end = frames.span(frames.episode_of(frame)).stop
         known = min(CHUNK, end - frame)
         assert batch.action_valid[row].tolist() == [True] * known + [False] * (CHUNK - known)
         assert np.array_equal(batch.actions[row, :known].numpy(), frames.actions[frame : frame + known])
@@ -92,7 +92,7 @@ def test_no_imagination_is_of_a_time_to_come_however_rare_they_are(frames: Frame
     pursuits = Pursuits(frames, sources, range(frames.num_episodes), PursuitConfig(foreign=0.0))
     for frame in range(len(frames)):
         source = sources[pursuits.draw(frame, rng)[0]]
-        assert frames.starts[episode_of(frames, frame)] <= source <= frame
+        assert frames.starts[frames.episode_of(frame)] <= source <= frame
 
 
 def test_old_imaginations_are_left_out(make_data: Callable[..., HeadData]) -> None:
@@ -121,7 +121,7 @@ def test_foreign_imaginations_never_come_from_held_out_episodes(
     batch, chosen, sources = drawn(make_data(foreign=1.0))
     assert max(chosen.max(), sources.max()) < frames.span(3).start
     pairs = zip(chosen.tolist(), sources.tolist(), strict=True)
-    foreign = [episode_of(frames, a) != episode_of(frames, b) for a, b in pairs]
+    foreign = [frames.episode_of(a) != frames.episode_of(b) for a, b in pairs]
     assert np.mean(foreign) > 0.5
     assert (batch.monitor_label.numpy()[foreign] == StepState.STALE).all()
 

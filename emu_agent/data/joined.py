@@ -1,0 +1,31 @@
+"""Rows of several arrays as if they were one: nothing is copied until it is asked for."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+
+class JoinedRows:
+    """Arrays with rows of one shape, one behind the other; read like an array, by numbers of rows.
+
+    Args:
+        parts: arrays, memory-mapped or not.
+    """
+
+    def __init__(self, parts: Sequence[np.ndarray]) -> None:
+        self._parts, self._ends = list(parts), np.cumsum([len(part) for part in parts])
+        self.shape, self.dtype = (int(self._ends[-1]), *parts[0].shape[1:]), parts[0].dtype
+
+    def __len__(self) -> int:
+        return self.shape[0]
+
+    def __getitem__(self, rows: Any) -> np.ndarray:
+        numbers = np.arange(len(self))[rows]
+        flat = np.atleast_1d(numbers)
+        found = np.empty((len(flat), *self.shape[1:]), self.dtype)
+        places = np.searchsorted(self._ends, flat, side="right")
+        for place in np.unique(places):
+            here, part = places == place, self._parts[place]
+            found[here] = part[flat[here] - (self._ends[place] - len(part))]
+        return found.reshape(numbers.shape + self.shape[1:])
