@@ -29,7 +29,16 @@ LARGEST_SEED = 2**62
 OmegaConf.register_new_resolver(
     "either", lambda first, second: second if first is None else first, replace=True
 )
-OmegaConf.register_new_resolver("folder_name", lambda path: path and Path(str(path)).name, replace=True)
+
+
+def _folder_name(dataset: Any) -> str | None:
+    """Name of a dataset's folder; of a mixture, the names joined."""
+    rows = dataset if isinstance(dataset, ListConfig) else [dataset] if dataset else []
+    paths = [row["path"] if isinstance(row, DictConfig) else row for row in rows]
+    return "+".join(Path(str(path)).name for path in paths) or None
+
+
+OmegaConf.register_new_resolver("folder_name", _folder_name, replace=True)
 
 
 def config_dir() -> Path:

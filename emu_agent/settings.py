@@ -88,7 +88,8 @@ class Argument(NamedTuple):
         if (kind is str or texts) and self.value.startswith("[") and self.value.endswith("]"):
             found = _parsed(self.value, None)
             parts = (part.strip().strip("'\"") for part in self.value[1:-1].split(","))
-            return list(map(str, found if isinstance(found, list) else parts))
+            rows = found if isinstance(found, list) else parts
+            return [row if isinstance(row, dict) else str(row) for row in rows]
         if kind is str:
             return self._text(unset)
         value = _parsed(self.value, self.value)

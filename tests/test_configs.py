@@ -81,3 +81,9 @@ def test_what_null_stands_for_is_known(path: Path) -> None:
     """A setting that is null or missing says nothing of what it takes; `emu_agent.settings` does."""
     unset = re.findall(r"([\w]+): *(?:null|\?\?\?)", path.read_text(encoding="utf-8"))
     assert set(unset) <= {*UNSET, *NEITHER}, "say in emu_agent.settings.UNSET what they take"
+
+
+def test_a_mixture_is_said_on_the_command_line() -> None:
+    cfg = load_config("train", ["dataset=[data/a, {path: data/b, weight: 2}]"])
+    assert OmegaConf.to_container(cfg.experiment.dataset) == ["data/a", {"path": "data/b", "weight": 2}]
+    assert cfg.experiment.name == "a+b"
