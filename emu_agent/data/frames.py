@@ -13,9 +13,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from jaxtyping import Bool, Float32, Int64, UInt8
+from jaxtyping import Bool, Float32, Int64
 
-from emu_agent.data.joined import JoinedRows
+from emu_agent.data.joined import Images
 from emu_agent.data.segments import Segment
 from emu_agent.data.split import Split, refuse_reserved, split
 from emu_agent.fingerprint import DEFAULT_EMBODIMENT, embodiment_of
@@ -31,7 +31,7 @@ FORMAT = 2
 class Frames:
     """Every frame of a dataset, in order of its episodes."""
 
-    images: Mapping[str, UInt8[np.ndarray, "frames height width 3"] | UInt8[JoinedRows, "frames height width 3"]]
+    images: Mapping[str, Images]
     proprio: Float32[np.ndarray, "frames proprio_dim"]
     actions: Float32[np.ndarray, "frames action_dim"]
     executed: Float32[np.ndarray, "frames action_dim"]

@@ -4,16 +4,17 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
+from jaxtyping import UInt8
 
 
 class JoinedRows:
     """Arrays with rows of one shape, one behind the other; read like an array, by numbers of rows.
 
     Args:
-        parts: arrays, memory-mapped or not.
+        parts: arrays, memory-mapped or not, or such rows again.
     """
 
-    def __init__(self, parts: Sequence[np.ndarray]) -> None:
+    def __init__(self, parts: "Sequence[np.ndarray | JoinedRows]") -> None:
         self._parts, self._ends = list(parts), np.cumsum([len(part) for part in parts])
         self.shape, self.dtype = (int(self._ends[-1]), *parts[0].shape[1:]), parts[0].dtype
 
@@ -29,3 +30,7 @@ class JoinedRows:
             here, part = places == place, self._parts[place]
             found[here] = part[flat[here] - (self._ends[place] - len(part))]
         return found.reshape(numbers.shape + self.shape[1:])
+
+
+Images = UInt8[np.ndarray, "frames height width 3"] | UInt8[JoinedRows, "frames height width 3"]
+"""Images of every frame of a dataset or of a mixture."""

@@ -101,18 +101,23 @@ def joined(members: Sequence[Frames], sources: Sequence[Source]) -> Frames:
     if len(members) == 1:
         return members[0]
     counts = np.cumsum([0, *map(len, members)])
-    episodes = {
+    first, pairs = members[0], list(zip(members, sources, strict=True))
+    arrays = {
+        name: _padded([getattr(one, name) for one in members]) for name in ("proprio", "actions", "executed")
+    }
+    rows: dict[str, Any] = {
         name: tuple(value for one in members for value in getattr(one, name))
         for name in ("instructions", "segments", "successes", "seeds", "keys", "tasks")
     }
-    first, pairs = members[0], list(zip(members, sources, strict=True))
     prints = [one.fingerprint for one in members if one.fingerprint]
     agreed = prints[0] if prints else {}
     return Frames(
-        images={name: _rows([one.images[name] for one in members]) for name in first.images},
-        **{name: _padded([getattr(one, name) for one in members]) for name in ("proprio", "actions", "executed")},
-        **episodes,
+        images={name: JoinedRows([one.images[name] for one in members]) for name in first.images},
+        proprio=arrays["proprio"],
+        actions=arrays["actions"],
+        executed=arrays["executed"],
         starts=np.concatenate([one.starts + start for one, start in zip(members, counts, strict=False)]),
+        **rows,
         fingerprint={k: v for k, v in agreed.items() if all(one.get(k) == v for one in prints)},
         cache=first.cache,
         root=first.root,
@@ -164,10 +169,6 @@ def refuse_misfit(first: Frames, other: Frames) -> None:
         ("in the one", "in the other"),
         "mix datasets with the same cameras and renderer, and with the same controller per embodiment",
     )
-
-
-def _rows(parts: Sequence[np.ndarray]) -> Any:
-    return parts[0] if len(parts) == 1 else JoinedRows(parts)
 
 
 def _padded(parts: Sequence[np.ndarray]) -> np.ndarray:

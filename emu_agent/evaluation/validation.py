@@ -9,6 +9,7 @@ from PIL import Image
 from torch import Tensor
 
 from emu_agent.data.frames import Frames
+from emu_agent.data.joined import Images
 from emu_agent.data.plans import Plan
 from emu_agent.evaluation.pictures import score_pictures
 from emu_agent.imagination.engine import ImaginationEngine
@@ -31,7 +32,7 @@ def score_imagination(
     frames: Frames,
     codes: Int64[Tensor, "frames rows cols"],
     plans: Sequence[Plan],
-    pictures: UInt8[np.ndarray, "frames height width 3"],
+    pictures: Images,
 ) -> dict[str, float]:
     """Imagine the present step of every plan and compare its text and keyframe with the recorded ones.
 
@@ -64,7 +65,7 @@ def score_simulation(
     codes: Int64[Tensor, "frames rows cols"],
     starts: Int64[np.ndarray, " starts"],
     chunk: int,
-    pictures: UInt8[np.ndarray, "frames height width 3"],
+    pictures: Images,
 ) -> dict[str, float]:
     """Predict the frame after recorded actions and compare it with the recorded one."""
     names = np.array([frames.embodiment_of(frames.episode_of(int(start))) for start in starts])
@@ -79,7 +80,7 @@ def score_simulation(
 
 
 def _fitted(
-    imagined: UInt8[np.ndarray, "batch _ _ 3"], pictures: UInt8[np.ndarray, "frames height width 3"]
+    imagined: UInt8[np.ndarray, "batch _ _ 3"], pictures: Images
 ) -> UInt8[np.ndarray, "batch height width 3"]:
     """Imagined pictures in the size of the recorded ones, which a tokenizer that resizes does not keep."""
     height, width = pictures.shape[1:3]

@@ -6,9 +6,10 @@ from pathlib import Path
 
 import cv2
 import numpy as np
-from jaxtyping import Bool, Float32, Int64, UInt8
+from jaxtyping import Bool, Float32, Int64
 
 from emu_agent.data.frames import Frames, load_frames
+from emu_agent.data.joined import Images
 from emu_agent.data.plans import Plan, plan_of
 from emu_agent.evaluation.adapters.protocol import Abilities, Future, Start
 
@@ -122,9 +123,7 @@ class NearestNeighbour:
         return np.where(self._left > length, distances, np.inf).argmin(axis=1)
 
 
-def _thumbnails(
-    pictures: UInt8[np.ndarray, "frames height width 3"], rows: Int64[np.ndarray, " rows"]
-) -> Float32[np.ndarray, "rows size"]:
+def _thumbnails(pictures: Images, rows: Int64[np.ndarray, " rows"]) -> Float32[np.ndarray, "rows size"]:
     small = [cv2.resize(pictures[i], (THUMBNAIL, THUMBNAIL), interpolation=cv2.INTER_AREA) for i in rows]
     return np.stack(small).reshape(len(small), -1).astype(np.float32) / 255
 

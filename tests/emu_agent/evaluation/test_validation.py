@@ -42,7 +42,9 @@ class Oracle(ImaginationEngine):
             image_log_prob=torch.full((len(seen), 1, 1), -0.25),
         )
 
-    def simulate(self, codes: torch.Tensor, actions: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    def simulate(
+        self, codes: torch.Tensor, actions: torch.Tensor, embodiment: str | None = None
+    ) -> tuple[torch.Tensor, torch.Tensor]:
         wanted = torch.tensor([self.keyframes[frame] for frame in codes[:, 0, 0].tolist()])
         return wanted[:, None, None], torch.zeros(len(codes))
 
