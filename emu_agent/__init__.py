@@ -8,17 +8,20 @@ from importlib import import_module, metadata
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from emu_agent.config import config_dir, load_config
-    from emu_agent.episodes.rollout import run_episode
-    from emu_agent.errors import EmuAgentError
-    from emu_agent.imagination.engine import ImaginationEngine
-    from emu_agent.imagination.imagination import Imagination, ImaginationConfig
-    from emu_agent.observation import Observation
-    from emu_agent.official.assembly import official_engine
-    from emu_agent.official.folders import generate
-    from emu_agent.tokens.vocabulary import Vocabulary
-    from emu_agent.world_model.checkpoint import load_world_model
-    from emu_agent.world_model.tokenizers import load_image_tokenizer, load_text_tokenizer
+    from emu_agent.config import config_dir as config_dir
+    from emu_agent.config import load_config as load_config
+    from emu_agent.episodes.rollout import run_episode as run_episode
+    from emu_agent.errors import EmuAgentError as EmuAgentError
+    from emu_agent.imagination.engine import ImaginationEngine as ImaginationEngine
+    from emu_agent.imagination.imagination import Imagination as Imagination
+    from emu_agent.imagination.imagination import ImaginationConfig as ImaginationConfig
+    from emu_agent.observation import Observation as Observation
+    from emu_agent.official.assembly import official_engine as official_engine
+    from emu_agent.official.folders import generate as generate
+    from emu_agent.tokens.vocabulary import Vocabulary as Vocabulary
+    from emu_agent.world_model.checkpoint import load_world_model as load_world_model
+    from emu_agent.world_model.tokenizers import load_image_tokenizer as load_image_tokenizer
+    from emu_agent.world_model.tokenizers import load_text_tokenizer as load_text_tokenizer
 
     __version__: str
 
@@ -39,23 +42,7 @@ _HOME = {
     "run_episode": "episodes.rollout",
 }
 
-__all__ = [
-    "EmuAgentError",
-    "Imagination",
-    "ImaginationConfig",
-    "ImaginationEngine",
-    "Observation",
-    "Vocabulary",
-    "__version__",
-    "config_dir",
-    "generate",
-    "load_config",
-    "load_image_tokenizer",
-    "load_text_tokenizer",
-    "load_world_model",
-    "official_engine",
-    "run_episode",
-]
+_PUBLIC = sorted([*_HOME, "__version__"])
 
 
 def __getattr__(name: str) -> object:
@@ -63,10 +50,10 @@ def __getattr__(name: str) -> object:
     if name == "__version__":
         return metadata.version("emu-agent")
     if name not in _HOME:
-        raise AttributeError(f"module 'emu_agent' has no attribute {name!r}; it offers {sorted(__all__)}")
+        raise AttributeError(f"module 'emu_agent' has no attribute {name!r}; it offers {_PUBLIC}")
     return getattr(import_module(f"emu_agent.{_HOME[name]}"), name)
 
 
 def __dir__() -> list[str]:
     """List the public names, loaded or not."""
-    return sorted(__all__)
+    return _PUBLIC

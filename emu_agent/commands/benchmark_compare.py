@@ -7,7 +7,7 @@ from omegaconf import DictConfig
 from emu_agent.config import output_folder
 from emu_agent.errors import ConfigError
 from emu_agent.evaluation.comparison import compare, read_benchmark
-from emu_agent.report.benchmark import COLUMNS, comparison_cells, render_comparison
+from emu_agent.report.benchmark import COLUMNS, comparison_cells, comparison_marks, render_comparison
 from emu_agent.run_folder import write_json, write_text
 
 
@@ -37,9 +37,5 @@ def _print(comparison: dict[str, Any]) -> None:
     widths = [max(len(row[i]) for row in rows) for i in range(len(COLUMNS))]
     for row in rows:
         print("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
-    if comparison["few_pairs"]:
-        print(f"only {comparison['all']['pairs']} pairs: hardly any difference could be seen")
-    if comparison["unpaired"]:
-        print(f"{comparison['unpaired']} episodes have no counterpart and are left out")
-    if comparison["fingerprint_mismatch"]:
-        print(f"the environments differ in {', '.join(comparison['fingerprint_mismatch'])}")
+    for mark in comparison_marks(comparison):
+        print(mark)

@@ -7,8 +7,11 @@ from typing import Protocol, runtime_checkable
 import torch
 from torch import Tensor
 
-from emu_agent.decoding.autoregressive import Keyframe
+from emu_agent.decoding.autoregressive import Keyframe, decode_image
+from emu_agent.decoding.compiled import decode_image_compiled
+from emu_agent.decoding.dida import decode_image_dida
 from emu_agent.decoding.grammar import ImageBlock
+from emu_agent.decoding.jacobi import decode_image_jacobi
 from emu_agent.decoding.noise import DidaConfig
 from emu_agent.decoding.sampling import SamplingConfig
 from emu_agent.errors import lookup
@@ -35,34 +38,10 @@ class ImageDecoder(Protocol):
         ...
 
 
-def _autoregressive(dida: DidaConfig, codebook: Tensor) -> ImageDecoder:
-    from emu_agent.decoding.autoregressive import decode_image
-
-    return decode_image
-
-
-def _compiled(dida: DidaConfig, codebook: Tensor) -> ImageDecoder:
-    from emu_agent.decoding.compiled import decode_image_compiled
-
-    return decode_image_compiled
-
-
-def _dida(dida: DidaConfig, codebook: Tensor) -> ImageDecoder:
-    from emu_agent.decoding.dida import decode_image_dida
-
-    return partial(decode_image_dida, dida=dida, codebook=codebook)
-
-
-def _jacobi(dida: DidaConfig, codebook: Tensor) -> ImageDecoder:
-    from emu_agent.decoding.jacobi import decode_image_jacobi
-
-    return decode_image_jacobi
-
-
-DECODERS: Mapping[str, Callable[[DidaConfig, Tensor], ImageDecoder]] = {
-    "autoregressive": _autoregressive,
-    "dida": _dida,
-    "jacobi": _jacobi,
+DECODERS: Mapping[str, Callable[..., Keyframe]] = {
+    "autoregressive": decode_image,
+    "dida": decode_image_dida,
+    "jacobi": decode_image_jacobi,
 }
 
 
@@ -79,5 +58,7 @@ def image_decoder(name: str, dida: DidaConfig, codebook: Tensor, *, fast: bool =
         UnknownNameError: there is none of that name; the message lists them.
     """
     decoder = lookup("decoder", name, DECODERS)
+    if name == "dida":
+        return partial(decoder, dida=dida, codebook=codebook)
     # The other decoders are the same on either model; code by code there is a leaner loop.
-    return (_compiled if fast and name == "autoregressive" else decoder)(dida, codebook)
+    return decode_image_compiled if fast and name == "autoregressive" else decoder

@@ -84,29 +84,27 @@ def render_comparison(results: Sequence[Mapping[str, Any]], comparisons: Sequenc
 
 def comparison_table(comparison: Mapping[str, Any]) -> str:
     """Differences by task and of all together, as an HTML table."""
-    head = (
-        "task",
-        "pairs",
-        "first",
-        "second",
-        "difference",
-        "95 % interval",
-        "only first",
-        "only second",
-        "p",
-    )
-    rows = ["".join(f"<th>{name}</th>" for name in head)]
+    rows = ["".join(f"<th>{name}</th>" for name in COLUMNS)]
     for name, figures in [*comparison["tasks"].items(), ("all", comparison["all"])]:
         rows.append("".join(f"<td>{escape(cell)}</td>" for cell in comparison_cells(name, figures)))
-    marks = []
-    if comparison["few_pairs"]:
-        marks.append(f"only {comparison['all']['pairs']} pairs: hardly any difference could be seen")
-    if comparison["unpaired"]:
-        marks.append(f"{comparison['unpaired']} episodes have no counterpart and are left out")
-    if comparison["fingerprint_mismatch"]:
-        marks.append(f"the environments differ in {', '.join(comparison['fingerprint_mismatch'])}")
-    warnings = "".join(f'<p class="warn">{escape(mark)}</p>' for mark in marks)
-    return warnings + f"<table>{''.join(f'<tr>{row}</tr>' for row in rows)}</table>"
+    warnings = (f'<p class="warn">{escape(mark)}</p>' for mark in comparison_marks(comparison))
+    return "".join(warnings) + f"<table>{''.join(f'<tr>{row}</tr>' for row in rows)}</table>"
+
+
+def comparison_marks(comparison: Mapping[str, Any]) -> list[str]:
+    """What keeps a comparison from being taken as it is, in words."""
+    marks = {
+        f"only {comparison['all']['pairs']} pairs: hardly any difference could be seen": comparison[
+            "few_pairs"
+        ],
+        f"{comparison['unpaired']} episodes have no counterpart and are left out": comparison["unpaired"],
+    }
+    differing = ", ".join(comparison["fingerprint_mismatch"])
+    return [
+        mark
+        for mark, holds in {**marks, f"the environments differ in {differing}": differing}.items()
+        if holds
+    ]
 
 
 def comparison_cells(name: str, figures: Mapping[str, Any]) -> list[str]:

@@ -29,6 +29,11 @@ IRRELEVANT = """
 """
 """Settings that say nothing about what the network computes; nor do token ids and what begins with _."""
 
+SIZES = (
+    "vocab_size", "hidden_size", "intermediate_size", "num_hidden_layers", "num_attention_heads",
+    "num_key_value_heads", "head_dim", "max_position_embeddings",
+)  # fmt: skip
+
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class TransformerConfig:
@@ -62,8 +67,7 @@ class TransformerConfig:
     """Use the embedding as the output head."""
 
     def __post_init__(self) -> None:
-        sizes = ("vocab_size", "hidden_size", "intermediate_size", "num_hidden_layers", "num_attention_heads")
-        for name in (*sizes, "num_key_value_heads", "head_dim", "max_position_embeddings"):
+        for name in SIZES:
             if getattr(self, name) < 1:
                 raise ConfigError(f"{name}={getattr(self, name)} must be at least 1")
         if self.num_attention_heads % self.num_key_value_heads:
@@ -148,49 +152,15 @@ def _check_others(values: Mapping[str, Any]) -> None:
         )
 
 
+_COLUMNS = (*SIZES, "attention_dropout")
+_TABLE: Mapping[str, tuple[float, ...]] = {
+    "debug": (1024, 48, 96, 2, 4, 2, 16, 512, 0.0),
+    "nano": (4096, 256, 768, 6, 8, 4, 32, 1024, 0.0),
+    "small": (16_384, 768, 2304, 12, 12, 4, 64, 4096, 0.1),
+    "emu3_5": (282_926, 5120, 25_600, 64, 64, 8, 128, 32_768, 0.1),
+}
 PRESETS: Mapping[str, TransformerConfig] = {
-    "debug": TransformerConfig(
-        vocab_size=1024,
-        hidden_size=48,
-        intermediate_size=96,
-        num_hidden_layers=2,
-        num_attention_heads=4,
-        num_key_value_heads=2,
-        head_dim=16,
-        max_position_embeddings=512,
-    ),
-    "nano": TransformerConfig(
-        vocab_size=4096,
-        hidden_size=256,
-        intermediate_size=768,
-        num_hidden_layers=6,
-        num_attention_heads=8,
-        num_key_value_heads=4,
-        head_dim=32,
-        max_position_embeddings=1024,
-    ),
-    "small": TransformerConfig(
-        vocab_size=16384,
-        hidden_size=768,
-        intermediate_size=2304,
-        num_hidden_layers=12,
-        num_attention_heads=12,
-        num_key_value_heads=4,
-        head_dim=64,
-        max_position_embeddings=4096,
-        attention_dropout=0.1,
-    ),
-    "emu3_5": TransformerConfig(
-        vocab_size=282_926,
-        hidden_size=5120,
-        intermediate_size=25_600,
-        num_hidden_layers=64,
-        num_attention_heads=64,
-        num_key_value_heads=8,
-        head_dim=128,
-        max_position_embeddings=32_768,
-        attention_dropout=0.1,
-    ),
+    name: TransformerConfig(**dict[str, Any](zip(_COLUMNS, row, strict=True))) for name, row in _TABLE.items()
 }
 
 

@@ -1,39 +1,22 @@
 """Policies: what turns observations and imaginations into actions."""
 
-from emu_policies.baselines.noisy_policy import NoisyPolicy
-from emu_policies.baselines.random_policy import RandomPolicy
-from emu_policies.head.action_head import ActionHead, HeadContext
-from emu_policies.head.head_batch import HeadBatch
-from emu_policies.head.head_config import ActionHeadConfig
-from emu_policies.head.loading import load_head
-from emu_policies.head.monitor import StepMonitor, StepState
-from emu_policies.head.normalizer import Normalizer
-from emu_policies.planning.imagination_policy import ImaginationPolicy, ImaginationPolicyConfig
-from emu_policies.planning.replan import ImaginationReason
-from emu_policies.safety.gate import ActionGate
-from emu_policies.safety.gated_policy import GatedPolicy
-from emu_policies.safety.interventions import Intervention, InterventionKind, InterventionLog
-from emu_policies.safety.limits import ActionLimits, Workspace
-
-__all__ = [
-    "ActionGate",
-    "ActionHead",
-    "ActionHeadConfig",
-    "ActionLimits",
-    "GatedPolicy",
-    "HeadBatch",
-    "HeadContext",
-    "ImaginationPolicy",
-    "ImaginationPolicyConfig",
-    "ImaginationReason",
-    "Intervention",
-    "InterventionKind",
-    "InterventionLog",
-    "NoisyPolicy",
-    "Normalizer",
-    "RandomPolicy",
-    "StepMonitor",
-    "StepState",
-    "Workspace",
-    "load_head",
-]
+from emu_policies.baselines.noisy_policy import NoisyPolicy as NoisyPolicy
+from emu_policies.baselines.random_policy import RandomPolicy as RandomPolicy
+from emu_policies.head.action_head import ActionHead as ActionHead
+from emu_policies.head.action_head import HeadContext as HeadContext
+from emu_policies.head.head_batch import HeadBatch as HeadBatch
+from emu_policies.head.head_config import ActionHeadConfig as ActionHeadConfig
+from emu_policies.head.loading import load_head as load_head
+from emu_policies.head.monitor import StepMonitor as StepMonitor
+from emu_policies.head.monitor import StepState as StepState
+from emu_policies.head.normalizer import Normalizer as Normalizer
+from emu_policies.planning.imagination_policy import ImaginationPolicy as ImaginationPolicy
+from emu_policies.planning.imagination_policy import ImaginationPolicyConfig as ImaginationPolicyConfig
+from emu_policies.planning.replan import ImaginationReason as ImaginationReason
+from emu_policies.safety.gate import ActionGate as ActionGate
+from emu_policies.safety.gated_policy import GatedPolicy as GatedPolicy
+from emu_policies.safety.interventions import Intervention as Intervention
+from emu_policies.safety.interventions import InterventionKind as InterventionKind
+from emu_policies.safety.interventions import InterventionLog as InterventionLog
+from emu_policies.safety.limits import ActionLimits as ActionLimits
+from emu_policies.safety.limits import Workspace as Workspace

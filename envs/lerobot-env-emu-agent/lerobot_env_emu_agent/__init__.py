@@ -9,20 +9,10 @@ errors: what is imported here must be light and must not fail. Registered are:
     --teleop.type=emu_script    a script that does the pick task on it (`EmuScriptTeleopConfig`)
 """
 
-from lerobot_env_emu_agent.config_emu_gated import EmuGatedConfig
-from lerobot_env_emu_agent.config_emu_script import EmuScriptTeleopConfig
-from lerobot_env_emu_agent.config_emu_sim_arm import EmuSimArmConfig
-from lerobot_env_emu_agent.emu_gated import EmuGated
-from lerobot_env_emu_agent.emu_robosuite import EmuRobosuiteEnvConfig
-from lerobot_env_emu_agent.emu_script import EmuScriptTeleop
-from lerobot_env_emu_agent.emu_sim_arm import EmuSimArm
-
-__all__ = [
-    "EmuGated",
-    "EmuGatedConfig",
-    "EmuRobosuiteEnvConfig",
-    "EmuScriptTeleop",
-    "EmuScriptTeleopConfig",
-    "EmuSimArm",
-    "EmuSimArmConfig",
-]
+from lerobot_env_emu_agent.config_emu_gated import EmuGatedConfig as EmuGatedConfig
+from lerobot_env_emu_agent.config_emu_script import EmuScriptTeleopConfig as EmuScriptTeleopConfig
+from lerobot_env_emu_agent.config_emu_sim_arm import EmuSimArmConfig as EmuSimArmConfig
+from lerobot_env_emu_agent.emu_gated import EmuGated as EmuGated
+from lerobot_env_emu_agent.emu_robosuite import EmuRobosuiteEnvConfig as EmuRobosuiteEnvConfig
+from lerobot_env_emu_agent.emu_script import EmuScriptTeleop as EmuScriptTeleop
+from lerobot_env_emu_agent.emu_sim_arm import EmuSimArm as EmuSimArm

@@ -96,22 +96,6 @@ class ActionLimits:
         """A bound, such as "upper", as an array."""
         return np.array(getattr(self, name), np.float64)
 
-    def expect(self, names: Sequence[str], units: Sequence[str]) -> None:
-        """Compare with what a policy or a dataset calls its actions.
-
-        Raises:
-            ConfigError: If a name or a unit differs; the message lists both sides.
-        """
-        here, there = list(zip(self.names, self.units, strict=True)), list(zip(names, units, strict=True))
-        if here == there:
-            return
-        rows = [
-            f"  {i}: {_pair(here, i)} in the limits, {_pair(there, i)} in the actions"
-            for i in range(max(len(here), len(there)))
-            if _pair(here, i) != _pair(there, i)
-        ]
-        raise ConfigError("limits and actions do not belong together:\n" + "\n".join(rows))
-
     @classmethod
     def from_bounds(
         cls, lower: Sequence[float], upper: Sequence[float], control_hz: float, *, hold: Sequence[float]
@@ -157,7 +141,3 @@ class ActionLimits:
             )
         if self.max_bad_actions < 1 or not 0 <= self.timing_tolerance < 1:
             raise ConfigError("max_bad_actions must be at least 1, timing_tolerance at least 0 and below 1")
-
-
-def _pair(rows: list[tuple[str, str]], index: int) -> str:
-    return f"{rows[index][0]} [{rows[index][1]}]" if index < len(rows) else "nothing"

@@ -4,6 +4,4 @@ LeRobot imports this package when its commands start, because of the name of the
 errors: only the settings are imported here. It finds `EmuAgentPolicy` and the processors by their names.
 """
 
-from lerobot_policy_emu_agent.configuration_emu_agent import EmuAgentConfig
-
-__all__ = ["EmuAgentConfig"]
+from lerobot_policy_emu_agent.configuration_emu_agent import EmuAgentConfig as EmuAgentConfig

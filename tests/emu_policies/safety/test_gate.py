@@ -60,16 +60,6 @@ def test_bounds_that_cannot_be_are_refused(arm: ModuleType, change: dict, words:
         arm.arm_limits(**change)
 
 
-def test_other_names_and_units_are_listed_side_by_side(arm: ModuleType) -> None:
-    limits = arm.arm_limits()
-    limits.expect(["pan.pos", "lift.pos", "roll.pos"], ["rad"] * 3)
-    with pytest.raises(ConfigError) as caught:
-        limits.expect(["pan.pos", "lift.pos"], ["deg", "rad"])
-    assert "0: pan.pos [rad] in the limits, pan.pos [deg] in the actions" in str(caught.value)
-    assert "2: roll.pos [rad] in the limits, nothing in the actions" in str(caught.value)
-    assert "lift" not in str(caught.value)
-
-
 # The laws
 
 
