@@ -27,7 +27,9 @@ _KINDS: dict[type, tuple[tuple[type, ...], str]] = {
     dict: ((dict,), "a mapping, for example {a:1}"),
 }
 UNSET: dict[str, type] = {
-    **dict.fromkeys(("steps", "passes", "max_new_tokens", "workers", "episodes", "max_steps", "seed"), int),
+    **dict.fromkeys(
+        ("steps", "passes", "max_new_tokens", "workers", "episodes", "branches", "max_steps", "seed"), int
+    ),
     **dict.fromkeys(("guidance_scale", "control_hz", "threshold"), float),
     **dict.fromkeys(("components", "cameras", "image_size"), list),
     **dict.fromkeys(("lora",), dict),

@@ -16,6 +16,7 @@ from emu_agent.data.demonstration import Demonstration
 from emu_agent.data.frames import cache_of
 from emu_agent.data.lerobot_writer import write_dataset
 from emu_agent.data.split import PURPOSES, seeds_for
+from emu_agent.episodes.branching import BranchWork, branch_episodes, counted
 from emu_agent.episodes.collection import Collection
 from emu_agent.episodes.executors import Executor, Job, open_executor
 from emu_agent.episodes.recording import RecordWork
@@ -33,15 +34,16 @@ MANIFEST = "manifest.json"
 
 def main(cfg: DictConfig) -> int:
     """Record what is missing, write the dataset, say where it is."""
-    seeds, tasks, config = _checked_seeds(cfg), _tasks(cfg), plain_config(cfg)
+    seeds, tasks, config = _checked_seeds(cfg), _tasks(cfg), _settings(cfg)
     name = cfg.suite if len(tasks) > 1 else tasks[0].id.removeprefix("emu/").replace("/", "_")
+    name += "_branches" if cfg.branches else ""
     root = output_folder(cfg, Path("data") / name)
     staging = root.with_name(root.name + ".episodes")
     if _finished(root, config):
         shutil.rmtree(staging, ignore_errors=True)
         print(f"{root} is complete; nothing to do")
         return 0
-    replace = cfg.replace_failures and not cfg.keep_failures
+    replace = cfg.replace_failures and not config["keep_failures"]
     collection = Collection(staging, [task.id for task in tasks], seeds, cfg.episodes, replace=replace)
     _refuse_fewer(RunFolder(staging), collection, cfg.episodes)
     workers, _ = share_cores(cfg.workers, len(tasks) * cfg.episodes)
@@ -70,12 +72,27 @@ def _checked_seeds(cfg: DictConfig) -> range:
     """
     check_counts(cfg, "episodes", optional=("workers", "max_steps"))
     check_seed(cfg.seed)
+    if cfg.branches is not None:
+        check_counts(cfg, "states", "chunk")
+        if not isinstance(cfg.branches, int) or cfg.branches < 2:
+            raise ConfigError(
+                f"branches={cfg.branches} must be a whole number of at least 2: another chunk than the "
+                "episode's own has to be played from each state"
+            )
     if cfg.env is not None:
         more = " perturbation=varied keep_failures=true" if "varied" in str(cfg.env) else ""
         raise ConfigError(f"env={cfg.env} is now suite=TASK, for example suite=emu/robosuite/Lift{more}")
     lookup("choice of phrasings", cfg.phrasings, {"all": None, "first": None})
     wanted = seeds_for(cfg.purpose, cfg.seed, cfg.episodes)
     return range(wanted.start, PURPOSES[cfg.purpose].stop)
+
+
+def _settings(cfg: DictConfig) -> dict[str, Any]:
+    """The config, as far as it says what a dataset holds; branches are wanted of failures as well."""
+    config = plain_config(cfg)
+    if config["branches"] is None:
+        return {key: value for key, value in config.items() if key not in ("branches", "states", "chunk")}
+    return {**config, "keep_failures": True}
 
 
 def _tasks(cfg: DictConfig) -> Sequence[Any]:
@@ -91,12 +108,15 @@ def _tasks(cfg: DictConfig) -> Sequence[Any]:
 
 def _work(cfg: DictConfig, tasks: Sequence[Any]) -> RecordWork:
     config = plain_config(cfg)
-    return RecordWork(
-        make=config["make"],
-        perturbation=config["perturbation"],
-        phrasings={task.id: len(task.instructions) for task in tasks if cfg.phrasings == "all"},
-        max_steps=cfg.max_steps,
-    )
+    settings = {
+        "make": config["make"],
+        "perturbation": config["perturbation"],
+        "phrasings": {task.id: len(task.instructions) for task in tasks if cfg.phrasings == "all"},
+        "max_steps": cfg.max_steps,
+    }
+    if cfg.branches is None:
+        return RecordWork(**settings)
+    return BranchWork(**settings, branches=cfg.branches, states=cfg.states, chunk=cfg.chunk)
 
 
 def _describe(executor: Executor, task: str) -> dict[str, Any]:
@@ -127,11 +147,16 @@ def _write(root: Path, config: dict[str, Any], collection: Collection, about: di
             "keep_failures=true"
         )
     bar = tqdm(kept, "writing the dataset", unit="episode")
+    branches = config.get("branches")
+    episodes = branch_episodes(bar) if branches else map(Demonstration.load, bar)
     write_dataset(
-        map(Demonstration.load, bar), root, fps=about["fps"], fingerprint=about["fingerprint"],
+        episodes, root, fps=about["fps"], fingerprint=about["fingerprint"],
         collection={"tasks": tasks, "config": config},
     )  # fmt: skip
     about = {name: config[name] for name in ("suite", "purpose", "seed", "perturbation")}
+    if branches:
+        about["branches"] = {"each": branches, "chunk": config["chunk"], **counted(kept)}
+        _name_left_out(about["branches"])
     write_json(root / MANIFEST, {**about, "tasks": tasks, **provenance()})
     for task, row in tasks.items():
         if unsolved := [*map(str, row["failures"]), *(f"{seed} (lost)" for seed in row["lost"])]:
@@ -140,6 +165,13 @@ def _write(root: Path, config: dict[str, Any], collection: Collection, about: di
             print(f"{task}: only {row['successes']} of {config['episodes']} demonstrations")
     solved, episodes = (sum(row[key] for row in tasks.values()) for key in ("successes", "episodes"))
     print(f"{len(kept)} episodes of {len(tasks)} tasks in {root}; the experts solved {solved / episodes:.1%}")
+
+
+def _name_left_out(branches: dict[str, Any]) -> None:
+    for task, left_out in branches["left_out"].items():
+        places = ", ".join(f"{timestep} of seed {seed}" for seed, timestep in left_out)
+        print(f"{task}: left out, because the state does not replay: timesteps {places}")
+    print(f"{sum(branches['states'].values())} states with {branches['each']} branches each")
 
 
 def _finished(root: Path, config: dict[str, Any]) -> bool:
@@ -162,6 +194,11 @@ def _finished(root: Path, config: dict[str, Any]) -> bool:
         raise DatasetError(
             f"{root} holds {made['episodes']} episodes, more than episodes={config['episodes']}; a dataset "
             "can only grow: ask for as many or more, or choose another output"
+        )
+    if made["episodes"] < config["episodes"] and "branches" in made:
+        raise DatasetError(
+            f"{root} holds the branches of {made['episodes']} episodes and cannot grow; choose another "
+            "output, with a seed behind these, and train on both"
         )
     return made["episodes"] == config["episodes"]
 

@@ -1,7 +1,7 @@
 """One recorded demonstration, and its file while a collection is under way."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields, replace
 from io import BytesIO
 from pathlib import Path
 from typing import Any
@@ -12,7 +12,7 @@ from jaxtyping import Bool, Float32, Int64, UInt8
 
 from emu_agent.run_folder import replacing
 
-IMAGES, SIZES = "images.", "sizes."
+IMAGES, SIZES, EXTRA = "images.", "sizes.", "extra."
 PNG = (cv2.IMWRITE_PNG_COMPRESSION, 1)
 """Fast: what is saved by a slower one is little, and read once."""
 
@@ -48,6 +48,8 @@ class Demonstration:
     """For the action of each frame, in the environment's units."""
     successes: Bool[np.ndarray, " time"]
     """Whether the task is solved in the state after each frame's action."""
+    extra: dict[str, np.ndarray] = field(default_factory=dict)
+    """Further columns of the dataset, by name: a number or a word for every frame."""
 
     @classmethod
     def of_outcome(cls, *, steps: tuple[str, ...], success: bool, **values: Any) -> "Demonstration":
@@ -75,9 +77,16 @@ class Demonstration:
         begins = np.flatnonzero(np.diff(self.subtask_index, prepend=-1))
         return [(int(t), self.steps[t]) for t in begins if self.steps[t]]
 
+    def part(self, start: int, stop: int) -> "Demonstration":
+        """Its frames from `start` up to, not including, `stop`."""
+        names = ("steps", "subtask_index", "proprio", "actions", "executed", "rewards", "successes")
+        cut: dict[str, Any] = {name: getattr(self, name)[start:stop] for name in names}
+        return replace(self, images={name: one[start:stop] for name, one in self.images.items()}, **cut)
+
     def packed(self) -> bytes:
         """The content of its file: arrays in NumPy's format, images as PNG."""
-        values: dict[str, Any] = {field.name: getattr(self, field.name) for field in fields(self)}
+        values: dict[str, Any] = {one.name: getattr(self, one.name) for one in fields(self)}
+        values |= {EXTRA + name: column for name, column in values.pop("extra").items()}
         for name, frames in values.pop("images").items():
             encoded = [cv2.imencode(".png", frame, PNG)[1] for frame in frames]
             values[IMAGES + name] = np.concatenate(encoded)
@@ -101,7 +110,9 @@ class Demonstration:
         names = [key.removeprefix(IMAGES) for key in values if key.startswith(IMAGES)]
         images = {name: _decoded(values.pop(IMAGES + name), values.pop(SIZES + name)) for name in names}
         steps = tuple(str(text) for text in values.pop("steps"))
-        return cls(**values, images=images, steps=steps)
+        further = {key: values.pop(key) for key in list(values) if key.startswith(EXTRA)}
+        extra = {key.removeprefix(EXTRA): column for key, column in further.items()}
+        return cls(**values, images=images, steps=steps, extra=extra)
 
     @staticmethod
     def outcome(path: Path) -> tuple[bool, int]:

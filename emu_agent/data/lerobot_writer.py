@@ -132,7 +132,12 @@ def _features(
         SUBTASK: column("int64"),
         SEED: {**column("int64"), "info": {"fingerprint": compared(fingerprint)}},
         TASK: column("string"),
+        **{name: column(_word_or(one.dtype)) for name, one in demonstration.extra.items()},
     }
+
+
+def _word_or(dtype: np.dtype) -> str:
+    return "string" if dtype.kind == "U" else dtype.name
 
 
 def _frame(demonstration: Demonstration, t: int) -> dict[str, Any]:
@@ -147,6 +152,7 @@ def _frame(demonstration: Demonstration, t: int) -> dict[str, Any]:
         SUBTASK: demonstration.subtask_index[t : t + 1],
         SEED: np.array([demonstration.seed]),
         TASK: demonstration.task,
+        **{name: str(one[t]) if one.dtype.kind == "U" else one[t : t + 1] for name, one in demonstration.extra.items()},
         "task": demonstration.instruction,
     }
 

@@ -5,8 +5,10 @@ everything else has a default.
 """
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Protocol, runtime_checkable
 
+import numpy as np
+from jaxtyping import Float64
 from omegaconf import DictConfig
 
 from emu_agent.config import build
@@ -14,6 +16,36 @@ from emu_agent.errors import ConfigError
 
 DEFAULT_HZ = 20
 """Control rate where an environment does not say how often it acts [Hz]."""
+
+
+@runtime_checkable
+class StatefulEnv(Protocol):
+    """An environment whose whole state can be saved and put back."""
+
+    def get_state(self) -> Float64[np.ndarray, " size"]:
+        """Everything that decides the episode's future."""
+        ...
+
+    def set_state(self, state: Float64[np.ndarray, " size"]) -> tuple[dict[str, Any], dict[str, Any]]:
+        """Put back what `get_state` returned; returns observation and info."""
+        ...
+
+    def step(self, action: Any) -> tuple[Any, Any, bool, bool, dict[str, Any]]:
+        """As Gymnasium has it."""
+        ...
+
+
+def stateful(env: Any) -> StatefulEnv:
+    """The simulation inside an environment, whose state can be saved and which knows no time limit.
+
+    Raises:
+        ConfigError: It cannot save its state.
+    """
+    if not isinstance(inner := env.unwrapped, StatefulEnv):
+        raise ConfigError(
+            f"{env} cannot save its state: branches need an environment with `get_state` and `set_state`"
+        )
+    return inner
 
 
 def make_env(make: Mapping[str, Any], task: str) -> Any:

@@ -55,13 +55,7 @@ class DisturbedExpert:
 
 
 def record(
-    env: gymnasium.Env,
-    perturbation: Any,
-    seed: int,
-    max_steps: int | None = None,
-    *,
-    task: str | None = None,
-    phrasing: int | None = None,
+    env: gymnasium.Env, perturbation: Any, seed: int, max_steps: int | None = None, **named: Any
 ) -> Demonstration:
     """Let the environment's expert solve the episode of `seed` while its actions are disturbed.
 
@@ -70,10 +64,30 @@ def record(
         perturbation: Of the expert's actions.
         seed: Of the episode.
         max_steps: Stop after so many steps; None leaves it to the environment.
+        named: `task` and `phrasing` of `demonstrate`.
+    """
+    return demonstrate(env, DisturbedExpert(env, expert_of(env), perturbation), seed, max_steps, **named)
+
+
+def demonstrate(
+    env: gymnasium.Env,
+    expert: DisturbedExpert,
+    seed: int,
+    max_steps: int | None = None,
+    *,
+    task: str | None = None,
+    phrasing: int | None = None,
+) -> Demonstration:
+    """Write down the episode of `seed`.
+
+    Args:
+        env: What is acted in.
+        expert: What acts.
+        seed: Of the episode.
+        max_steps: Stop after so many steps; None leaves it to the environment.
         task: Name of the task; None asks the environment.
         phrasing: Which of the task's instructions is given; None leaves it to the environment.
     """
-    expert = DisturbedExpert(env, expert_of(env), perturbation)
     options = None if phrasing is None else {"phrasing": phrasing}
     *steps, last = play(env, expert, seed, max_steps, options=options)
     words = tuple(str(step.info.get("subtask", "")) for step in steps)
@@ -119,8 +133,12 @@ class RecordWork:
         if job.seed is None:
             return about
         given = self.phrasings.get(job.task, 0)
-        made = record(
-            env, build(DictConfig(self.perturbation)), job.seed, self.max_steps, task=job.task,
+        made = self.record(
+            env, build(DictConfig(self.perturbation)), job.seed, task=job.task,
             phrasing=job.seed % given if given else None,
         )  # fmt: skip
         return {**about, "success": made.success, "steps": len(made), "file": made.packed()}
+
+    def record(self, env: gymnasium.Env, perturbation: Any, seed: int, **named: Any) -> Demonstration:
+        """What is written down for a seed."""
+        return record(env, perturbation, seed, self.max_steps, **named)

@@ -23,6 +23,7 @@ class ToyReach(gymnasium.Env):
     phrasings = (instruction, "bring the dot to the target")
     embodiment = "toy"
     thirds = False
+    adrift = False
     deadly: int | None = None
 
     def __init__(self, image_size: int = SIZE) -> None:
@@ -53,14 +54,25 @@ class ToyReach(gymnasium.Env):
             os._exit(1)
         self.dot, self.target = self.np_random.uniform(-0.8, 0.8, (2, 2))
         self.instruction = self.phrasings[(options or {}).get("phrasing", 0)]
+        self.played = 0
         self.stuck = self.thirds and seed is not None and seed % 3 == 0
         return self._observe(), self._info(solved=False)
 
     def step(self, action: np.ndarray) -> tuple[dict, float, bool, bool, dict]:
         self.dot = np.clip(self.dot + 0.1 * action[:2] * (not self.stuck), -1, 1)
+        self.played += 1
+        if self.adrift and self.played > 16:  # decided by something that is no part of the state
+            self.dot = self.dot * 0.9
         distance = float(np.linalg.norm(self.dot - self.target))
         solved = distance < 0.1
         return self._observe(), -distance, solved, False, self._info(solved)
+
+    def get_state(self) -> np.ndarray:
+        return np.array([*self.dot, *self.target, self.stuck], np.float64)
+
+    def set_state(self, state: np.ndarray) -> tuple[dict, dict]:
+        self.dot, self.target, self.stuck = state[:2].copy(), state[2:4].copy(), bool(state[4])
+        return self._observe(), self._info(solved=False)
 
     def make_expert(self) -> "ToyExpert":
         return ToyExpert()
@@ -166,6 +178,7 @@ class ToyRow:
 def find_tasks(name: str) -> list[ToyRow]:
     """`toys` is one task, `both` adds one in which no seed that 3 divides can be solved."""
     names = {"toys": ["toy/reach"], "both": ["toy/reach", "toy/thirds"], "held_out": ["toy/held_out"]}
+    names["adrift"] = ["toy/adrift"]
     return [ToyRow(task, held_out="held_out" in task) for task in names[name]]
 
 
@@ -173,6 +186,7 @@ def make_task(id: str, deadly: int | None = None, **_: Any) -> gymnasium.Env:
     """What `gymnasium.make` would give for such a task; the process does not survive a deadly seed."""
     env = make()
     env.unwrapped.thirds, env.unwrapped.deadly = "thirds" in id, deadly
+    env.unwrapped.adrift = "adrift" in id
     return env
 
 
