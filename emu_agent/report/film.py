@@ -21,34 +21,14 @@ class EpisodeFilm:
 
     Args:
         writer: Takes the frames.
-        task: Name of the task.
-        actor: What acts: the policy, and how it imagines.
-        instruction: The task in words.
-        camera: The camera that is imagined.
-        max_steps: Control steps after which the episode is cut off, if known.
         show: Gives step instruction and keyframe of an imagination; called once for each.
+        fixed: Fields of `PanelContent` that stay: task, actor, instruction, camera and max_steps.
     """
 
     def __init__(
-        self,
-        writer: VideoWriter,
-        *,
-        task: str,
-        actor: str,
-        instruction: str,
-        camera: str,
-        max_steps: int | None,
-        show: Callable[[Any], tuple[str, Picture]],
+        self, writer: VideoWriter, *, show: Callable[[Any], tuple[str, Picture]], **fixed: Any
     ) -> None:
-        self._writer = writer
-        self._fixed = {
-            "task": task,
-            "actor": actor,
-            "instruction": instruction,
-            "camera": camera,
-            "max_steps": max_steps,
-        }
-        self._show = show
+        self._writer, self._show, self._fixed = writer, show, fixed
         self._seen: Any = None
         self._shown: tuple[str | None, Picture | None] = (None, None)
         self._actions: list[np.ndarray] = []
@@ -61,25 +41,21 @@ class EpisodeFilm:
             self._shown = (None, None) if step.imagination is None else self._show(step.imagination)
         if "imagine_ms" in step.timing:
             self._imagined.append((step.index, step.timing["imagine_ms"]))
+        ended = step.action is None
         if step.action is not None:
             self._actions.append(step.action)
-        ended = step.action is None
-        panel = draw_panel(self._content(step, ended))
-        for _ in range(HOLD_FRAMES if ended else 1):
-            self._writer.add(panel)
-
-    def _content(self, step: StepRecord, ended: bool) -> PanelContent:
         text, keyframe = self._shown
         actions = np.stack(self._actions) if self._actions else np.zeros((0, 7))
-        return PanelContent(
+        now = {"step": step.index, "pixels": step.pixels, "success": step.success, "ended": ended}
+        content = PanelContent(
             **self._fixed,
-            step=step.index,
-            pixels=step.pixels,
+            **now,
             keyframe=keyframe,
             step_text=text,
             reason=step.imagination_reason,
             actions=actions.astype(np.float32),
             imagined=tuple(self._imagined),
-            success=step.success,
-            ended=ended,
         )
+        panel = draw_panel(content)
+        for _ in range(HOLD_FRAMES if ended else 1):
+            self._writer.add(panel)

@@ -1,31 +1,45 @@
-"""One picture of one control step: what the camera sees, what is imagined, what is said, what is done."""
+"""One image of one control step: what the camera sees, what is imagined, what is said, what is done."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cache
+from typing import Any, NamedTuple
 
-import cv2
 import numpy as np
 from jaxtyping import Float, UInt8
+from PIL import Image, ImageDraw, ImageFont, ImageOps
 
-from emu_agent.report.canvas import (
-    ACCENT,
-    BACKGROUND,
-    BAD,
-    CARD,
-    FAINT,
-    GOOD,
-    INK,
-    MUTED,
-    Box,
-    Colour,
-    draw_card,
-    draw_lines,
-    draw_text,
-    enlarge,
-    mix,
-    text_width,
-    wrap,
-)
+type Colour = tuple[int, int, int]
+"""Red, green, blue."""
+
+BACKGROUND: Colour = (17, 20, 27)
+CARD: Colour = (28, 33, 43)
+INK: Colour = (232, 236, 242)
+MUTED: Colour = (156, 166, 182)
+FAINT: Colour = (98, 108, 124)
+ACCENT: Colour = (94, 200, 214)
+GOOD: Colour = (88, 196, 120)
+BAD: Colour = (226, 96, 90)
+AXES = (("x", (240, 113, 103)), ("y", (122, 199, 120)), ("z", (98, 160, 234)))
+
+
+class Box(NamedTuple):
+    """A rectangle of the image [pixels]."""
+
+    x: int
+    y: int
+    width: int
+    height: int
+
+    @property
+    def corners(self) -> tuple[int, int, int, int]:
+        """Left, top, right and bottom, all of them inside."""
+        return self.x, self.y, self.x + self.width - 1, self.y + self.height - 1
+
+    def part(self, image: UInt8[np.ndarray, "height width 3"]) -> UInt8[np.ndarray, "rows cols 3"]:
+        """View of the box's pixels."""
+        return image[self.y : self.y + self.height, self.x : self.x + self.width]
+
 
 MARGIN, HEADER, CAPTION, VIEW, SIDE, TRACE = 16, 52, 26, 384, 256, 160
 WIDTH = MARGIN + VIEW + MARGIN + VIEW + MARGIN + SIDE + MARGIN
@@ -34,12 +48,12 @@ CAMERA = Box(MARGIN, HEADER + CAPTION, VIEW, VIEW)
 KEYFRAME = Box(2 * MARGIN + VIEW, HEADER + CAPTION, VIEW, VIEW)
 COLUMN = Box(3 * MARGIN + 2 * VIEW, HEADER + CAPTION, SIDE, VIEW)
 TRACES = Box(MARGIN, HEADER + CAPTION + VIEW + MARGIN, WIDTH - 2 * MARGIN, TRACE)
+PLOT = Box(TRACES.x + 96, TRACES.y + 22, TRACES.width - 108, TRACES.height - 32)
 
 TRACE_STEPS = 120
 """Control steps that the action trace shows."""
 FLASH_STEPS = 10
 """Control steps for which a new imagination is framed."""
-AXES = (("x", (240, 113, 103)), ("y", (122, 199, 120)), ("z", (98, 160, 234)))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -77,120 +91,146 @@ class PanelContent:
 
 
 def draw_panel(content: PanelContent) -> UInt8[np.ndarray, "height width 3"]:
-    """Draw the panel as an RGB picture of `HEIGHT` x `WIDTH` pixels."""
-    canvas = np.full((HEIGHT, WIDTH, 3), BACKGROUND, np.uint8)
-    _draw_header(canvas, content)
-    _draw_camera(canvas, content)
-    _draw_keyframe(canvas, content)
-    _draw_column(canvas, content)
-    _draw_traces(canvas, content)
-    return canvas
+    """Draw the panel as an RGB image of `HEIGHT` x `WIDTH` pixels."""
+    image = Image.new("RGB", (WIDTH, HEIGHT), BACKGROUND)
+    draw = ImageDraw.Draw(image)
+    _draw_header(draw, content)
+    _draw_camera(image, draw, content)
+    _draw_keyframe(image, draw, content)
+    _draw_column(image, draw, content)
+    _draw_traces(draw, content)
+    return np.array(image)
 
 
-def _draw_header(canvas: UInt8[np.ndarray, "height width 3"], content: PanelContent) -> None:
-    x = draw_text(canvas, content.task, (MARGIN, 33), 0.68, INK, bold=True)
-    draw_text(canvas, content.actor, (x + 18, 33), 0.52, MUTED)
-    of = f" / {content.max_steps}" if content.max_steps else ""
+def mix(one: Colour, other: Colour, share: float) -> Colour:
+    """Colour between two, `share` of it from the other."""
+    red, green, blue = (round(a + (b - a) * share) for a, b in zip(one, other, strict=True))
+    return red, green, blue
+
+
+def wrap(text: str, size: int, width: int) -> list[str]:
+    """Break text into lines that fit a width, between words where there are any."""
+    lines = [""]
+    for word in text.split():
+        joined = f"{lines[-1]} {word}".strip()
+        if _font(size).getlength(joined) <= width or not lines[-1]:
+            lines[-1] = joined
+        else:
+            lines.append(word)
+    return lines
+
+
+def draw_line(
+    draw: ImageDraw.ImageDraw, box: Box, values: Float[np.ndarray, " steps"], colour: Colour
+) -> None:
+    """Plot values in [-1, 1] from the left edge of a box that has room for `TRACE_STEPS` of them."""
+    x = box.x + np.arange(len(values)) * box.width / TRACE_STEPS
+    y = box.y + box.height * (0.5 - 0.5 * np.clip(values, -1, 1))
+    draw.line(list(zip(x.tolist(), y.tolist(), strict=True)), colour)
+
+
+@cache
+def _font(size: int) -> Any:
+    return ImageFont.load_default(size)
+
+
+def _write(
+    draw: ImageDraw.ImageDraw, text: str, at: tuple[int, int], size: int, colour: Colour, anchor: str = "ls"
+) -> int:
+    """Draw a line of text, by its lower left corner if nothing else is said; returns where it ends."""
+    draw.text(at, text, colour, _font(size), anchor)
+    return at[0] + round(_font(size).getlength(text))
+
+
+def _show(image: Image.Image, pixels: UInt8[np.ndarray, "_ _ 3"], box: Box) -> None:
+    """Fit an image into a box, keeping its sides' ratio, on black."""
+    image.paste(ImageOps.pad(Image.fromarray(pixels), (box.width, box.height)), (box.x, box.y))
+
+
+def _draw_header(draw: ImageDraw.ImageDraw, content: PanelContent) -> None:
+    x = _write(draw, content.task, (MARGIN, 33), 20, INK)
+    _write(draw, content.actor, (x + 18, 33), 15, MUTED)
     if content.success:
         word, colour = "SOLVED", GOOD
     else:
         word, colour = ("NOT SOLVED", BAD) if content.ended else ("RUNNING", MUTED)
-    pill = Box(WIDTH - MARGIN - text_width(word, 0.48) - 26, 14, text_width(word, 0.48) + 26, 26)
-    draw_card(canvas, pill, mix(BACKGROUND, colour, 0.25), radius=12)
-    draw_text(canvas, word, (pill.x + 13, pill.y + 18), 0.48, mix(colour, INK, 0.3))
-    counter = f"step {content.step:3d}{of}"
-    draw_text(canvas, counter, (pill.x - 18 - text_width(counter, 0.52), 33), 0.52, INK)
+    left = WIDTH - MARGIN - round(_font(14).getlength(word)) - 26
+    draw.rounded_rectangle((left, 14, WIDTH - MARGIN, 40), 12, mix(BACKGROUND, colour, 0.25))
+    _write(draw, word, (left + 13, 32), 14, mix(colour, INK, 0.3))
+    of = f" / {content.max_steps}" if content.max_steps else ""
+    _write(draw, f"step {content.step:3d}{of}", (left - 18, 33), 15, INK, "rs")
 
 
-def _draw_camera(canvas: UInt8[np.ndarray, "height width 3"], content: PanelContent) -> None:
-    draw_text(canvas, f"now  ({content.camera})", (CAMERA.x, CAMERA.y - 9), 0.48, MUTED)
-    CAMERA.part(canvas)[:] = enlarge(content.pixels[content.camera], CAMERA)
+def _draw_camera(image: Image.Image, draw: ImageDraw.ImageDraw, content: PanelContent) -> None:
+    _write(draw, f"now  ({content.camera})", (CAMERA.x, CAMERA.y - 9), 14, MUTED)
+    _show(image, content.pixels[content.camera], CAMERA)
     if content.success:
-        cv2.rectangle(canvas, CAMERA.corner, CAMERA.far_corner, GOOD, 3)
+        draw.rectangle(CAMERA.corners, outline=GOOD, width=3)
 
 
-def _draw_keyframe(canvas: UInt8[np.ndarray, "height width 3"], content: PanelContent) -> None:
-    draw_text(canvas, "imagined next keyframe", (KEYFRAME.x, KEYFRAME.y - 9), 0.48, MUTED)
+def _draw_keyframe(image: Image.Image, draw: ImageDraw.ImageDraw, content: PanelContent) -> None:
+    _write(draw, "imagined next keyframe", (KEYFRAME.x, KEYFRAME.y - 9), 14, MUTED)
     if content.keyframe is None:
-        draw_card(canvas, KEYFRAME, CARD)
-        words = "no imagination"
-        x = KEYFRAME.x + (KEYFRAME.width - text_width(words, 0.6)) // 2
-        draw_text(canvas, words, (x, KEYFRAME.y + KEYFRAME.height // 2), 0.6, FAINT)
+        draw.rounded_rectangle(KEYFRAME.corners, 8, CARD)
+        middle = KEYFRAME.x + KEYFRAME.width // 2, KEYFRAME.y + KEYFRAME.height // 2
+        _write(draw, "no imagination", middle, 18, FAINT, "mm")
         return
-    KEYFRAME.part(canvas)[:] = enlarge(content.keyframe, KEYFRAME)
+    _show(image, content.keyframe, KEYFRAME)
     if not content.imagined:
         return
     at, milliseconds = content.imagined[-1]
     why = f"{content.reason.replace('_', ' ')}, " if content.reason else ""
-    tag = f"{why}{milliseconds:.0f} ms"
     freshness = max(0.0, 1 - (content.step - at) / FLASH_STEPS)
-    colour = mix(FAINT, ACCENT, freshness)
     right = KEYFRAME.x + KEYFRAME.width
-    draw_text(canvas, tag, (right - text_width(tag, 0.48), KEYFRAME.y - 9), 0.48, colour)
+    tag, colour = f"{why}{milliseconds:.0f} ms", mix(FAINT, ACCENT, freshness)
+    _write(draw, tag, (right, KEYFRAME.y - 9), 14, colour, "rs")
     if freshness > 0:
-        cv2.rectangle(canvas, KEYFRAME.corner, KEYFRAME.far_corner, mix(BACKGROUND, ACCENT, freshness), 3)
+        draw.rectangle(KEYFRAME.corners, outline=mix(BACKGROUND, ACCENT, freshness), width=3)
 
 
-def _draw_column(canvas: UInt8[np.ndarray, "height width 3"], content: PanelContent) -> None:
+def _draw_column(image: Image.Image, draw: ImageDraw.ImageDraw, content: PanelContent) -> None:
     y = COLUMN.y
-    others = [name for name in content.pixels if name != content.camera][:1]
-    for name in others:
-        draw_text(canvas, name, (COLUMN.x, y - 9), 0.48, MUTED)
-        view = Box(COLUMN.x, y, 200, 200)
-        view.part(canvas)[:] = enlarge(content.pixels[name], view)
-        y += view.height + 14
-    y = _draw_paragraph(canvas, "INSTRUCTION", content.instruction, INK, y)
-    y = _draw_paragraph(canvas, "STEP", content.step_text or "-", ACCENT if content.step_text else FAINT, y)
+    for name in [name for name in content.pixels if name != content.camera][:1]:
+        _write(draw, name, (COLUMN.x, y - 9), 14, MUTED)
+        _show(image, content.pixels[name], Box(COLUMN.x, y, 200, 200))
+        y += 214
+    said = content.step_text
+    for title, text, colour in (
+        ("INSTRUCTION", content.instruction, INK),
+        ("SUBTASK", said or "-", ACCENT if said else FAINT),
+    ):
+        _write(draw, title, (COLUMN.x, y + 12), 12, FAINT)
+        lines = wrap(text, 15, COLUMN.width)[:3]
+        for i, line in enumerate(lines):
+            _write(draw, line, (COLUMN.x, y + 34 + 20 * i), 15, colour)
+        y += 34 + 20 * len(lines)
     if content.imagined:
         mean = sum(ms for _, ms in content.imagined) / len(content.imagined)
         times = "once" if len(content.imagined) == 1 else f"{len(content.imagined)} times"
-        foot = f"imagined {times}, {mean:.0f} ms each"
-        draw_text(canvas, foot, (COLUMN.x, COLUMN.y + COLUMN.height - 4), 0.42, MUTED)
+        foot = COLUMN.x, COLUMN.y + COLUMN.height - 4
+        _write(draw, f"imagined {times}, {mean:.0f} ms each", foot, 12, MUTED)
 
 
-def _draw_paragraph(
-    canvas: UInt8[np.ndarray, "height width 3"], title: str, text: str, colour: Colour, y: int
-) -> int:
-    """Draw a title and up to three lines of text; return where the next paragraph starts."""
-    draw_text(canvas, title, (COLUMN.x, y + 12), 0.4, FAINT)
-    lines = wrap(text, 0.52, COLUMN.width)[:3]
-    for i, line in enumerate(lines):
-        draw_text(canvas, line, (COLUMN.x, y + 34 + 20 * i), 0.52, colour)
-    return y + 34 + 20 * len(lines)
-
-
-def _draw_traces(canvas: UInt8[np.ndarray, "height width 3"], content: PanelContent) -> None:
-    draw_card(canvas, TRACES, CARD)
-    lanes = _lanes(content.actions.shape[1])
-    plot = Box(TRACES.x + 96, TRACES.y + 22, TRACES.width - 108, TRACES.height - 32)
+def _draw_traces(draw: ImageDraw.ImageDraw, content: PanelContent) -> None:
+    draw.rounded_rectangle(TRACES.corners, 8, CARD)
     first = max(0, len(content.actions) - TRACE_STEPS)
-    _draw_imagination_marks(canvas, plot, content, first)
-    height = plot.height // len(lanes)
+    free_from = PLOT.x
+    for step, milliseconds in content.imagined:  # a vertical line each, with its time where there is room
+        x, tag = PLOT.x + round((step - first) * PLOT.width / TRACE_STEPS), f"{milliseconds:.0f} ms"
+        if step >= first:
+            draw.line((x, PLOT.y - 4, x, PLOT.y + PLOT.height), mix(CARD, ACCENT, 0.45))
+            if x >= free_from and x + _font(12).getlength(tag) < PLOT.x + PLOT.width:
+                free_from = _write(draw, tag, (x, PLOT.y - 8), 12, ACCENT) + 8
+    lanes = _lanes(content.actions.shape[1])
     for i, (title, columns) in enumerate(lanes):
-        lane = Box(plot.x, plot.y + i * height, plot.width, height - 6)
-        middle = lane.y + lane.height // 2
-        cv2.line(canvas, (lane.x, middle), (lane.x + lane.width, middle), mix(CARD, INK, 0.12), 1)
-        draw_text(canvas, title, (TRACES.x + 12, middle - 3), 0.42, INK)
-        x = TRACES.x + 12
-        for label, _, colour in columns:
-            x = draw_text(canvas, label, (x, middle + 13), 0.42, colour) + 7
-        for _, column, colour in columns:
-            draw_lines(canvas, lane, content.actions[first:, column], TRACE_STEPS, colour)
-
-
-def _draw_imagination_marks(
-    canvas: UInt8[np.ndarray, "height width 3"], plot: Box, content: PanelContent, first: int
-) -> None:
-    """A vertical line where an imagination happened, with its milliseconds where they fit."""
-    free_from = plot.x
-    for step, milliseconds in content.imagined:
-        if step < first:
-            continue
-        x = plot.x + round((step - first) * plot.width / TRACE_STEPS)
-        cv2.line(canvas, (x, plot.y - 4), (x, plot.y + plot.height), mix(CARD, ACCENT, 0.45), 1)
-        tag = f"{milliseconds:.0f} ms"
-        if x >= free_from and x + text_width(tag, 0.4) < plot.x + plot.width:
-            free_from = draw_text(canvas, tag, (x, plot.y - 8), 0.4, ACCENT) + 8
+        height = PLOT.height // len(lanes)
+        lane = Box(PLOT.x, PLOT.y + i * height, PLOT.width, height - 6)
+        middle, x = lane.y + lane.height // 2, TRACES.x + 12
+        draw.line((lane.x, middle, lane.x + lane.width, middle), mix(CARD, INK, 0.12))
+        _write(draw, title, (x, middle - 3), 12, INK)
+        for label, column, colour in columns:
+            x = _write(draw, label, (x, middle + 13), 12, colour) + 7
+            draw_line(draw, lane, content.actions[first:, column], colour)
 
 
 def _lanes(action_dim: int) -> list[tuple[str, list[tuple[str, int, Colour]]]]:

@@ -1,8 +1,21 @@
 import numpy as np
 import pytest
+from PIL import Image, ImageDraw, ImageFont
 
-from emu_agent.report.canvas import ACCENT, BACKGROUND, Box, draw_lines, text_width, wrap
-from emu_agent.report.panel import CAMERA, COLUMN, HEIGHT, KEYFRAME, TRACES, WIDTH, PanelContent, draw_panel
+from emu_agent.report.panel import (
+    ACCENT,
+    CAMERA,
+    COLUMN,
+    HEIGHT,
+    KEYFRAME,
+    TRACES,
+    WIDTH,
+    Box,
+    PanelContent,
+    draw_line,
+    draw_panel,
+    wrap,
+)
 
 
 def picture(seed: int, height: int = 32, width: int = 32) -> np.ndarray:
@@ -97,9 +110,10 @@ def test_other_robots_get_one_lane(action_dim: int) -> None:
 
 
 def test_lines_stay_in_their_box_even_for_values_out_of_range() -> None:
-    canvas, box = np.full((60, 100, 3), BACKGROUND, np.uint8), Box(20, 20, 60, 20)
-    draw_lines(canvas, box, np.asarray([-50.0, 50.0] * 10, np.float32), 20, (255, 255, 255))
-    drawn = (canvas != BACKGROUND).any(axis=-1)
+    image, box = Image.new("RGB", (100, 60)), Box(20, 20, 60, 20)
+    values = np.asarray([-50.0, 50.0] * 60, np.float32)
+    draw_line(ImageDraw.Draw(image), box, values, (255, 255, 255))
+    drawn = np.array(image).any(axis=-1)
     assert drawn.any()
     rows, columns = np.nonzero(drawn)
     assert rows.min() >= 19
@@ -110,7 +124,7 @@ def test_lines_stay_in_their_box_even_for_values_out_of_range() -> None:
 
 def test_text_is_broken_between_words_and_loses_none() -> None:
     text = "close the gripper around the red cube and lift it"
-    lines = wrap(text, 0.5, 160)
+    lines = wrap(text, 15, 120)
     assert len(lines) > 2
     assert " ".join(lines) == text
-    assert all(text_width(line, 0.5) <= 160 for line in lines)
+    assert all(ImageFont.load_default(15).getlength(line) <= 120 for line in lines)
