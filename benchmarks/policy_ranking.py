@@ -167,7 +167,7 @@ def store(
         imagined, simulated = (row[side]["success_rate"] for side in ("imagined", "simulated"))
         print(f"{name:>12}  imagined {imagined:6.1%}  simulated {simulated:6.1%}")
     for name in ("pearson", "spearman", "mmrv"):
-        print(f"{name:>12}  {ranking[name]}")
+        print(f"{name:>12}  {ranking[name]}\n{'in between':>12}  {ranking['middle'][name]}")
     for name in ("kendall", "spearman", "chosen", "by_chance"):
         print(f"{name:>12}  {candidates[name]} (candidates, {candidates['starts']} starts)")
 

@@ -7,40 +7,55 @@ import numpy as np
 from jaxtyping import Float
 
 from emu_agent.errors import ConfigError
-from emu_agent.evaluation.statistics import DRAWS, bootstrap, mean_interval
+from emu_agent.evaluation.statistics import DRAWS, mean_interval, percentiles
 
 
 def compare_policies(
     imagined: Mapping[str, Sequence[bool]], simulated: Mapping[str, Sequence[bool]], draws: int = DRAWS
 ) -> dict[str, Any]:
-    """Rank policies by imagined and by simulated success, with intervals.
+    """Rank policies by imagined and by simulated success; intervals redraw policies as well as episodes.
+
+    The middle group, policies that solve some of the episodes but not nearly all (`MIDDLE`), is ranked beside
+    the whole: very bad and very good policies are easily told apart.
 
     Args:
         imagined: Outcomes of the episodes of each policy inside the model.
         simulated: The same in the simulator; the policies, and the starts of episode i, are the same.
-        draws: How often episodes are redrawn for the intervals.
+        draws: How often policies and episodes are redrawn for the intervals.
 
     Raises:
         ConfigError: The policies, or the numbers of their episodes, are not the same.
     """
     inside, outside = _side_by_side(imagined, simulated)
-    measures = {"pearson": pearson, "spearman": spearman, "mmrv": mmrv}
-    episodes = np.arange(len(inside))
+    rates = outside.mean(axis=0)
+    middle = (rates > MIDDLE[0]) & (rates < MIDDLE[1])
     return {
-        "policies": len(imagined),
-        "episodes": len(inside),
+        **_ranked(inside, outside, draws),
         "agreement": float((inside == outside).mean()),
-        **{
-            name: bootstrap(
-                lambda a, b, measure=measure: measure(a.mean(axis=0), b.mean(axis=0)),
-                episodes,
-                inside,
-                outside,
-                draws=draws,
-            ).to_dict()
-            for name, measure in measures.items()
+        "middle": {
+            "names": [name for name, within in zip(imagined, middle, strict=True) if within],
+            **_ranked(inside[:, middle], outside[:, middle], draws),
         },
     }
+
+
+def _ranked(
+    inside: Float[np.ndarray, "episodes names"], outside: Float[np.ndarray, "episodes names"], draws: int
+) -> dict[str, Any]:
+    """Every measure with its interval, on the same draws."""
+    generator, (episodes, policies) = np.random.default_rng(0), inside.shape
+    drawn: dict[str, list[float]] = {name: [] for name in MEASURES}
+    for _ in range(draws if policies else 0):
+        rows = generator.integers(episodes, size=episodes)
+        names = generator.integers(policies, size=policies)
+        rates = [side[rows][:, names].mean(axis=0) for side in (inside, outside)]
+        for name, measure in MEASURES.items():
+            drawn[name].append(measure(*rates))
+    whole = [side.mean(axis=0) for side in (inside, outside)]
+    intervals = {
+        name: percentiles(MEASURES[name](*whole), np.array(drawn[name])).to_dict() for name in MEASURES
+    }
+    return {"policies": policies, "episodes": episodes, **intervals}
 
 
 def compare_candidates(
@@ -134,3 +149,8 @@ def mmrv(imagined: Float[np.ndarray, " policies"], simulated: Float[np.ndarray, 
 def _both_vary(one: Float[np.ndarray, " items"], other: Float[np.ndarray, " items"]) -> bool:
     """Whether a correlation is defined."""
     return len(one) > 1 and bool(np.ptp(one) > 0) and bool(np.ptp(other) > 0)
+
+
+MEASURES = {"pearson": pearson, "spearman": spearman, "mmrv": mmrv}
+MIDDLE = 0.1, 0.9
+"""Success rates in the simulator between which a policy is of the middle group."""

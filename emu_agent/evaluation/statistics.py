@@ -154,7 +154,7 @@ def bootstrap(
         rows = np.concatenate([members[i] for i in chosen])
         drawn.append(statistic(*(column[rows] for column in columns)))
     value = float(statistic(*columns)) if members else np.nan
-    return _percentiles(value, np.asarray(drawn, dtype=np.float64), confidence)
+    return percentiles(value, np.asarray(drawn, dtype=np.float64), confidence)
 
 
 def mean_interval(
@@ -177,10 +177,11 @@ def mean_interval(
     sums, counts = np.bincount(index, weights=values), np.bincount(index)
     chosen = np.random.default_rng(seed).integers(len(sums), size=(draws, len(sums)))
     drawn = sums[chosen].sum(axis=1) / counts[chosen].sum(axis=1)
-    return _percentiles(float(values.mean()), drawn, confidence)
+    return percentiles(float(values.mean()), drawn, confidence)
 
 
-def _percentiles(value: float, drawn: Float64[np.ndarray, " draws"], confidence: float) -> Interval:
+def percentiles(value: float, drawn: Float64[np.ndarray, " draws"], confidence: float = 0.95) -> Interval:
+    """Interval of a value from what redrawing gave; draws that are NaN are left out."""
     finite = drawn[np.isfinite(drawn)]
     if not len(finite):
         return Interval(value, np.nan, np.nan)

@@ -51,6 +51,22 @@ def test_equal_rates_rank_alike(rates: np.ndarray) -> None:
         assert pearson(rates, 3 * rates + 1) == pytest.approx(1)
 
 
+def test_policies_are_redrawn_and_the_middle_group_stands_beside_the_whole() -> None:
+    rng = np.random.default_rng(0)
+    rates = [0.0, 0.02, 0.4, 0.5, 0.6, 0.98, 1.0]
+    outcomes = {str(i): (rng.random(60) < rate).tolist() for i, rate in enumerate(rates)}
+    imagined = {**outcomes, "2": outcomes["4"], "4": outcomes["2"]}
+    found = compare_policies(imagined, outcomes, draws=200)
+    assert found["pearson"]["value"] > 0.9
+    assert found["middle"]["names"] == ["2", "3", "4"]
+    assert found["middle"]["pearson"]["value"] < 0
+    fixed = [
+        pearson(*(np.array(list(side.values())).T[rows].mean(axis=0) for side in (imagined, outcomes)))
+        for rows in rng.integers(60, size=(200, 60))
+    ]
+    assert found["pearson"]["low"] < np.quantile(fixed, 0.025)
+
+
 def test_policies_that_rank_alike_on_both_sides_agree() -> None:
     outcomes = {
         "weak": [False, False, False, True],
@@ -63,6 +79,7 @@ def test_policies_that_rank_alike_on_both_sides_agree() -> None:
         0.0,
         1.0,
     )
+    assert same["middle"]["names"] == ["weak", "fair", "good"]
     turned = compare_policies(
         outcomes, dict(zip(outcomes, reversed(outcomes.values()), strict=True)), draws=5
     )
