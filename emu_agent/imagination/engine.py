@@ -269,11 +269,16 @@ class ImaginationEngine:
         Raises:
             CheckpointError: the model was not trained on actions of this embodiment.
         """
-        bins = choose_bins(self.action_bins, actions.shape[-1], embodiment).encode(actions.cpu())
-        pairs = zip(codes.cpu(), bins, strict=True)
-        prompts = [self.sequence_format.simulate_prompt(grid, chunk) for grid, chunk in pairs]
+        bins, chunks = choose_bins(self.action_bins, actions.shape[-1], embodiment), list(actions.cpu())
+        conditioned = bool(self.world_model.config.action_features)
+        prompts = [
+            self.sequence_format.simulate_prompt(grid, None if conditioned else bins.encode(chunk))
+            for grid, chunk in zip(codes.cpu(), chunks, strict=True)
+        ]
         block = self._block(codes)
         cache, _, _ = self._prefill(prompts, block.grid.block_length)
+        if conditioned:
+            cache.condition = self.world_model.condition(bins.features(actions.float()).to(self.device))
         generator = torch.Generator(self.device).manual_seed(0)  # for decoders that begin with noise
         frame = self._decode_image(self.world_model, cache, block, self.config.image, generator)
         return frame.codes, frame.log_prob

@@ -5,11 +5,18 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from jaxtyping import Float, Int, Int64
 from torch import Tensor
 
 from emu_agent.errors import CheckpointError, ConfigError, VocabularyError
 from emu_agent.fingerprint import embodiment_of
+
+LONGEST_CHUNK, WIDEST_ACTION = 16, 8
+"""Largest chunk that `ActionBins.features` tells: timesteps, and components of an action."""
+NUM_FEATURES = LONGEST_CHUNK * (2 * WIDEST_ACTION + 1)
+SUM_SCALE = 4.0
+"""Running sums are divided by this, which keeps those of usual chunks near 1."""
 
 
 @dataclass(frozen=True)
@@ -73,6 +80,29 @@ class ActionBins:
         """Return the centres of bins."""
         low, width = self._low_and_width(bins)
         return low + (bins + 0.5) * width
+
+    def features(self, actions: Float[Tensor, "*batch time action_dim"]) -> Float[Tensor, "*batch features"]:
+        """Tell a chunk in `NUM_FEATURES` numbers: actions, their running sums, and which timesteps there are.
+
+        Values are scaled to the range of the bins. Sums are where increments lead: nothing is left to add up
+        token by token.
+
+        Raises:
+            ConfigError: the chunk is too long or an action has too many components.
+        """
+        time, width = actions.shape[-2:]
+        if time > LONGEST_CHUNK or width > WIDEST_ACTION:
+            raise ConfigError(
+                f"a chunk of {time} actions of {width} components is too large: at most {LONGEST_CHUNK} of "
+                f"{WIDEST_ACTION}"
+            )
+        low, step = self._low_and_width(actions)
+        scaled = ((actions - low) / (step * self.num_bins) * 2.0 - 1.0).clamp(-1.5, 1.5)
+        padding = (0, WIDEST_ACTION - width, 0, LONGEST_CHUNK - time)
+        parts = [F.pad(part, padding) for part in (scaled, scaled.cumsum(-2) / SUM_SCALE)]
+        given = scaled.new_zeros(*scaled.shape[:-2], LONGEST_CHUNK)
+        given[..., :time] = 1.0
+        return torch.cat([*(part.flatten(-2) for part in parts), given], dim=-1)
 
     def _low_and_width(self, like: Tensor) -> tuple[Tensor, Tensor]:
         low, high = (

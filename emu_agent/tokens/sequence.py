@@ -98,6 +98,8 @@ class TokenSequence:
 
     ids: Int64[Tensor, " length"]
     loss_weight: Float[Tensor, " length"]
+    actions: Float[Tensor, " features"] | None = None
+    """What `ActionBins.features` tells of the chunk that leads to the answer, where the model reads it so."""
 
 
 class SequenceFormat:
@@ -128,11 +130,11 @@ class SequenceFormat:
         return self._join([UNCONDITIONAL, *map(self.image_block, images), ANSWER_CUE])
 
     def simulate_prompt(
-        self, codes: Int[Tensor, "rows cols"], bins: Int[Tensor, "time action_dim"]
+        self, codes: Int[Tensor, "rows cols"], bins: Int[Tensor, "time action_dim"] | None = None
     ) -> list[int]:
-        """Ask for the picture after a chunk of actions."""
-        opening = TEMPLATES["simulate"].opening
-        return self._join([opening, self.image_block(codes), self.action_block(bins), ANSWER_CUE])
+        """Ask for the picture after a chunk of actions; without bins the model hears of them otherwise."""
+        actions = [] if bins is None else [self.action_block(bins)]
+        return self._join([TEMPLATES["simulate"].opening, self.image_block(codes), *actions, ANSWER_CUE])
 
     def imagine_answer(self, steps: Sequence[tuple[str, Int[Tensor, "_ _"]]]) -> list[int]:
         """Return step instructions, each followed by its keyframe, and the end of the sequence."""

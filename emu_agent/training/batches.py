@@ -53,6 +53,8 @@ class SequenceMaker:
     bins: Mapping[str, ActionBins]
     """By embodiment; without any of the dataset's nothing can be simulated."""
     config: SequenceConfig
+    conditioned: bool = False
+    """Whether the model reads actions as numbers (`TransformerConfig.action_features`), not as tokens."""
 
     def imagine(self, plan: Plan, num_steps: int, rng: np.random.Generator | None = None) -> TokenSequence:
         """A frame, and as answer its next steps; `rng` decides whether it goes without instruction."""
@@ -66,8 +68,10 @@ class SequenceMaker:
         """A frame and the actions carried out from it on, and as answer the frame behind them."""
         bins = self.bins[self.frames.embodiment_of(self.frames.episode_of(start))]
         actions = self.frames.executed[start : start + self.config.chunk, : len(bins.low)]
-        chunk, weight = bins.encode(torch.from_numpy(actions)), self.config.visual_weight
-        return simulate_sequence(self.sequence_format, self.codes, chunk, start, weight)
+        return simulate_sequence(
+            self.sequence_format, self.codes, bins, torch.from_numpy(actions), start,
+            self.config.visual_weight, conditioned=self.conditioned,
+        )  # fmt: skip
 
 
 def chunk_starts(frames: Frames, episodes: Iterable[int], length: int) -> Int64[np.ndarray, " starts"]:

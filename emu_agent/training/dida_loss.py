@@ -52,13 +52,17 @@ class DidaLoss:
         layout: DidaLayout,
         codebook: Float[Tensor, "codes dim"],
         generator: torch.Generator,
+        batch: TokenBatch,
     ) -> NoisyPass:
         """Corrupt the copies, read everything once, and guess the codes that noise has changed or hidden."""
         noisy = layout.noisy_codes(self.vocabulary)
         codes = self.vocabulary.codes(layout.ids[noisy])
         corrupted = self._corrupt(codes, layout, noisy, codebook, generator)
         ids = layout.ids.masked_scatter(noisy, self._ids(corrupted))
-        hidden = model.arranged_states(ids, layout.positions, training_mask(layout))
+        answers = layout.image >= 0
+        answers[:, : layout.clean_length] |= batch.loss_weight > 0
+        added = batch.added(model, answers)
+        hidden = model.arranged_states(ids, layout.positions, training_mask(layout), added)
         # The slot before a code predicts it, as everywhere.
         logits = model.logits(hidden[noisy.roll(-1, dims=1)], self.vocabulary.visual)
         wanted = (

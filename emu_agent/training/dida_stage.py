@@ -183,7 +183,7 @@ class DidaStage(WorldModelStage):
         self, model: WorldModel, batch: TokenBatch, layout: DidaLayout, generator: torch.Generator, name: str
     ) -> tuple[Float[Tensor, ""], dict[str, float]]:
         codebook = self.image_tokenizer.quantize.embedding.weight
-        dida, hidden = self.dida_loss.noisy_pass(model, layout, codebook, generator)
+        dida, hidden = self.dida_loss.noisy_pass(model, layout, codebook, generator, batch)
         metrics = {"dida": dida.item()}
         learned = batch.loss_weight[:, 1:] > 0
         if not learned.any():

@@ -1,14 +1,16 @@
 """Recorded futures as sequences of tokens, and the loss on the answers in them."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
-from jaxtyping import Float, Int64
+from jaxtyping import Bool, Float, Int64
 from torch import Tensor, nn
 
 from emu_agent.data.plans import Plan
+from emu_agent.tokens.action import ActionBins
 from emu_agent.tokens.sequence import SequenceFormat, TokenSequence
 from emu_agent.tokens.vocabulary import Vocabulary
 from emu_agent.world_model.transformer import WorldModel
@@ -19,16 +21,29 @@ class TokenBatch(NamedTuple):
 
     ids: Int64[Tensor, "batch length"]
     loss_weight: Float[Tensor, "batch length"]
+    actions: Float[Tensor, "batch features"] | None = None
+    """Of the chunks that lead to the answers, where the model reads them as numbers."""
 
     def to(self, device: torch.device | str) -> "TokenBatch":
         """The same elsewhere."""
-        return TokenBatch(self.ids.to(device), self.loss_weight.to(device))
+        actions = None if self.actions is None else self.actions.to(device)
+        return TokenBatch(self.ids.to(device), self.loss_weight.to(device), actions)
+
+    def added(
+        self, model: WorldModel, answers: Bool[Tensor, "batch length"]
+    ) -> Float[Tensor, "batch length hidden_size"] | None:
+        """What the actions add to the embeddings of the tokens of answers."""
+        if self.actions is None:
+            return None
+        return model.condition(self.actions)[:, None] * answers[..., None]
 
 
 def padded(sequences: Sequence[TokenSequence], pad: int) -> TokenBatch:
     """Sequences of any lengths as one batch."""
     ids = nn.utils.rnn.pad_sequence([s.ids for s in sequences], True, pad)
-    return TokenBatch(ids, nn.utils.rnn.pad_sequence([s.loss_weight for s in sequences], True, 0.0))
+    weight = nn.utils.rnn.pad_sequence([s.loss_weight for s in sequences], True, 0.0)
+    actions = [s.actions for s in sequences if s.actions is not None]
+    return TokenBatch(ids, weight, torch.stack(actions) if actions else None)
 
 
 def imagine_sequence(
@@ -63,14 +78,21 @@ def imagine_sequence(
 def simulate_sequence(
     sequence_format: SequenceFormat,
     codes: Int64[Tensor, "frames rows cols"],
-    bins: Int64[Tensor, "time action_dim"],
+    bins: ActionBins,
+    actions: Float[Tensor, "time action_dim"],
     start: int,
     visual_weight: float,
+    *,
+    conditioned: bool = False,
 ) -> TokenSequence:
-    """A frame and the actions that were carried out from it on, and as answer the frame behind them."""
-    prompt = sequence_format.simulate_prompt(codes[start], bins)
-    answer = sequence_format.simulate_answer(codes[start + len(bins)])
-    return sequence_format.training_sequence(prompt, answer, visual_weight=visual_weight)
+    """A frame and the actions that were carried out from it on, and as answer the frame behind them.
+
+    `conditioned` models read the actions as numbers beside the answer, others as tokens of the prompt.
+    """
+    prompt = sequence_format.simulate_prompt(codes[start], None if conditioned else bins.encode(actions))
+    answer = sequence_format.simulate_answer(codes[start + len(actions)])
+    made = sequence_format.training_sequence(prompt, answer, visual_weight=visual_weight)
+    return replace(made, actions=bins.features(actions)) if conditioned else made
 
 
 def token_losses(
@@ -79,7 +101,9 @@ def token_losses(
     """Cross-entropy of every token that has a loss, and which of them are visual."""
     assert isinstance(model, WorldModel)
     wanted = batch.loss_weight[:, 1:] > 0
-    hidden = model.hidden_states(batch.ids[:, :-1])[wanted]
+    added = batch.added(model, batch.loss_weight > 0)
+    added = None if added is None else added[:, :-1]
+    hidden = model.hidden_states(batch.ids[:, :-1], added=added)[wanted]
     targets = batch.ids[:, 1:][wanted]
     return F.cross_entropy(model.logits(hidden), targets, reduction="none"), vocabulary.is_visual(targets)
 

@@ -114,6 +114,7 @@ class WorldModelStage:
             sequence_format=self.format,
             bins=self.bins,
             config=self.config,
+            conditioned=bool(self.model_config.action_features),
         )
         self.plans, held_out_plans = (
             Plans(self.frames, self.frames.demonstrations(part), len(self.config.step_counts))

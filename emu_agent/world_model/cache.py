@@ -6,6 +6,7 @@ Such a slot is never attended to and takes no position, so the row reads as if t
 """
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from jaxtyping import Bool, Float, Int
@@ -24,6 +25,8 @@ class KVCache:
         self._layers = list(layers)
         self.valid, self.length = valid, length
         self.dense = bool(valid[:, :length].all())
+        self.condition: Tensor | None = None
+        """Added to every token that is read from now on, (batch, hidden_size)."""
         self._start = length
 
     @classmethod
@@ -113,7 +116,7 @@ class KVCache:
         """The same memory seen as the rows `start` to `stop`; what it appends is kept after `skip_to`."""
         self.valid[:, self.length :] = False
         layers = [(keys[start:stop], values[start:stop]) for keys, values in self._layers]
-        return KVCache(layers, self.valid[start:stop], self.length)
+        return self._conditioned(KVCache(layers, self.valid[start:stop], self.length), slice(start, stop))
 
     def fork(self, count: int, max_length: int | None = None) -> "KVCache":
         """A copy with every row repeated; row `b` becomes the rows `b * count` to `b * count + count - 1`."""
@@ -127,7 +130,12 @@ class KVCache:
         layers = [
             (self._copy(keys, rows, size), self._copy(values, rows, size)) for keys, values in self._layers
         ]
-        return KVCache(layers, valid, self.length)
+        return self._conditioned(KVCache(layers, valid, self.length), rows)
+
+    def _conditioned(self, other: Any, rows: Tensor | slice) -> Any:
+        """A cache of some of the rows, with what is added to their tokens."""
+        other.condition = None if self.condition is None else self.condition[rows]
+        return other
 
     def _selected(self, rows: Tensor, max_length: int | None) -> Bool[Tensor, "rows max_length"]:
         """Which slots of a copy of the rows are valid."""

@@ -65,6 +65,8 @@ class TransformerConfig:
     """Standard deviation of fresh weights."""
     tie_word_embeddings: bool = False
     """Use the embedding as the output head."""
+    action_features: int = 0
+    """Numbers that tell a chunk of actions, which is added to the tokens of a simulated frame; 0 for none."""
 
     def __post_init__(self) -> None:
         for name in SIZES:

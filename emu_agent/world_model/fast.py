@@ -42,6 +42,7 @@ class FastModel:
             )
         self.config = model.config
         self.network = network = FastTransformer(model).eval()
+        self.condition = model.condition
         self._compile = compile
         self._steps: dict[Hashable, Callable[..., Any]] = {}
 
@@ -107,9 +108,9 @@ class FastModel:
         if on_gpu:
             for tensor in (keys, values):
                 torch._dynamo.mark_static_address(tensor, guard=False)
-        return Cached(
-            varying(keys, 1, 3), varying(values, 1, 3), None if valid is None else varying(valid, 0, 1)
-        )
+        condition = None if cache.condition is None else varying(cache.condition, 0)
+        valid = None if valid is None else varying(valid, 0, 1)
+        return Cached(varying(keys, 1, 3), varying(values, 1, 3), valid, condition)
 
     def remember(self, cache: KVCache, keys: Tensor, values: Tensor, valid: Tensor | None = None) -> None:
         """Keep what a step has made of its tokens.

@@ -42,6 +42,8 @@ class Cached(NamedTuple):
     """Like the keys."""
     valid: Tensor | None
     """(batch, seen), False where a row has no token; None where every row has one everywhere."""
+    condition: Tensor | None = None
+    """(batch, hidden_size), added to the embedding of every new token; None adds nothing."""
 
 
 class FastBlock(nn.Module):
@@ -147,6 +149,8 @@ class FastTransformer(nn.Module):
             bidirectional: whether the new tokens see each other in both directions.
         """
         x = self.embed_tokens(ids)
+        if cached.condition is not None:
+            x = x + cached.condition[:, None]
         sight = self._sight(ids, valid, cached, bidirectional)
         made: list[tuple[Tensor, Tensor]] = []
         for layer, block in enumerate(self.layers):

@@ -52,7 +52,8 @@ class StaticCache(KVCache):
         """The same memory seen as the rows `start` to `stop`; what it appends is kept after `skip_to`."""
         self.valid[:, self.length :] = False
         keys, values = self.all_keys[:, start:stop], self.all_values[:, start:stop]
-        return StaticCache(keys, values, self.valid[start:stop], self.length)
+        made = StaticCache(keys, values, self.valid[start:stop], self.length)
+        return self._conditioned(made, slice(start, stop))
 
     def select(self, rows: Int[Tensor, " rows"], max_length: int | None = None) -> "StaticCache":
         """A copy of the given rows, in the given order; the original does not change afterwards."""
@@ -60,4 +61,4 @@ class StaticCache(KVCache):
         keys, values = (
             self._copy(stored, rows, valid.shape[1]) for stored in (self.all_keys, self.all_values)
         )
-        return StaticCache(keys, values, valid, self.length)
+        return self._conditioned(StaticCache(keys, values, valid, self.length), rows)

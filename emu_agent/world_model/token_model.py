@@ -37,6 +37,10 @@ class TokenModel(Protocol):
         """Scores of the token after each hidden state, for all ids or only those of a range."""
         ...
 
+    def condition(self, actions: Float[Tensor, "batch features"]) -> Float[Tensor, "batch hidden_size"]:
+        """What chunks of actions add to every token of the frames behind them."""
+        ...
+
     def prefill(
         self,
         ids: Int[Tensor, "batch length"],

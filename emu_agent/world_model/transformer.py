@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.nn.attention.flex_attention import BlockMask
 
-from emu_agent.errors import ConfigError
+from emu_agent.errors import CheckpointError, ConfigError
 from emu_agent.world_model.attention import (
     Attention,
     AttentionMask,
@@ -59,6 +59,28 @@ def dropout(config: TransformerConfig) -> nn.Module:
     return nn.Dropout(config.attention_dropout) if config.attention_dropout else nn.Identity()
 
 
+class ActionCondition(nn.Sequential):
+    """A chunk of actions as one vector, nothing at first: what actions do is learned on top of what is known.
+
+    Added to every token of the simulated frame, as iVideoGPT adds actions to a slot (arXiv 2405.15223,
+    section 3.2): a model that has to gather actions from tokens of their own repeats what it has seen.
+    """
+
+    WIDTH = 256
+
+    def __init__(self, config: TransformerConfig) -> None:
+        last = nn.Linear(self.WIDTH, config.hidden_size)
+        super().__init__(
+            nn.Linear(config.action_features, self.WIDTH),
+            nn.SiLU(),
+            nn.Linear(self.WIDTH, self.WIDTH),
+            nn.SiLU(),
+            last,
+        )
+        nn.init.zeros_(last.weight)
+        nn.init.zeros_(last.bias)
+
+
 class Transformer(nn.Module):
     """Embedding, blocks and final normalisation: ids to hidden states."""
 
@@ -77,18 +99,32 @@ class Transformer(nn.Module):
         self.register_buffer("rotary_sin", signed_sin, persistent=False)
 
     def forward(
-        self, ids: Tensor, cache: KVCache | None, valid: Tensor | None, *, bidirectional: bool = False
+        self,
+        ids: Tensor,
+        cache: KVCache | None,
+        valid: Tensor | None,
+        *,
+        bidirectional: bool = False,
+        added: Tensor | None = None,
     ) -> Tensor:
         """Hidden states after the final normalisation."""
-        x = self.embed_tokens(ids)
+        x = self._embedded(ids, added)
+        if cache is not None and cache.condition is not None:
+            x = x + cache.condition[:, None]
         geometry = self._geometry(ids.shape[1], cache, valid, x.dtype, bidirectional=bidirectional)
         return self._refine(x, geometry, cache)
 
-    def arranged(self, ids: Tensor, positions: Tensor, mask: AttentionMask) -> Tensor:
+    def _embedded(self, ids: Tensor, added: Tensor | None) -> Tensor:
+        x = self.embed_tokens(ids)
+        return x if added is None else x + added
+
+    def arranged(
+        self, ids: Tensor, positions: Tensor, mask: AttentionMask, added: Tensor | None = None
+    ) -> Tensor:
         """Hidden states where position and sight of each token are given."""
         limit = self.config.max_position_embeddings
         geometry = Geometry(self._rotary(positions, limit), mask, causal=False)
-        return self._refine(self.embed_tokens(ids), geometry, None)
+        return self._refine(self._embedded(ids, added), geometry, None)
 
     def _refine(self, x: Tensor, geometry: Geometry, cache: KVCache | None) -> Tensor:
         x = self.dropout(x)
@@ -143,6 +179,8 @@ class WorldModel(nn.Module):
         if not config.tie_word_embeddings:
             self.lm_head = nn.Linear(config.hidden_size, config.vocab_size, bias=False)
         self.apply(self._initialise)
+        if config.action_features:
+            self.action_condition = ActionCondition(config)
 
     def _initialise(self, module: nn.Module) -> None:
         if isinstance(module, nn.Linear | nn.Embedding):
@@ -161,6 +199,7 @@ class WorldModel(nn.Module):
         valid: Bool[Tensor, "batch length"] | None = None,
         *,
         bidirectional: bool = False,
+        added: Float[Tensor, "batch length hidden_size"] | None = None,
     ) -> Float[Tensor, "batch length hidden_size"]:
         """Read ids, after those in the cache if there is one, and remember them there.
 
@@ -169,14 +208,28 @@ class WorldModel(nn.Module):
             cache: what was read before; it is extended in place, which needs `torch.no_grad`.
             valid: False where a token is padding or a hole, to be treated as if it were not there.
             bidirectional: the new tokens see each other, and everything before them.
+            added: to the embeddings of the tokens, such as what `condition` gives.
         """
-        return self.model(ids, cache, valid, bidirectional=bidirectional)
+        return self.model(ids, cache, valid, bidirectional=bidirectional, added=added)
+
+    def condition(self, actions: Float[Tensor, "batch features"]) -> Float[Tensor, "batch hidden_size"]:
+        """What chunks of actions add to every token of the frames behind them; see `action_features`.
+
+        Raises:
+            CheckpointError: the model takes no actions this way.
+        """
+        if not self.config.action_features:
+            raise CheckpointError(
+                "this world model has no input for actions; train stage=world_model with action_features"
+            )
+        return self.action_condition(actions.to(self.head.dtype))
 
     def arranged_states(
         self,
         ids: Int[Tensor, "batch length"],
         positions: Int[Tensor, "batch length"],
         mask: Bool[Tensor, "#batch 1 length length"] | BlockMask,
+        added: Float[Tensor, "batch length hidden_size"] | None = None,
     ) -> Float[Tensor, "batch length hidden_size"]:
         """Read whole sequences in which order, position and sight of the tokens are independent.
 
@@ -184,8 +237,9 @@ class WorldModel(nn.Module):
             ids: tokens in any order.
             positions: where each of them stands; several may stand at the same place.
             mask: which keys (last axis) a query may see; every query at least one.
+            added: to the embeddings of the tokens.
         """
-        return self.model.arranged(ids, positions, mask)
+        return self.model.arranged(ids, positions, mask, added)
 
     @property
     def head(self) -> Float[Tensor, "vocab_size hidden_size"]:

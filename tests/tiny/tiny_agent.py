@@ -55,12 +55,14 @@ HEAD = ActionHeadConfig(
 )
 
 
-def build_engine(bins: ActionBins | None = None, seed: int = 0, **settings: Any) -> ImaginationEngine:
+def build_engine(
+    bins: ActionBins | None = None, seed: int = 0, action_features: int = 0, **settings: Any
+) -> ImaginationEngine:
     """An engine that imagines nonsense; `settings` are those of `ImaginationConfig`."""
     torch.manual_seed(seed)
     text = BytePairTokenizer.train(["lift the cube", "0123456789*"], 260)
     vocabulary = Vocabulary.compact(text.num_text, IMAGE.n_embed, num_action_bins=8)
-    shape = TransformerConfig(vocab_size=vocabulary.size, **TRANSFORMER)
+    shape = TransformerConfig(vocab_size=vocabulary.size, action_features=action_features, **TRANSFORMER)
     config = ImaginationConfig(**{"max_text_tokens": 4, **settings})
     known = {} if bins is None else {"none": bins}
     return ImaginationEngine(

@@ -31,6 +31,7 @@ IMAGE = {
 WORLD_MODEL = {
     "hidden_size": 48, "intermediate_size": 96, "num_hidden_layers": 2, "num_attention_heads": 2,
     "num_key_value_heads": 1, "head_dim": 24, "max_position_embeddings": 512, "attention_dropout": 0.0,
+    "action_features": 272,
 }  # fmt: skip
 HEAD = {"chunk_size": 4, "dim": 32, "depth": 1, "num_heads": 2, "random_shift": 0, "num_flow_steps": 2}
 STAGES = ("tokenizer", "world_model", "head")

@@ -107,7 +107,9 @@ class Lessons:
         dida = DidaLoss(vocabulary, engine.dida, self._settings.copies, self._settings.full_noise)
         layout, batch = dida.layout(batch).to(engine.device), batch.to(engine.device)
         generator = torch.Generator(engine.device).manual_seed(int(torch.randint(2**62, ())))
-        noisy = dida.noisy_pass(model, layout, engine.image_tokenizer.quantize.embedding.weight, generator)
+        noisy = dida.noisy_pass(
+            model, layout, engine.image_tokenizer.quantize.embedding.weight, generator, batch
+        )
         learned = batch.loss_weight[:, 1:] > 0
         targets = batch.ids[:, 1:][learned]
         logits = model.logits(noisy.hidden[:, : layout.clean_length - 1][learned])

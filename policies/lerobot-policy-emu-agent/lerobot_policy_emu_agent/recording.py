@@ -59,7 +59,7 @@ class Recording:
         own = {frames.embodiment: known[0]} if len(known) == 1 else {}
         maker = SequenceMaker(
             frames=frames, codes=codes, sequence_format=engine.sequence_format, config=SequenceConfig(),
-            bins=own | engine.action_bins,
+            bins=own | engine.action_bins, conditioned=bool(engine.world_model.config.action_features),
         )  # fmt: skip
         return cls(frames, codes, float(meta.fps), maker)
 

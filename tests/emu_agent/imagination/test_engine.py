@@ -12,7 +12,7 @@ from emu_agent.decoding.sampling import SamplingConfig
 from emu_agent.errors import CheckpointError, ConfigError, UnknownNameError
 from emu_agent.imagination.engine import ImaginationEngine
 from emu_agent.imagination.imagination import ImaginationConfig
-from emu_agent.tokens.action import ActionBins
+from emu_agent.tokens.action import NUM_FEATURES, ActionBins
 from emu_agent.tokens.image import ImageTokenizer, ImageTokenizerConfig
 from emu_agent.tokens.text import TEXT_FILE
 from emu_agent.world_model.checkpoint import bundled_checkpoint, read_config, read_part, write_checkpoint
@@ -136,6 +136,17 @@ def test_simulating_depends_on_the_actions(engine: ImaginationEngine, tiny_agent
     moved, _ = engine.simulate(codes, torch.ones(2, 4, 3))
     assert still.shape == codes.shape
     assert (log_prob <= 0).all()
+    assert not torch.equal(still, moved)
+
+
+def test_actions_are_read_as_numbers_where_the_model_has_an_input_for_them(tiny_agent: ModuleType) -> None:
+    bins = ActionBins((-1.0,) * 3, (1.0,) * 3, 8)
+    engine = tiny_agent.build_engine(bins, action_features=NUM_FEATURES)
+    codes = engine.observe(tiny_agent.observation(), "agentview").codes
+    still, moved = (engine.simulate(codes, torch.full((2, 4, 3), value))[0] for value in (0.0, 1.0))
+    assert torch.equal(still, moved)  # nothing is added before training
+    torch.nn.init.normal_(engine.world_model.action_condition[-1].weight)
+    still, moved = (engine.simulate(codes, torch.full((2, 4, 3), value))[0] for value in (0.0, 1.0))
     assert not torch.equal(still, moved)
 
 

@@ -6,7 +6,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from emu_agent.errors import CheckpointError, ConfigError, VocabularyError
-from emu_agent.tokens.action import ActionBins, choose_bins
+from emu_agent.tokens.action import (
+    LONGEST_CHUNK,
+    NUM_FEATURES,
+    SUM_SCALE,
+    WIDEST_ACTION,
+    ActionBins,
+    choose_bins,
+)
 
 Case = tuple[list[float], list[float], int, list[list[float]]]
 
@@ -88,3 +95,24 @@ def test_bins_of_a_checkpoint_are_found_by_embodiment_or_by_the_number_of_compon
     older = {"action_bins": panda.to_dict(), "fingerprint": {"robot": "Panda"}}
     assert ActionBins.of_checkpoint(older) == {"panda": panda}
     assert ActionBins.of_checkpoint({}) == {}
+
+
+@given(st.integers(1, LONGEST_CHUNK), st.integers(1, WIDEST_ACTION), st.integers(0, 100))
+@settings(max_examples=20, deadline=None)
+def test_features_tell_actions_and_where_they_lead(time: int, width: int, seed: int) -> None:
+    bins = ActionBins((-2.0,) * width, (2.0,) * width)
+    actions = torch.rand(time, width, generator=torch.Generator().manual_seed(seed)) * 4 - 2
+    features = bins.features(actions)
+    assert features.shape == (NUM_FEATURES,)
+    own, sums = features[:-LONGEST_CHUNK].view(2, LONGEST_CHUNK, WIDEST_ACTION)
+    torch.testing.assert_close(own[:time, :width], actions / 2)
+    torch.testing.assert_close(sums[time - 1, :width], actions.sum(0) / 2 / SUM_SCALE)
+    assert features[-LONGEST_CHUNK:].sum() == time
+    assert not own[time:].any()
+    assert not own[:, width:].any()
+
+
+def test_chunks_that_features_cannot_tell_are_refused() -> None:
+    bins = ActionBins((-1.0,), (1.0,))
+    with pytest.raises(ConfigError, match="17 actions of 1 components is too large"):
+        bins.features(torch.zeros(LONGEST_CHUNK + 1, 1))

@@ -65,6 +65,10 @@ def test_actions_become_tokens_by_the_bins_of_their_embodiment(tmp_path: Path) -
         frames=frames, codes=codes, sequence_format=FORM, bins=BINS, config=SequenceConfig(chunk=LENGTH)
     )
     for start, own, actions in ((1, "one", one.executed[1:4]), (7, "two", wide[2:5])):
-        bins = BINS[own].encode(torch.from_numpy(actions))
-        wanted = simulate_sequence(FORM, codes, bins, start, 0.5)
+        wanted = simulate_sequence(FORM, codes, BINS[own], torch.from_numpy(actions), start, 0.5)
         assert torch.equal(maker.simulate(start).ids, wanted.ids)
+        assert FORM.action_block(BINS[own].encode(torch.from_numpy(actions)))[1] in wanted.ids.tolist()
+    conditioned = replace(maker, conditioned=True).simulate(1)
+    assert conditioned.actions is not None
+    assert torch.equal(conditioned.actions, BINS["one"].features(torch.from_numpy(one.executed[1:4])))
+    assert FORM.vocabulary.boa not in conditioned.ids.tolist()

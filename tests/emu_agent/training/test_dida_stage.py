@@ -63,7 +63,7 @@ def world_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     tensors = {f"image_tokenizer.{key}": value for key, value in tokenizer.state_dict().items()}
     write_checkpoint(folder / "tokenizer", config, tensors)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("emu_agent.training.world_model_stage.load_frames", lambda *_: toy_frames(folder))
+        patch.setattr("emu_agent.training.world_model_stage.load_mixture", lambda *_: toy_frames(folder))
         stage = WorldModelStage(MODEL, str(folder / "tokenizer"), **DATA)
         train(stage, LoopConfig(updates=40, **LOOP), folder / "world_model")
     return folder / "world_model" / "checkpoint"
@@ -73,7 +73,7 @@ def world_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def adapt(world_model: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
     """Makes a stage that starts from that checkpoint."""
     cache = world_model.parents[1]
-    monkeypatch.setattr("emu_agent.training.world_model_stage.load_frames", lambda *_: toy_frames(cache))
+    monkeypatch.setattr("emu_agent.training.world_model_stage.load_mixture", lambda *_: toy_frames(cache))
 
     def make(source: Path = world_model, noise: str = "mask", **settings: Any) -> DidaStage:
         dida = {"noise": noise, "passes": 3}

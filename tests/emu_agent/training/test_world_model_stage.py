@@ -61,8 +61,7 @@ def test_validation_sees_held_out_episodes_and_training_does_not(stage: WorldMod
     assert {plan.frame for plan in stage.validation} <= held_out
     assert set(stage.validation_starts) <= held_out
     assert {step.keyframe for plan in stage.plans for step in plan.steps} <= training
-    (chunks,) = stage.chunks
-    assert set(chunks.starts + stage.config.chunk) <= training
+    assert set(stage.starts + stage.config.chunk) <= training
 
 
 def test_a_seed_repeats_its_batch(stage: WorldModelStage) -> None:
@@ -78,11 +77,13 @@ def test_simulating_is_learned_from_a_second_dataset_as_well(
     cfg = tiny_data.train_config("world_model", tiny_chain / "data" / "cells", tiny_chain / "runs")
     cfg.stage.make.play = str(play)
     stage = build(cfg.stage.make)
-    own, other = stage.chunks
-    assert (own.maker.frames.num_episodes, other.maker.frames.num_episodes) == (8, 4)
-    training, _ = other.maker.frames.split(0.25)
-    assert set(other.starts + stage.config.chunk) <= set(other.maker.frames.rows(training))
-    assert torch.equal(other.maker.codes, load_codes(other.maker.frames, "front", stage.image_tokenizer))
+    own, other = stage.frames.members
+    assert (own.num_episodes, other.num_episodes) == (8, 4)
+    training, _ = stage.frames.split(0.25)
+    assert set(stage.starts + stage.config.chunk) <= set(stage.frames.rows(training))
+    assert (stage.starts >= len(own)).any()
+    codes = [load_codes(frames, "front", stage.image_tokenizer) for frames in (own, other)]
+    assert torch.equal(stage.codes, torch.cat(codes))
     assert list(stage.plans) == list(tiny_data.build_stage("world_model", tiny_chain).plans)
 
 
