@@ -72,7 +72,7 @@ class StepRecord:
     @property
     def pixels(self) -> Mapping[str, UInt8[np.ndarray, "*batch height width 3"]]:
         """Images by camera."""
-        return self.observation["pixels"]
+        return self.observation.get("pixels", {})
 
     @property
     def success(self) -> bool:

@@ -1,6 +1,7 @@
 """What every environment of this package offers beyond Gymnasium's `reset` and `step`.
 
-Observations are `pixels.<camera>` (uint8, height x width x 3) and `agent_pos` (float32). `info`, after
+Observations are `pixels.<camera>` (uint8, height x width x 3; no `pixels` without cameras) and `agent_pos`
+(float32). `info`, after
 `reset` and after every `step`, holds:
 
     is_success      bool, the simulator's own predicate for the whole task in this state

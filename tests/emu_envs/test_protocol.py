@@ -83,6 +83,14 @@ def test_it_is_a_simulation_env_as_gymnasium_wants_it(env: SuiteEnv, task_id: st
         env.step(np.zeros(3))
 
 
+def test_without_a_camera_there_are_no_pixels_and_gymnasium_is_content() -> None:
+    env = gymnasium.make("emu_envs:emu/robosuite/Lift", camera_names=())
+    check_env(env.unwrapped, skip_render_check=True)
+    assert set(env.observation_space.spaces) == set(env.reset(seed=0)[0]) == {"agent_pos"}  # type: ignore[attr-defined]
+    assert set(env.step(env.action_space.sample())[0]) == {"agent_pos"}
+    env.close()
+
+
 @pytest.mark.parametrize("task_id", EACH)
 def test_seeds_and_states_lead_to_the_same_episode_in_any_instance(env: SuiteEnv, task_id: str) -> None:
     other, actions = make(task_id), actions_for(env, 6)

@@ -11,7 +11,6 @@ from emu_envs.experts.motion import (
     State,
     StateExpert,
     carry,
-    closed_on_nothing,
     grasp,
     hand_yaw,
     nearest_yaw,
@@ -96,52 +95,45 @@ class NutExpert(StateExpert):
 
 
 class DoorExpert(StateExpert):
-    """Reaches around the end of the handle, turns it up until the door is free, grasps it and pulls.
+    """Presses the handle down with one of its open fingers and, once the latch is free, pulls by friction.
 
-    It opens the door on few seeds only: on most the arm turns by its forearm instead of its last
-    joint, and is stopped by the door or by a joint's limit.
+    The gripper points down throughout and only turns with the door, with its palm before the door. Other ways
+    to hold the handle take the arm into a joint's limit, or its palm into the door.
     """
 
-    free = 1.33
-    """Angle of the handle at which the latch is clear of the frame [rad]."""
-    steepest, flattest = 1.4, 0.65
-    """Angles between which the gripper can be tilted here; at 0 it points along the level handle [rad]."""
-    back = 0.08
-    """Distance from which the gripper advances to the handle [m]."""
+    along, above, before = 0.125, 0.028, 0.045
+    """Where the end effector presses: along the handle from its axis, over its middle, before it [m]."""
+    slid = 0.02, 0.04
+    """Farther than this from there, before the handle and along it, it begins anew from above [m]."""
+    push, pull = 1.5, 0.1
+    """Gain of the way along the handle's arc; displacement that pulls [m]."""
 
     def action(self, state: State) -> Action:
         """Return the action for a privileged state."""
-        door, up = Rotation.from_quat(state["door_quaternion"]), np.array([0.0, 0.0, 1.0])
-        along, out = door.apply([1.0, 0.0, 0.0]), door.apply([0.0, -1.0, 0.0])
+        door = Rotation.from_quat(state["door_quaternion"])
+        inwards, out = door.apply([1.0, 0.0, 0.0]), door.apply([0.0, -1.0, 0.0])
         radius = state["handle_position"] - state["latch_position"]
-        axis = state["latch_position"] + (radius @ out) * out
-        angle = float(np.arctan2(radius[2], radius @ along))
+        axis = raised(state["latch_position"] + (radius @ out + self.before) * out, 0.008)
+        angle = float(np.arctan2(-radius[2], radius @ inwards))  # of the handle; pressed down it grows
 
-        def end(angle: float) -> np.ndarray:
-            return axis + 0.125 * (np.cos(angle) * along + np.sin(angle) * up) - state["hand_position"]
+        def lever(angle: float) -> tuple[np.ndarray, np.ndarray]:  # along it, out of its upper side
+            sine, cosine = np.sin(angle), np.cos(angle)
+            return raised(cosine * inwards, -sine), raised(sine * inwards, cosine)
 
-        def tilted(angle: float) -> Rotation:
-            tilt = np.clip(angle, self.flattest, self.steepest)
-            pointing = -np.cos(tilt) * along - np.sin(tilt) * up
-            across = np.sin(tilt) * along - np.cos(tilt) * up
-            return Rotation.from_matrix(np.stack([np.cross(across, pointing), across, pointing], axis=1))
+        def way(angle: float, gap: float = 0.0) -> np.ndarray:
+            ahead, top = lever(angle)
+            return axis + self.along * ahead + (self.above + gap) * top - state["hand_position"]
 
-        aim = tilted(angle)
-        way, pointing = end(angle), aim.apply([0.0, 0.0, 1.0])
-        ahead = float(way @ pointing)
-        beside = float(np.linalg.norm(way - ahead * pointing))
-        if -0.03 < ahead < 0.02 and beside < 0.04:  # the handle is between the fingers
-            if state["hinge"] < 0.06 and angle < self.free:
-                return steer(state, 2.0 * end(angle + 0.4), tilted(angle + 0.3), closed=False)
-            pull = 0.05 * out if state["held"] else 0.0 * out
-            return steer(state, 2.0 * end(max(angle, self.free + 0.1)) + pull, aim, closed=True)
-        off = (aim * Rotation.from_quat(state["hand_quaternion"]).inv()).magnitude()
-        low = ahead < self.back - 0.02
-        if beside < (0.015 if low else 0.01) and off < 0.15 and not closed_on_nothing(state):
-            return steer(state, 1.5 * way, aim, closed=False)
-        if low and beside > 0.015:
-            return steer(state, -0.05 * pointing, aim, closed=False)
-        return steer(state, 2.0 * (way - self.back * pointing), aim, closed=False)
+        yaw, here, (ahead, top) = yaw_of(-inwards), way(angle), lever(angle)
+        on_top = -0.012 < -here @ top < 0.06
+        if on_top and abs(here @ out) < self.slid[0] and abs(here @ ahead) < self.slid[1]:
+            pressed = self.push * (way(min(angle + 0.4, 2.0)) - here) + 2.0 * (here @ ahead) * ahead
+            beside = (self.pull + 2.0 * (here @ out)) if state["pulling"] else 2.0 * (here @ out)
+            return steer(state, pressed + beside * out, yaw, closed=False)
+        over = way(angle, 0.03)
+        if over[2] > 0.03:  # first up: the handle stands in the way
+            over = raised(0.02 * out, over[2])
+        return steer(state, over, yaw, closed=False)
 
 
 def cube_yaw(state: State, name: str, others: list[np.ndarray]) -> float:

@@ -38,7 +38,7 @@ class SuiteEnv(gymnasium.Env[dict[str, Any], np.ndarray]):
 
     Args:
         task: Name of a task of the suite.
-        camera_names: Keys of `cameras`, the third-person camera first; without any nothing is rendered.
+        camera_names: Keys of `cameras`, the third-person camera first; without any there is no `pixels`.
         image_size: Height and width of the images [pixels].
         preset: Key of `emu_envs.renderer.PRESETS`.
         render_mode: Only "rgb_array" (the first camera).
@@ -85,8 +85,8 @@ class SuiteEnv(gymnasium.Env[dict[str, Any], np.ndarray]):
         self._build()
         image = spaces.Box(0, 255, (image_size, image_size, 3), np.uint8)
         body = spaces.Box(-BODY_BOUND, BODY_BOUND, self._body().shape, np.float32)
-        images = spaces.Dict(dict.fromkeys(self.camera_names, image))
-        self.observation_space = spaces.Dict({"pixels": images, "agent_pos": body})
+        images = {"pixels": spaces.Dict(dict.fromkeys(self.camera_names, image))} if self.camera_names else {}
+        self.observation_space = spaces.Dict({**images, "agent_pos": body})
 
     @property
     @abstractmethod
@@ -260,11 +260,10 @@ class SuiteEnv(gymnasium.Env[dict[str, Any], np.ndarray]):
         }
 
     def _observe(self) -> dict[str, Any]:
-        return {"pixels": self._images(), "agent_pos": self._body().astype(np.float32)}
+        images = {"pixels": self._images()} if self.camera_names else {}
+        return {**images, "agent_pos": self._body().astype(np.float32)}
 
     def _images(self) -> dict[str, np.ndarray]:
-        if not self.camera_names:
-            return {}
         started = time.perf_counter()
         model, data = self._drawn()
         if self._renderer is None:  # made late: an environment that is only described needs no OpenGL

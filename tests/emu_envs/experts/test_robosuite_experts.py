@@ -7,9 +7,6 @@ from emu_envs.tasks import TASK_SETS, TASKS
 
 pytestmark = pytest.mark.slow
 
-UNSOLVED = pytest.mark.xfail(strict=True, reason="on most seeds the arm winds up, or hits the door")
-EACH = [pytest.param(name, marks=UNSOLVED if "Door" in name else ()) for name in TASK_SETS["robosuite5"]]
-
 
 def solved(env: RobosuiteEnv, seed: int, perturbation: Perturbation) -> bool:
     expert = env.make_expert()
@@ -20,7 +17,7 @@ def solved(env: RobosuiteEnv, seed: int, perturbation: Perturbation) -> bool:
 
 
 @pytest.mark.timeout(600)
-@pytest.mark.parametrize("task_id", EACH)
+@pytest.mark.parametrize("task_id", TASK_SETS["robosuite5"])
 def test_an_expert_solves_its_task_whatever_disturbs_it(task_id: str) -> None:
     env = RobosuiteEnv(TASKS[task_id].name, camera_names=())
     outcomes = [solved(env, seed, Perturbation(noise=0.0, mistake_rate=0.0)) for seed in range(2)]
