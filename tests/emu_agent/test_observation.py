@@ -65,6 +65,12 @@ def test_pictures_must_be_bytes_channels_last() -> None:
         Observation.from_gym(raw, "lift")
 
 
+def test_without_cameras_there_are_no_images() -> None:
+    raw = gym_observation()
+    del raw["pixels"]
+    assert Observation.from_gym(raw, "lift").images == {}
+
+
 def test_missing_keys_are_named() -> None:
     with pytest.raises(ConfigError, match="agent_pos"):
         Observation.from_gym({"pixels": {}}, "lift")

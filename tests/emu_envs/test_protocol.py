@@ -83,6 +83,7 @@ def test_it_is_a_simulation_env_as_gymnasium_wants_it(env: SuiteEnv, task_id: st
         env.step(np.zeros(3))
 
 
+@pytest.mark.slow
 def test_without_a_camera_there_are_no_pixels_and_gymnasium_is_content() -> None:
     env = gymnasium.make("emu_envs:emu/robosuite/Lift", camera_names=())
     check_env(env.unwrapped, skip_render_check=True)
