@@ -60,7 +60,11 @@ def test_a_served_policy_acts_in_the_simulator(tmp_path: Path) -> None:
         sys.executable, "-m", "emu_agent", "run", "policy=remote", "episodes=1", "max_steps=5", "video=false",
         f"output={tmp_path / 'run'}",
     ]  # fmt: skip
-    with serving("control_hz=20") as (server, address):
+    bounds = (
+        f"+policy.low={[-1.0] * 7}",
+        f"+policy.high={[1.0] * 7}",
+    )  # nothing binds a server to an environment
+    with serving("control_hz=20", *bounds) as (server, address):
         for token, code in (("0" * 20, 2), (TOKEN, 0)):
             done = subprocess.run(
                 [*command, f"policy.address={address}"],
