@@ -12,13 +12,14 @@ from typing import Any
 
 import torch
 
+from emu_agent.data.lerobot_folder import LeRobotFolder
 from emu_agent.evaluation.adapters.engine import EngineAdapter
 from emu_agent.evaluation.adapters.nearest import NearestNeighbour
 from emu_agent.evaluation.adapters.persistence import Persistence
 from emu_agent.evaluation.adapters.protocol import WorldModelAdapter
 from emu_agent.evaluation.branches import (
     Branches,
-    Images,
+    BranchImages,
     action_sensitivity,
     combined,
     negative_controls,
@@ -52,11 +53,17 @@ def main() -> None:
         rows[name] = row(name, branches, answers)
     assert ours is not None
     controls = {name: row(name, branches, made) for name, made in negative_controls(branches, ours).items()}
-    about = {"branches": str(args.branches), "each": branches.each, "chunk": branches.actions.shape[1]}
+    looked_up = None if args.dataset is None else len(LeRobotFolder(args.dataset).episodes)
+    about = {
+        "seeds": sorted(set(branches.episode.tolist())),
+        "each": branches.each,
+        "chunk": branches.actions.shape[1],
+        "demonstrations_looked_up": looked_up,
+    }
     write_json(args.output, {**about, "models": rows, "negative_controls": controls, **provenance()})
 
 
-def row(name: str, branches: Branches, answers: Images) -> dict[str, Any]:
+def row(name: str, branches: Branches, answers: BranchImages) -> dict[str, Any]:
     """Figures of one candidate, printed as well."""
     found = action_sensitivity(branches, answers)
     shown = [f"{key} {found[key]['value']:6.3f}" for key in ("skill_own", "skill", "correlation")]

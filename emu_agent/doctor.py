@@ -135,7 +135,8 @@ def checkpoint() -> Finding:
 def processor() -> Finding:
     """Cores that this process may use, and memory."""
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
-    found = f"{len(os.sched_getaffinity(0))} cores, {memory:.0f} GiB of memory"
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    found = f"{cores} cores, {memory:.0f} GiB of memory"
     return Finding.of("processor", memory >= 4, found, "less than 4 GiB: use workers=1", "note")
 
 

@@ -10,6 +10,9 @@ from emu_agent.errors import FingerprintError
 FINGERPRINT_KEYS = ("embodiment", "controller", "camera_names", "image_size", "render_preset", "control_hz")
 """What must agree where both sides know it; the rest of a fingerprint is told, not compared."""
 
+OF_EMBODIMENT = ("embodiment", "controller", "camera_names", "control_hz")
+"""What the fingerprints of different embodiments need not have in common."""
+
 DEFAULT_EMBODIMENT = "panda"
 """What checkpoints and data from before embodiments were told apart are of."""
 

@@ -7,6 +7,7 @@ lists and mappings are read by Hydra's grammar.
 import math
 import re
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -114,7 +115,10 @@ class Argument(NamedTuple):
         if not quoted and (text.lower() == "null" or (unset and text.lower() == "none")):
             right = f"{self.key}=null for none" if unset else "a text"
             raise ConfigError(f"{self.key} must be {right}, got {text}; in quotes if the word is meant")
-        return str(Path.home()) + text[1:] if re.match(r"~(/|$)", text) else text
+        if re.match(r"~(/|$)", text):
+            with suppress(RuntimeError):  # there is no home
+                return str(Path.home()) + text[1:]
+        return text
 
     def _check(self, kind: type, default: Any, value: Any) -> None:
         accepted, words = _KINDS.get(kind, ((object,), "anything"))

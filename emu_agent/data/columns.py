@@ -17,6 +17,8 @@ SEED, TASK, SUBTASK = "episode_seed", "episode_task", "episode_subtask"
 BRANCH_STATE, BRANCH_CHUNK, BRANCH_TIMESTEP = "branch.state", "branch.chunk", "branch.timestep"
 """Of counterfactual branches: number of the saved state, which chunk was played from it, and where in the
 episode it was saved."""
+OWN = "own"
+"""Value of `BRANCH_CHUNK`: the chunk that the episode itself went on with."""
 LANGUAGE = "language_persistent"
 SIDE_FILE = "emu_agent.json"
 """Beside lerobot's files: how the dataset was collected, and what its columns say in one place."""

@@ -8,7 +8,7 @@ from jaxtyping import UInt8
 
 
 class JoinedRows:
-    """Arrays with rows of one shape, one behind the other; read like an array, by numbers of rows.
+    """Arrays with rows of one shape, one behind the other; read by a number, an array of numbers or a slice.
 
     Args:
         parts: arrays, memory-mapped or not, or such rows again.
@@ -22,8 +22,10 @@ class JoinedRows:
         return self.shape[0]
 
     def __getitem__(self, rows: Any) -> np.ndarray:
-        numbers = np.arange(len(self))[rows]
-        flat = np.atleast_1d(numbers)
+        numbers = np.arange(*rows.indices(len(self))) if isinstance(rows, slice) else np.asarray(rows)
+        flat = np.where(numbers < 0, numbers + len(self), numbers).reshape(-1)
+        if len(flat) and not 0 <= flat.min() <= flat.max() < len(self):
+            raise IndexError(f"row {numbers} of {len(self)}")
         found = np.empty((len(flat), *self.shape[1:]), self.dtype)
         places = np.searchsorted(self._ends, flat, side="right")
         for place in np.unique(places):

@@ -11,10 +11,7 @@ from jaxtyping import Int64
 from emu_agent.data.frames import Frames, load_frames
 from emu_agent.data.joined import JoinedRows
 from emu_agent.errors import ConfigError, DatasetError
-from emu_agent.fingerprint import fingerprint_differences, refuse_differences
-
-PER_EMBODIMENT = ("embodiment", "controller", "control_hz", "versions", "camera_names")
-"""What the fingerprints of different robots do not have in common."""
+from emu_agent.fingerprint import OF_EMBODIMENT, fingerprint_differences, refuse_differences
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -162,7 +159,7 @@ def refuse_misfit(first: Frames, other: Frames) -> None:
             )
     differences = fingerprint_differences(other.fingerprint, first.fingerprint)
     if not same_body:
-        differences = {key: pair for key, pair in differences.items() if key not in PER_EMBODIMENT}
+        differences = {key: pair for key, pair in differences.items() if key not in OF_EMBODIMENT}
     refuse_differences(
         differences,
         f"{other.root} cannot be mixed with {first.root}",

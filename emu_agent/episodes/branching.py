@@ -16,14 +16,12 @@ import gymnasium
 import numpy as np
 from jaxtyping import Float32, Float64
 
-from emu_agent.data.columns import BRANCH_CHUNK, BRANCH_STATE, BRANCH_TIMESTEP
+from emu_agent.data.columns import BRANCH_CHUNK, BRANCH_STATE, BRANCH_TIMESTEP, OWN
 from emu_agent.data.demonstration import EXTRA, Demonstration
 from emu_agent.episodes.environment import StatefulEnv, expert_of, stateful
 from emu_agent.episodes.recording import DisturbedExpert, RecordWork, demonstrate
 from emu_agent.observation import Observation
 
-OWN = "own"
-"""Name of the chunk that the episode itself went on with: what tells whether a state replays."""
 KINDS = (OWN, "other", "negated", "hold", "random")
 """Chunks by name, in the order in which they are played; further random ones are `random-2`, ..."""
 TURN = 0.2

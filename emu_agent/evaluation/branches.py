@@ -13,29 +13,27 @@ from typing import Any
 import numpy as np
 from jaxtyping import Bool, Float32, Float64, Int64, UInt8
 
-from emu_agent.data.columns import BRANCH_CHUNK, BRANCH_STATE
+from emu_agent.data.columns import BRANCH_CHUNK, BRANCH_STATE, OWN
 from emu_agent.data.frames import load_frames
 from emu_agent.data.lerobot_folder import LeRobotFolder, vectors
 from emu_agent.errors import ConfigError, DatasetError
 from emu_agent.evaluation.adapters.protocol import Start, WorldModelAdapter
 from emu_agent.evaluation.statistics import bootstrap, mean_interval
 
-OWN = "own"
-"""The chunk that the episode itself went on with."""
 CHANGED = 20
 """A pixel has changed if a channel differs by more than this."""
 BATCH = 32
 
-type Images = UInt8[np.ndarray, "branches height width 3"]
+type BranchImages = UInt8[np.ndarray, "branches height width 3"]
 
 
 @dataclass(frozen=True, kw_only=True)
 class Branches:
     """Chunks played from saved states; every state has the same number of them, one behind the other."""
 
-    before: Images
+    before: BranchImages
     """What the saved state looks like."""
-    after: Images
+    after: BranchImages
     """What the last action of the chunk led to."""
     actions: Float32[np.ndarray, "branches chunk action_dim"]
     state: Int64[np.ndarray, " branches"]
@@ -109,8 +107,17 @@ class Branches:
         place = dict(zip(self.state[self.own].tolist(), np.flatnonzero(self.own).tolist(), strict=True))
         return np.array([place[state] for state in self.state.tolist()])
 
+    @cached_property
+    def constants(self) -> dict[str, BranchImages]:
+        """The best answers that know nothing at all: mean and median of all true futures, for each branch."""
+        found = {"mean_image": self.after.mean(axis=0), "median_image": np.median(self.after, axis=0)}
+        return {
+            name: np.broadcast_to(one.round().astype(np.uint8), self.after.shape)
+            for name, one in found.items()
+        }
 
-def predicted(adapter: WorldModelAdapter, branches: Branches, seed: int = 0) -> Images:
+
+def predicted(adapter: WorldModelAdapter, branches: Branches, seed: int = 0) -> BranchImages:
     """What a model says that every chunk leads to, asked in shuffled order.
 
     Raises:
@@ -134,19 +141,17 @@ def predicted(adapter: WorldModelAdapter, branches: Branches, seed: int = 0) -> 
     return answers
 
 
-def negative_controls(branches: Branches, answers: Images) -> dict[str, Images]:
+def negative_controls(branches: Branches, answers: BranchImages) -> dict[str, BranchImages]:
     """Futures that must not score: constants, and such as know the episode but not the action."""
-    shape, after = branches.after.shape, branches.after
-    constants = {"mean_image": after.mean(axis=0), "median_image": np.median(after, axis=0)}
     return {
-        **{name: np.broadcast_to(one.round().astype(np.uint8), shape) for name, one in constants.items()},
+        **branches.constants,
         "inverted_image": 255 - answers,
         "ignores_actions": answers[branches.twin],
-        "own_future": after[branches.twin],
+        "own_future": branches.after[branches.twin],
     }
 
 
-def action_sensitivity(branches: Branches, answers: Images) -> dict[str, Any]:
+def action_sensitivity(branches: Branches, answers: BranchImages) -> dict[str, Any]:
     """The three figures with their intervals over episodes, and skill on the episodes' own chunks.
 
     1 is the truth. 0 is the better of repeating the frame and the best constant image (skill), a difference
@@ -177,15 +182,14 @@ def action_sensitivity(branches: Branches, answers: Images) -> dict[str, Any]:
     }
 
 
-def squared_errors(branches: Branches, answers: Images) -> Float64[np.ndarray, "branches candidates"]:
+def squared_errors(branches: Branches, answers: BranchImages) -> Float64[np.ndarray, "branches candidates"]:
     """Of the answer, of repeating the frame, of the mean and of the median image, where anything changes.
 
     The region is the union of where the truth and where the answer differ from the present frame: a change
     that is predicted where there is none costs as much as one that is missed.
     """
     now, after = branches.before.astype(np.float32), branches.after.astype(np.float32)
-    constants = negative_controls(branches, answers)
-    candidates = [answers, branches.before, constants["mean_image"], constants["median_image"]]
+    candidates = [answers, branches.before, *branches.constants.values()]
     moved = np.maximum(np.abs(after - now), np.abs(answers.astype(np.float32) - now)).max(-1) > CHANGED
     rows = [((one.astype(np.float32) - after) ** 2).sum(-1, dtype=np.float64) for one in candidates]
     return np.stack([(row * moved).sum((1, 2)) for row in rows], axis=1)
@@ -197,7 +201,7 @@ def skill(errors: Float64[np.ndarray, "branches candidates"]) -> float:
     return float(1 - own / min(reference)) if min(reference) > 0 else float("nan")
 
 
-def correlations(branches: Branches, answers: Images) -> Float64[np.ndarray, " branches"]:
+def correlations(branches: Branches, answers: BranchImages) -> Float64[np.ndarray, " branches"]:
     """Cosine of predicted and true difference to the future of the own chunk; 0 where none is predicted.
 
     NaN of the own chunks, and where both chunks lead to the same image.
@@ -213,7 +217,7 @@ def correlations(branches: Branches, answers: Images) -> Float64[np.ndarray, " b
     return values
 
 
-def true_chunk_found(branches: Branches, answers: Images) -> Float64[np.ndarray, " branches"]:
+def true_chunk_found(branches: Branches, answers: BranchImages) -> Float64[np.ndarray, " branches"]:
     """Whether a true future is nearest to what was said of its own chunk, among those of its state.
 
     Several that are equally near share the point, so that whoever gives one answer to all has chance.

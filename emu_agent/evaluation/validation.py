@@ -69,13 +69,16 @@ def score_simulation(
 ) -> dict[str, float]:
     """Predict the frame after recorded actions and compare it with the recorded one."""
     names = np.array([frames.embodiment_of(frames.episode_of(int(start))) for start in starts])
-    predicted = torch.empty_like(codes[starts])
-    for name in dict.fromkeys(names.tolist()):
-        own, width = starts[names == name], frames.action_dim(name)
+    decoded, order = [], np.argsort(names, kind="stable")
+    starts = starts[order]
+    for name, own in ((name, starts[names[order] == name]) for name in np.unique(names)):
+        width = frames.action_dim(name)
         actions = torch.from_numpy(np.stack([frames.executed[s : s + chunk, :width] for s in own]))
-        predicted[torch.from_numpy(names == name)] = engine.simulate(codes[own], actions, name)[0].cpu()
-    decoded = _fitted(engine.image_tokenizer.decode(predicted).cpu().numpy(), pictures)
-    figures = _reported(score_pictures(decoded, pictures[starts + chunk], pictures[starts]).summary())
+        predicted, _ = engine.simulate(codes[own], actions, str(name))
+        decoded.append(_fitted(engine.image_tokenizer.decode(predicted).cpu().numpy(), pictures))
+    figures = _reported(
+        score_pictures(np.concatenate(decoded), pictures[starts + chunk], pictures[starts]).summary()
+    )
     return {f"simulate_{name}": value for name, value in figures.items()}
 
 

@@ -93,18 +93,15 @@ def comparison_table(comparison: Mapping[str, Any]) -> str:
 
 def comparison_marks(comparison: Mapping[str, Any]) -> list[str]:
     """What keeps a comparison from being taken as it is, in words."""
-    marks = {
-        f"only {comparison['all']['pairs']} pairs: hardly any difference could be seen": comparison[
-            "few_pairs"
-        ],
-        f"{comparison['unpaired']} episodes have no counterpart and are left out": comparison["unpaired"],
-    }
     differing = ", ".join(comparison["fingerprint_mismatch"])
-    return [
-        mark
-        for mark, holds in {**marks, f"the environments differ in {differing}": differing}.items()
-        if holds
-    ]
+    few = f"only {comparison['all']['pairs']} pairs: hardly any difference could be seen"
+    unpaired = f"{comparison['unpaired']} episodes have no counterpart and are left out"
+    marks = (
+        (comparison["few_pairs"], few),
+        (comparison["unpaired"], unpaired),
+        (differing, f"the environments differ in {differing}"),
+    )
+    return [words for holds, words in marks if holds]
 
 
 def comparison_cells(name: str, figures: Mapping[str, Any]) -> list[str]:

@@ -7,13 +7,10 @@ from typing import Any
 
 from emu_agent.data.frames import Frames
 from emu_agent.errors import CheckpointError
-from emu_agent.fingerprint import fingerprint_differences, refuse_differences
+from emu_agent.fingerprint import OF_EMBODIMENT, fingerprint_differences, refuse_differences
 from emu_agent.world_model.checkpoint import read_config
 
 _log = logging.getLogger(__name__)
-
-OF_EMBODIMENT = ("embodiment", "controller", "camera_names", "control_hz")
-"""What a part that several embodiments share does not depend on."""
 
 
 def refuse_other_data(checkpoint: Path, frames: Frames, camera: str, *, shared: bool = False) -> None:

@@ -23,7 +23,7 @@ from emu_agent.evaluation.validation import score_imagination, score_simulation
 from emu_agent.imagination.engine import ImaginationEngine
 from emu_agent.imagination.imagination import ImaginationConfig
 from emu_agent.run_folder import replacing
-from emu_agent.tokens.action import ActionBins
+from emu_agent.tokens.action import NUM_FEATURES, ActionBins
 from emu_agent.tokens.image import ImageTokenizer
 from emu_agent.tokens.sequence import SequenceFormat, TokenSequence
 from emu_agent.tokens.text import TEXT_FILE, BytePairTokenizer
@@ -106,6 +106,11 @@ class WorldModelStage:
         self.format = self._sequence_format()
         self.vocabulary = self.format.vocabulary
         self.model_config = TransformerConfig.from_dict({**model, "vocab_size": self.vocabulary.size})
+        if self.model_config.action_features not in (0, NUM_FEATURES):
+            raise ConfigError(
+                f"action_features={self.model_config.action_features} must be 0 or {NUM_FEATURES}: so many "
+                "numbers tell a chunk"
+            )
         training, held_out = self.frames.split(self.config.held_out)
         self.bins = self._action_bins(training)
         self.maker = SequenceMaker(

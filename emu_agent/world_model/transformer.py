@@ -62,8 +62,8 @@ def dropout(config: TransformerConfig) -> nn.Module:
 class ActionCondition(nn.Sequential):
     """A chunk of actions as one vector, nothing at first: what actions do is learned on top of what is known.
 
-    Added to every token of the simulated frame, as iVideoGPT adds actions to a slot (arXiv 2405.15223,
-    section 3.2): a model that has to gather actions from tokens of their own repeats what it has seen.
+    Added to every token of the simulated frame, as iVideoGPT's code adds actions to the slot
+    before a frame (arXiv 2405.15223): a model that gathers actions from tokens tends to repeat what it saw.
     """
 
     WIDTH = 256

@@ -54,6 +54,14 @@ def test_a_tilde_is_the_home(monkeypatch: pytest.MonkeyPatch) -> None:
     assert fitted("output", "a/~/b", "runs") == "a/~/b"
 
 
+def test_without_a_home_a_tilde_stays(monkeypatch: pytest.MonkeyPatch) -> None:
+    def nowhere() -> Path:
+        raise RuntimeError
+
+    monkeypatch.setattr(Path, "home", nowhere)
+    assert fitted("output", "~/runs", "runs") == "~/runs"
+
+
 @pytest.mark.parametrize(
     ("key", "value", "default", "message"),
     [

@@ -47,11 +47,15 @@ class ActionGate:
         self._clock = clock
         self._lock = threading.RLock()
         self._motion: Motion | None = None
-        self.stop_reason: str | None = None
-        """Why the emergency stop is latched; None if it is not."""
+        self._stop_reason: str | None = None
         self._bad_in_a_row = 0
         self._index = 0
         self._last_time: float | None = None
+
+    @property
+    def stop_reason(self) -> str | None:
+        """Why the emergency stop is latched; None if it is not. Only `clear` releases it."""
+        return self._stop_reason
 
     def start(self, position: Any) -> None:
         """Take note of where the robot stands still, before the first action.
@@ -86,8 +90,8 @@ class ActionGate:
     def stop(self, reason: str) -> None:
         """Latch the emergency stop: the robot brakes and stands still, until a person clears it."""
         with self._lock:
-            if self.stop_reason is None:
-                self.stop_reason = reason
+            if self._stop_reason is None:
+                self._stop_reason = reason
                 self._note(InterventionKind.EMERGENCY_STOP, note=reason)
 
     def clear(self, person: str, position: Any) -> None:
@@ -104,7 +108,7 @@ class ActionGate:
             raise SafetyError("an emergency stop is cleared by a person: give a name")
         with self._lock:
             self.start(position)
-            self.stop_reason = None
+            self._stop_reason = None
             self._note(InterventionKind.CLEARED, note=person)
 
     def __call__(self, action: Any, *, observed_at: float | None = None) -> Float[np.ndarray, " action_dim"]:
@@ -142,8 +146,8 @@ class ActionGate:
                 self.stop(f"{self._bad_in_a_row} actions in a row were unusable, the last one for {wanted}")
             return None
         self._bad_in_a_row = 0
-        if self.stop_reason is not None:
-            self._note(InterventionKind.STOPPED, wanted=wanted, note=self.stop_reason)
+        if self._stop_reason is not None:
+            self._note(InterventionKind.STOPPED, wanted=wanted, note=self._stop_reason)
             return None
         if self._is_stale(observed_at, now):
             age = "unknown" if observed_at is None else f"{now - observed_at:.3f} s"

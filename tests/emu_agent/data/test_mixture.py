@@ -83,11 +83,11 @@ def test_a_mixture_holds_every_frame_of_every_dataset_and_no_other(first: Frames
     sawyer = other(first, executed=wide, actions=wide, fingerprint=SAWYER, embodiment="sawyer")
     both = joined([first, sawyer], [Source(path=Path("a")), Source(path=Path("b"), simulate_only=True)])
     assert (len(both), both.num_episodes) == (2 * len(first), 4)
-    for image in ("front",):
-        assert np.array_equal(both.images[image][:], np.concatenate([first.images[image]] * 2))
-        rows = np.array([len(both) - 1, 0, len(first)])
-        assert np.array_equal(both.images[image][rows][1:], first.images[image][[0, 0]])
-        assert np.array_equal(both.images[image][3], first.images[image][3])
+    images, whole = both.images["front"], np.concatenate([first.images["front"]] * 2)
+    for rows in (slice(None), slice(-3, None), np.array([len(both) - 1, 0, -2]), np.array([], int), 3, -1):
+        assert np.array_equal(images[rows], whole[rows])
+    with pytest.raises(IndexError):
+        images[len(both)]
     assert np.array_equal(both.actions[: len(first), :3], first.actions)
     assert (both.actions[: len(first), 3] == 0).all()
     assert both.span(2) == range(len(first), len(first) + len(first.span(0)))

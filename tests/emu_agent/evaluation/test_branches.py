@@ -6,17 +6,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from emu_agent.data.columns import OWN
 from emu_agent.errors import ConfigError, DatasetError
 from emu_agent.evaluation.adapters.persistence import Persistence
 from emu_agent.evaluation.adapters.protocol import Abilities, Future, Start
-from emu_agent.evaluation.branches import (
-    OWN,
-    Branches,
-    action_sensitivity,
-    combined,
-    negative_controls,
-    predicted,
-)
+from emu_agent.evaluation.branches import Branches, action_sensitivity, combined, negative_controls, predicted
 
 SIZE, STATES, EACH, CHUNK = 24, 12, 4, 3
 

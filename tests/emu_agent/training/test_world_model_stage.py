@@ -87,6 +87,13 @@ def test_simulating_is_learned_from_a_second_dataset_as_well(
     assert list(stage.plans) == list(tiny_data.build_stage("world_model", tiny_chain).plans)
 
 
+def test_an_input_that_no_chunk_fills_is_refused(tiny_data: ModuleType, tiny_chain: Path) -> None:
+    cfg = tiny_data.train_config("world_model", tiny_chain / "data" / "cells", tiny_chain / "runs")
+    cfg.stage.make.model.action_features = 5
+    with pytest.raises(ConfigError, match="action_features=5 must be 0 or 272"):
+        build(cfg.stage.make)
+
+
 @pytest.mark.parametrize("shares", [[], [0.9, 0.2], [1.2, -0.2]])
 def test_shares_that_do_not_add_up_are_refused(shares: list[float]) -> None:
     with pytest.raises(ConfigError, match=r"step_counts=.* must be shares"):

@@ -9,8 +9,9 @@ from emu_agent.world_model.fast import FastModel
 from emu_agent.world_model.transformer import WorldModel
 
 CONFIG = preset("debug", vocab_size=50, initializer_range=0.2, max_position_embeddings=64, action_features=6)
-PROMPT, ANSWER = torch.randint(50, (2, 5)), torch.randint(50, (2, 7))
-ACTIONS = torch.randn(2, 6)
+RANDOM = torch.Generator().manual_seed(1)
+PROMPT, ANSWER = (torch.randint(50, (2, length), generator=RANDOM) for length in (5, 7))
+ACTIONS = torch.randn(2, 6, generator=RANDOM)
 
 
 def model(*, listens: bool = True) -> WorldModel:
