@@ -14,13 +14,13 @@ from typing import Any
 import gymnasium
 import numpy as np
 import torch
-from emu_policies.world_model_env.inside_source import open_world
+from emu_policies.world_model_env.rollout_source import open_world
 from ranking import compare_candidates, compare_policies
 from tqdm import tqdm
 
 from emu_agent.config import build, load_config
 from emu_agent.episodes.rollout import Policy, run_episode
-from emu_agent.evaluation.simulated_success import run_inside
+from emu_agent.evaluation.simulated_success import run_imagined
 from emu_agent.evaluation.statistics import wilson_interval
 from emu_agent.provenance import provenance
 from emu_agent.run_folder import write_json
@@ -78,7 +78,7 @@ def imagine(
             world = world or open_world(
                 args.dataset, args.world, env=env, seeds=seeds_of(args), max_steps=args.max_steps
             )
-            write_json(file, run_inside(world, build_policy(overrides), args.seed).to_dict())
+            write_json(file, run_imagined(world, build_policy(overrides), args.seed).to_dict())
         episodes = json.loads(file.read_text(encoding="utf-8"))
         kept = {key: episodes[key][: args.episodes] for key in ("solved", "steps", "probability")}
         inside[name] = {"success_rate": float(np.mean(kept["solved"])), **kept}

@@ -12,7 +12,7 @@ import yaml
 
 from emu_agent.run_folder import write_json
 
-STAGES = ("tokenizer", "decoder", "world_model", "dida", "head", "trust")
+STAGES = ("tokenizer", "decoder", "world_model", "dida", "head", "confidence")
 
 
 def record(folder: Path) -> dict[str, Any]:

@@ -22,7 +22,7 @@ from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError
 
 from emu_agent.errors import ConfigError, goes_back_to, is_for_users
-from emu_agent.settings import Argument
+from emu_agent.settings import RENAMED, Argument
 
 OURS = ("emu_agent", "emu_envs", "emu_policies")
 LARGEST_SEED = 2**62
@@ -251,6 +251,8 @@ def _keys(node: Any) -> list[str]:
 
 
 def _listed(wrong: str, right: Sequence[str]) -> str:
+    if RENAMED.get(wrong) in right:
+        return f"{', '.join(right)} ({wrong!r} is now called {RENAMED[wrong]!r})"
     near = difflib.get_close_matches(wrong, right, n=1)
     return (", ".join(right) or "nothing") + (f" (did you mean {near[0]!r}?)" if near else "")
 

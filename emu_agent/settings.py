@@ -36,12 +36,21 @@ UNSET: dict[str, type] = {
     **dict.fromkeys(("lora",), dict),
     **dict.fromkeys(("image", "camera", "instruction", "checkpoint", "weights", "image_tokenizer"), str),
     **dict.fromkeys(("size", "aspect", "dtype", "device", "device_map", "quantize", "decoder"), str),
-    **dict.fromkeys(("output", "dataset", "results", "start", "play", "ray_address"), str),
+    **dict.fromkeys(("output", "dataset", "results", "start", "perturbed", "ray_address"), str),
     **dict.fromkeys(("token_file", "certificate", "key", "authority", "embodiment"), str),
 }
 """What settings take that are null or missing in a config, by the last part of their key."""
-NONE_TOO = ("play", "output", "cameras", "image_size", "start")
+NONE_TOO = ("perturbed", "output", "cameras", "image_size", "start")
 """What may be null although a config gives them a value."""
+
+RENAMED = {
+    "trust": "confidence",
+    "trust_threshold": "confidence_threshold",
+    "play": "perturbed",
+    "pursuit": "subgoals",
+    "observer": "estimator",
+}
+"""What settings and choices were called before; who gives one is told its new name."""
 
 
 class Argument(NamedTuple):

@@ -10,7 +10,7 @@ from omegaconf import DictConfig
 
 from emu_agent.commands import run
 from emu_agent.config import build, check_counts, check_seed, load_config, output_folder, plain_config
-from emu_agent.evaluation.simulated_success import run_inside
+from emu_agent.evaluation.simulated_success import run_imagined
 from emu_agent.evaluation.statistics import wilson_interval
 from emu_agent.provenance import provenance
 from emu_agent.run_folder import RunFolder, default_folder, write_json
@@ -48,13 +48,13 @@ def main(cfg: DictConfig) -> int:
 def _imagine(cfg: DictConfig) -> dict[str, Any]:
     """Outcomes inside the world model."""
     if not cfg.simulator:
-        return run_inside(build(cfg.world, episodes=cfg.episodes), build(cfg.policy), cfg.seed).to_dict()
+        return run_imagined(build(cfg.world, episodes=cfg.episodes), build(cfg.policy), cfg.seed).to_dict()
     env = build(cfg.env.make)
     try:
         world = build(cfg.world, env=env, seeds=range(cfg.seed, cfg.seed + cfg.episodes))
     finally:
         env.close()
-    return run_inside(world, build(cfg.policy), cfg.seed).to_dict()
+    return run_imagined(world, build(cfg.policy), cfg.seed).to_dict()
 
 
 def _simulate(config: dict[str, Any], output: Path) -> dict[str, Any] | None:

@@ -24,7 +24,7 @@ BEFORE = {
     "world_model": "tokenizer",
     "dida": "world_model",
     "head": "world_model",
-    "trust": "agent",
+    "confidence": "agent",
 }
 """The stages in order, with what each calls the checkpoint of the one before."""
 
@@ -72,7 +72,7 @@ def _train_all(cfg: DictConfig) -> Path:
     """Every stage that is not finished, in order; returns the checkpoint of the whole agent."""
     root, hours = output_folder(cfg), cfg.experiment.hours
     skipped = {"decoder"} if cfg.experiment.world_model.tokenizer == "tokenizer" else set()
-    skipped |= set() if cfg.experiment.trust.get("environment") else {"trust"}
+    skipped |= set() if cfg.experiment.confidence.get("environment") else {"confidence"}
     names = [name for name in BEFORE if name not in skipped]
     checkpoint, pace, resumed = None, 1.0, True
     for place, name in enumerate(names):

@@ -78,7 +78,7 @@ def load_mixture(
         try:
             frames = load_frames(source.path, cameras, size, fit)
         except DatasetError as error:
-            hint = "\nto train without perturbed data, say experiment.play=null" if source.simulate_only else ""
+            hint = "\nto train without perturbed data, say experiment.perturbed=null" if source.simulate_only else ""
             raise DatasetError(f"{error}{hint}") from error
         if cameras and size is None:
             height, width = frames.images[cameras[0]].shape[1:3]

@@ -1,4 +1,4 @@
-"""What is imagined from a frame: the step being pursued and those after it, each with its keyframe."""
+"""What is imagined from a frame: the active subtask and those after it, each with its keyframe."""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass

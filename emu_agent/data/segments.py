@@ -13,7 +13,7 @@ FALLBACK_HORIZON = 20
 
 @dataclass(frozen=True)
 class Segment:
-    """Frames `start` up to, not including, `end` of an episode, in which one step is pursued."""
+    """Frames `start` up to, not including, `end` of an episode, in which one step is active."""
 
     start: int
     end: int

@@ -34,7 +34,7 @@ class ImaginedEpisodes:
         }
 
 
-def run_inside(env: gymnasium.vector.VectorEnv, policy: Policy, seed: int) -> ImaginedEpisodes:
+def run_imagined(env: gymnasium.vector.VectorEnv, policy: Policy, seed: int) -> ImaginedEpisodes:
     """Let a policy act in a batch of episodes at once, until each is solved or given up.
 
     Args:

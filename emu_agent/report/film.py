@@ -51,7 +51,7 @@ class EpisodeFilm:
             **self._fixed,
             **now,
             keyframe=keyframe,
-            step_text=text,
+            subtask_text=text,
             reason=step.imagination_reason,
             actions=actions.astype(np.float32),
             imagined=tuple(self._imagined),

@@ -76,7 +76,7 @@ class PanelContent:
     """The task in words."""
     keyframe: UInt8[np.ndarray, "key_height key_width 3"] | None = None
     """The imagined keyframe."""
-    step_text: str | None = None
+    subtask_text: str | None = None
     """The imagined step instruction."""
     reason: str | None = None
     """Why the latest imagination was made."""
@@ -194,7 +194,7 @@ def _draw_column(image: Image.Image, draw: ImageDraw.ImageDraw, content: PanelCo
         _write(draw, name, (COLUMN.x, y - 9), 14, MUTED)
         _show(image, content.pixels[name], Box(COLUMN.x, y, 200, 200))
         y += 214
-    said = content.step_text
+    said = content.subtask_text
     for title, text, colour in (
         ("INSTRUCTION", content.instruction, INK),
         ("SUBTASK", said or "-", ACCENT if said else FAINT),

@@ -9,6 +9,7 @@ from emu_agent.data.frames import Frames
 from emu_agent.errors import CheckpointError
 from emu_agent.fingerprint import OF_EMBODIMENT, fingerprint_differences, refuse_differences
 from emu_agent.world_model.checkpoint import read_config
+from emu_agent.world_model.stored_names import current_config
 
 _log = logging.getLogger(__name__)
 
@@ -57,6 +58,7 @@ def refuse_other_sources(stored: Mapping[str, Any], now: Mapping[str, str], stat
     Raises:
         CheckpointError: names what changed, with both digests.
     """
+    stored = current_config(dict(stored))
     changed = [f"{name} ({stored.get(name)} then, {now.get(name)} now)" for name in {**stored, **now}
                if stored.get(name) != now.get(name)]  # fmt: skip
     if changed:

@@ -54,7 +54,7 @@ class WorldModelStageConfig(SequenceConfig):
     """Sequences per update."""
     held_out: float = 0.1
     """Share of the episodes of each task, chosen by seed, that training never sees."""
-    play: str | None = None
+    perturbed: str | None = None
     """A further LeRobotDataset, in which more goes wrong, that only simulating is learned from."""
     num_action_bins: int = 64
     """Bins per action component."""
@@ -98,7 +98,7 @@ class WorldModelStage:
         self.image_tokenizer = self._load_image_tokenizer()
         size, self.fit = self.base.get("image_size"), self.base.get("fit", "resize")
         size = None if size is None else (int(size[0]), int(size[1]))
-        self.frames = load_mixture(sources_of(dataset, self.config.play), [self.camera], size, self.fit)
+        self.frames = load_mixture(sources_of(dataset, self.config.perturbed), [self.camera], size, self.fit)
         self._refuse_other_data()
         self.codes = load_codes(self.frames, self.camera, self.image_tokenizer)
         if self.config.embodiment is not None:

@@ -20,6 +20,7 @@ from emu_agent.world_model.config import TransformerConfig
 from emu_agent.world_model.folders import CONFIG_FILE, existing_folder, replacing_folder
 from emu_agent.world_model.placement import place, plan
 from emu_agent.world_model.shards import WEIGHTS_FILE, check_floating, read_json, stored_tensors
+from emu_agent.world_model.stored_names import current_config
 from emu_agent.world_model.transformer import WorldModel
 
 FORMAT = "emu-agent"
@@ -194,8 +195,9 @@ def check_shapes(
 
 
 def _own(config: dict[str, Any]) -> dict[str, Any]:
-    """The config of an agent, also out of what LeRobot has saved of the plug-in's policy."""
-    return config["agent"] if config.get("type") == LEROBOT_TYPE and "agent" in config else config
+    """The config of an agent with today's keys, also from a policy of the plug-in that LeRobot has saved."""
+    saved = config.get("type") == LEROBOT_TYPE and "agent" in config
+    return current_config(config["agent"] if saved else config)
 
 
 def _shape(folder: Path) -> tuple[TransformerConfig, str]:

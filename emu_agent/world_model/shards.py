@@ -18,6 +18,7 @@ from torch import Tensor
 
 from emu_agent.errors import CheckpointError
 from emu_agent.world_model.folders import CONFIG_FILE
+from emu_agent.world_model.stored_names import current_tensor
 
 WEIGHTS_FILE = "model.safetensors"
 INDEX_FILE = "model.safetensors.index.json"
@@ -70,7 +71,8 @@ def stored_tensors(folder: Path, prefix: str = "") -> dict[str, StoredTensor]:
                 f"{folder / INDEX_FILE} says that {key} is in {name}, but {name} has no such tensor; "
                 "copy or download both again"
             )
-    return {key.removeprefix(prefix): tensor for key, tensor in found.items() if key.startswith(prefix)}
+    current = {current_tensor(key): tensor for key, tensor in found.items()}
+    return {key.removeprefix(prefix): tensor for key, tensor in current.items() if key.startswith(prefix)}
 
 
 def index_of(folder: Path) -> dict[str, str]:

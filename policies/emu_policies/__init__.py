@@ -7,8 +7,8 @@ from emu_policies.head.action_head import HeadContext as HeadContext
 from emu_policies.head.head_batch import HeadBatch as HeadBatch
 from emu_policies.head.head_config import ActionHeadConfig as ActionHeadConfig
 from emu_policies.head.loading import load_head as load_head
-from emu_policies.head.monitor import StepMonitor as StepMonitor
-from emu_policies.head.monitor import StepState as StepState
+from emu_policies.head.monitor import SubtaskMonitor as SubtaskMonitor
+from emu_policies.head.monitor import SubtaskState as SubtaskState
 from emu_policies.head.normalizer import Normalizer as Normalizer
 from emu_policies.planning.imagination_policy import ImaginationPolicy as ImaginationPolicy
 from emu_policies.planning.imagination_policy import ImaginationPolicyConfig as ImaginationPolicyConfig

@@ -67,6 +67,8 @@ def test_help_shows_the_settings_with_the_arguments_given(capsys: pytest.Capture
     [
         (["docter"], "emu-agent: no command called 'docter'; did you mean 'doctor'? there are: "),
         (["doctor", "jsn=true"], "emu-agent: no setting 'jsn' in doctor; it has gl_timeout_s, json"),
+        (["train", "stage=trust"], "('trust' is now called 'confidence')"),
+        (["train", "experiment.play=x"], "('play' is now called 'perturbed')"),
         (["doctor", "--fast"], "emu-agent: --fast needs a value: --fast=VALUE"),
     ],
 )

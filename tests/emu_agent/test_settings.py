@@ -99,7 +99,7 @@ def test_values_of_another_kind_are_refused_in_words(
 @pytest.mark.parametrize(("value", "default"), [("null", None), ("null", OmegaConf.create({"a": 1}))])
 def test_null_is_none_where_there_may_be_none(value: str, default: object) -> None:
     assert fitted("gate", value, default) is None
-    assert fitted("play", value, "data/varied") is None
+    assert fitted("perturbed", value, "data/varied") is None
 
 
 @pytest.mark.parametrize("text", ["episodes", "=3", "a b=1", "-e", "episodes ", ""])

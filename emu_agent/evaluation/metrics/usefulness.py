@@ -1,4 +1,4 @@
-"""Calibration of the trust score: does it tell the futures that come true, and how often?"""
+"""Calibration of the confidence score: does it tell the futures that come true, and how often?"""
 
 from dataclasses import dataclass
 
@@ -38,13 +38,13 @@ class ReliabilityBin:
     trust: float
     """Their mean probability; NaN in an empty bin."""
     share_true: float
-    """Share of them that came true; NaN in an empty bin."""
+    """Share of them that was achieved; NaN in an empty bin."""
 
 
 def reliability(
     trust: Float[np.ndarray, " samples"], true: Bool[np.ndarray, " samples"], bins: int = 10
 ) -> list[ReliabilityBin]:
-    """Reliability diagram with bins of equal width; a calibrated trust is the share that came true."""
+    """Reliability diagram with bins of equal width; a calibrated trust is the share that was achieved."""
     edges = np.linspace(0, 1, bins + 1)
     index = np.clip((trust * bins).astype(int), 0, bins - 1)
     rows = []

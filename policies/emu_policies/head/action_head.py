@@ -13,7 +13,7 @@ from emu_policies.head.chunk_prefix import ChunkPrefix
 from emu_policies.head.context_encoder import ContextEncoder, ContextTokens
 from emu_policies.head.head_batch import HeadBatch
 from emu_policies.head.head_config import ActionHeadConfig
-from emu_policies.head.monitor import StepMonitor, StepState
+from emu_policies.head.monitor import SubtaskMonitor, SubtaskState
 from emu_policies.head.normalizer import Normalizer
 
 SHORTEST_PERIOD, LONGEST_PERIOD = 2e-2, 4.0
@@ -52,7 +52,7 @@ class ActionHead(nn.Module):
             config, proprio_normalizer or Normalizer.identity(config.proprio_dim)
         )
         self.decoder = ChunkDecoder(config)
-        self.monitor = StepMonitor(config.dim)
+        self.monitor = SubtaskMonitor(config.dim)
         if config.kind == "flow":
             self.noisy_action = nn.Linear(config.action_dim, config.dim)
             self.mix_time = nn.Sequential(
@@ -67,12 +67,12 @@ class ActionHead(nn.Module):
         imagination_features: Float[Tensor, "batch imagination_tokens feature_dim"] | None = None,
         present: Bool[Tensor, "batch cameras"] | None = None,
     ) -> HeadContext:
-        """Encodes an observation and, where there is one, the imagination that is being pursued."""
+        """Encodes an observation and, where there is one, the imagination that is being active."""
         encode = self.context_encoder
         return self._context(encode(frame_features, images, proprio, imagination_features, present=present))
 
-    def step_probabilities(self, context: HeadContext) -> Float[Tensor, "batch states"]:
-        """Probabilities of `StepState`; only meaningful for a context with an imagination."""
+    def subtask_probabilities(self, context: HeadContext) -> Float[Tensor, "batch states"]:
+        """Probabilities of `SubtaskState`; only meaningful for a context with an imagination."""
         return self.monitor(context.tokens).softmax(dim=-1)
 
     @torch.no_grad()
@@ -130,7 +130,7 @@ class ActionHead(nn.Module):
     def _without_imagination(
         self, batch: HeadBatch, generator: torch.Generator | None
     ) -> Bool[Tensor, " batch"]:
-        stale = batch.monitor_label == StepState.STALE
+        stale = batch.monitor_label == SubtaskState.STALE
         if not self.training:
             return stale
         draws = torch.rand(stale.shape, generator=generator, device=stale.device)

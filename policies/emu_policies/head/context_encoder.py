@@ -38,7 +38,9 @@ class ContextEncoder(nn.Module):
         dim = config.dim
         self.proprio_normalizer = proprio_normalizer
         self.visual = nn.Sequential(nn.LayerNorm(config.feature_dim), nn.Linear(config.feature_dim, dim))
-        self.step_text = nn.Sequential(nn.LayerNorm(config.feature_dim), nn.Linear(config.feature_dim, dim))
+        self.subtask_text = nn.Sequential(
+            nn.LayerNorm(config.feature_dim), nn.Linear(config.feature_dim, dim)
+        )
         tokens = num_camera_tokens(config.camera_size)
         self.cameras = nn.ModuleList(CameraEncoder(dim, tokens, config.random_shift) for _ in config.cameras)
         self.camera_dropout = config.camera_dropout
@@ -66,7 +68,7 @@ class ContextEncoder(nn.Module):
             frame_features: of the imagined camera's frame.
             images: of the further cameras.
             proprio: in the units of the dataset.
-            imagination_features: of what is being pursued, if there is something.
+            imagination_features: of what is being active, if there is something.
             generator: draws shifts and missing cameras in training.
             present: which cameras there are; None is all, but for those dropped in training.
         """
@@ -74,9 +76,9 @@ class ContextEncoder(nn.Module):
         if imagination_features is None:
             imagination = self.no_imagination.expand(len(proprio), self.num_imagination_tokens, -1)
         else:
-            step_text = self.step_text(imagination_features[:, :1])
+            subtask_text = self.subtask_text(imagination_features[:, :1])
             keyframe = self.visual(imagination_features[:, 1:]) + position + self.keyframe_type
-            imagination = torch.cat([step_text, keyframe], dim=1)
+            imagination = torch.cat([subtask_text, keyframe], dim=1)
         return ContextTokens(
             frame=self.visual(frame_features) + position,
             imagination=imagination,

@@ -27,7 +27,7 @@ class HeadBatch:
     action_valid: Bool[Tensor, "batch chunk"]
     """False behind the end of an episode."""
     monitor_label: Int64[Tensor, " batch"]
-    """`StepState` of the imagination with respect to the current frame."""
+    """`SubtaskState` of the imagination with respect to the current frame."""
 
     def share(self, share: Share) -> "HeadBatch":
         """The rows that belong to a share of the batch."""

@@ -1,4 +1,4 @@
-"""Samples of the action head: a frame, the imagination pursued in it, and the expert's next actions."""
+"""Samples of the action head: a frame, the subgoal active in it, and the expert's next actions."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -13,11 +13,11 @@ from emu_agent.data.mixture import places
 from emu_agent.data.segments import Segment
 from emu_policies.head.feature_bank import FeatureBank, LiveFeatures
 from emu_policies.head.head_batch import HeadBatch
-from emu_policies.head.monitor import StepState
+from emu_policies.head.monitor import SubtaskState
 
 
 @dataclass(frozen=True, kw_only=True)
-class PursuitConfig:
+class SubgoalSamplerConfig:
     """Which imaginations a frame is combined with."""
 
     max_age: int = 40
@@ -30,8 +30,8 @@ class PursuitConfig:
     """Share of imaginations with the recorded step and keyframe instead of what the model sampled."""
 
 
-class Pursuits:
-    """Pairs frames with imaginations that might be pursued in them.
+class SubgoalSampler:
+    """Pairs frames with subgoals that might be active in them.
 
     Args:
         frames: the dataset.
@@ -45,18 +45,18 @@ class Pursuits:
         frames: Frames,
         sources: Int64[np.ndarray, " sources"],
         episodes: Sequence[int],
-        config: PursuitConfig,
+        config: SubgoalSamplerConfig,
     ) -> None:
         self.frames, self.sources, self.config = frames, sources, config
         allowed = np.isin([frames.episode_of(int(s)) for s in sources], list(episodes))
         self.foreign = np.flatnonzero(allowed)
 
-    def draw(self, frame: int, rng: np.random.Generator) -> tuple[int, StepState]:
+    def draw(self, frame: int, rng: np.random.Generator) -> tuple[int, SubtaskState]:
         """Place among the sources of an imagination for this frame, and its state there."""
         if rng.random() < self.config.foreign:
             source = int(rng.choice(self.foreign))
             if self.frames.episode_of(int(self.sources[source])) != self.frames.episode_of(frame):
-                return source, StepState.STALE
+                return source, SubtaskState.STALE
         episode = self.frames.episode_of(frame)
         start = int(self.frames.starts[episode])
         step_start = start + self._segment(episode, frame - start).start
@@ -68,25 +68,25 @@ class Pursuits:
         source = int(rng.integers(first, last))
         return source, self._state(episode, source, frame, start)
 
-    def _state(self, episode: int, source: int, frame: int, start: int) -> StepState:
+    def _state(self, episode: int, source: int, frame: int, start: int) -> SubtaskState:
         segment = self._segment(episode, int(self.sources[source]) - start)
         if frame - start < segment.keyframe(len(self.frames.span(episode))):
-            return StepState.PURSUING
-        return StepState.DONE if segment.completed else StepState.STALE
+            return SubtaskState.ACTIVE
+        return SubtaskState.DONE if segment.completed else SubtaskState.STALE
 
     def _segment(self, episode: int, t: int) -> Segment:
         return next(segment for segment in self.frames.segments[episode] if t < segment.end)
 
 
-def pursued(
-    pursuits: Pursuits,
+def sampled_subgoals(
+    subgoals: SubgoalSampler,
     bank: FeatureBank | LiveFeatures,
     chosen: Int64[np.ndarray, " batch"],
     rng: np.random.Generator,
 ) -> tuple[Tensor, Tensor, Int64[Tensor, " batch"]]:
-    """Features of frames, of an imagination for each of them, and `StepState` of these."""
-    drawn = [pursuits.draw(int(frame), rng) for frame in chosen]
-    recorded = rng.random(len(chosen)) < pursuits.config.recorded
+    """Features of frames, of an imagination for each of them, and `SubtaskState` of these."""
+    drawn = [subgoals.draw(int(frame), rng) for frame in chosen]
+    recorded = rng.random(len(chosen)) < subgoals.config.recorded
     imagined = bank.imagined(np.array([place for place, _ in drawn]), recorded)
     return bank.of_frames(chosen), imagined, torch.tensor([int(state) for _, state in drawn])
 
@@ -110,13 +110,13 @@ class HeadData:
         episodes: Sequence[int],
         cameras: Sequence[str],
         chunk: int,
-        config: PursuitConfig,
+        config: SubgoalSamplerConfig,
     ) -> None:
         self.frames, self.bank, self.chunk = frames, bank, chunk
         self.cameras = [frames.images[camera] for camera in cameras]
         self.indices = np.concatenate([np.arange(s.start, s.stop) for s in map(frames.span, episodes)])
         self._places = places(frames, self.indices)
-        self.pursuits = Pursuits(frames, bank.sources, episodes, config)
+        self.subgoals = SubgoalSampler(frames, bank.sources, episodes, config)
 
     def batch(self, rng: np.random.Generator, size: int) -> HeadBatch:
         """Draw `size` samples; everything random comes from `rng`."""
@@ -125,7 +125,7 @@ class HeadData:
     def at(self, chosen: Int64[np.ndarray, " batch"], rng: np.random.Generator) -> HeadBatch:
         """Samples of the given frames."""
         chosen = np.sort(chosen)
-        frame, imagined, states = pursued(self.pursuits, self.bank, chosen, rng)
+        frame, imagined, states = sampled_subgoals(self.subgoals, self.bank, chosen, rng)
         actions, valid = self._actions(chosen)
         return HeadBatch(
             frame_features=frame,

@@ -29,7 +29,7 @@ from emu_policies.head.action_head import ActionHead
 from emu_policies.head.feature_bank import load_bank
 from emu_policies.head.head_batch import HeadBatch
 from emu_policies.head.head_config import ActionHeadConfig, action_limit
-from emu_policies.head.head_data import HeadData, PursuitConfig
+from emu_policies.head.head_data import HeadData, SubgoalSamplerConfig
 from emu_policies.head.loading import PREFIX, head_parts, starting_weights
 from emu_policies.head.normalizer import Normalizer
 
@@ -69,7 +69,7 @@ class HeadStage:
         dataset: folder of a LeRobotDataset, or a mixture; see `emu_agent.data.mixture.sources_of`.
         cameras: further cameras, which go to the head; None is all of the dataset but the imagined one.
         embodiment: whose head it is; None is what the dataset says.
-        pursuit: fields of `PursuitConfig`.
+        subgoals: fields of `SubgoalSamplerConfig`.
         policy: fields of `ImaginationPolicyConfig` that the checkpoint recommends.
         settings: fields of `HeadStageConfig`.
     """
@@ -83,7 +83,7 @@ class HeadStage:
         dataset: Any,
         cameras: Sequence[str] | None = None,
         embodiment: str | None = None,
-        pursuit: dict[str, Any] | None = None,
+        subgoals: dict[str, Any] | None = None,
         policy: dict[str, Any] | None = None,
         **settings: Any,
     ) -> None:
@@ -114,10 +114,10 @@ class HeadStage:
         })  # fmt: skip
         training, held_out_episodes = self.frames.split(self.settings.held_out)
         self.not_carried_over: list[str] = []
-        self.pursuit = PursuitConfig(**(pursuit or {}))
+        self.subgoals = SubgoalSamplerConfig(**(subgoals or {}))
         chunk = self.config.chunk_size
-        self.data = HeadData(self.frames, bank, training, cameras, chunk, self.pursuit)
-        self.validation = HeadData(self.frames, bank, held_out_episodes, cameras, chunk, self.pursuit)
+        self.data = HeadData(self.frames, bank, training, cameras, chunk, self.subgoals)
+        self.validation = HeadData(self.frames, bank, held_out_episodes, cameras, chunk, self.subgoals)
         count = min(self.settings.validation_frames, len(self.validation.indices))
         self.validation_indices = self.validation.indices[
             np.linspace(0, len(self.validation.indices) - 1, count).astype(int)
@@ -141,7 +141,7 @@ class HeadStage:
         return head
 
     def step(self, model: nn.Module, rng: np.random.Generator, share: Share = WHOLE) -> StepResult:
-        """Loss on random training frames, each with an imagination that might be pursued there."""
+        """Loss on random training frames, each with a subgoal that might be active there."""
         assert isinstance(model, ActionHead)
         batch = self.data.batch(rng, self.settings.batch_size).share(share)
         batch = batch.to(model.action_normalizer.mean.device)
@@ -169,7 +169,7 @@ class HeadStage:
 
     def save(self, model: nn.Module, folder: Path, training: dict[str, Any]) -> None:
         """Write the whole agent: tokenizer, world model and head."""
-        data = {**asdict(self.settings), "pursuit": asdict(self.pursuit)}
+        data = {**asdict(self.settings), "subgoals": asdict(self.subgoals)}
         data["not_carried_over"] = self.not_carried_over
         own, stored = f"{PREFIX}{self.embodiment}", self._other_parts()
         config = {

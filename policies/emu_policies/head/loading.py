@@ -45,14 +45,8 @@ def build_head(values: Mapping[str, Any], tensors: Mapping[str, Tensor], source:
         CheckpointError: they do not fit together.
     """
     head = ActionHead(ActionHeadConfig.from_dict(values))
-    load_state(head, current_names(tensors), source)
+    load_state(head, tensors, source)
     return head.eval()
-
-
-def current_names(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Weights of a head by today's names: once there was one camera, called `wrist`."""
-    old, new = "context_encoder.wrist.", "context_encoder.cameras.0."
-    return {new + k.removeprefix(old) if k.startswith(old) else k: tensor for k, tensor in tensors.items()}
 
 
 def starting_weights(folder: Path, embodiment: str, head: ActionHead) -> dict[str, Tensor]:
@@ -66,12 +60,12 @@ def starting_weights(folder: Path, embodiment: str, head: ActionHead) -> dict[st
     parts = head_parts(read_config(folder)) or {embodiment: "head"}
     values, tensors = read_part(folder, parts.get(embodiment, next(iter(parts.values()))))
     there = list(ActionHeadConfig.from_dict(values).cameras)
-    stem, weights = "context_encoder.cameras.", current_names(tensors)
-    found = {key: t for key, t in weights.items() if "normalizer" not in key and not key.startswith(stem)}
+    stem = "context_encoder.cameras."
+    found = {key: t for key, t in tensors.items() if "normalizer" not in key and not key.startswith(stem)}
     for place, camera in enumerate(head.config.cameras):
         prefix = f"{stem}{there.index(camera)}." if camera in there else "none"
         found |= {
-            f"{stem}{place}.{k.removeprefix(prefix)}": t for k, t in weights.items() if k.startswith(prefix)
+            f"{stem}{place}.{k.removeprefix(prefix)}": t for k, t in tensors.items() if k.startswith(prefix)
         }
     return found
 

@@ -13,10 +13,10 @@ CELL_DIM = 96
 HIDDEN_DIM = 128
 
 
-class StepState(IntEnum):
+class SubtaskState(IntEnum):
     """How an imagined step relates to the current observation."""
 
-    PURSUING = 0
+    ACTIVE = 0
     """The step is under way."""
     DONE = 1
     """The keyframe has been reached."""
@@ -24,7 +24,7 @@ class StepState(IntEnum):
     """The imagination does not fit the situation."""
 
 
-class StepMonitor(nn.Module):
+class SubtaskMonitor(nn.Module):
     """Classifies the state of the imagined step.
 
     It compares the frame with the keyframe cell by cell, and reads the step text, the further cameras and
@@ -39,13 +39,13 @@ class StepMonitor(nn.Module):
             nn.LayerNorm(2 * CELL_DIM + 3 * dim),
             nn.Linear(2 * CELL_DIM + 3 * dim, HIDDEN_DIM),
             nn.SiLU(),
-            nn.Linear(HIDDEN_DIM, len(StepState)),
+            nn.Linear(HIDDEN_DIM, len(SubtaskState)),
         )
 
     def forward(self, tokens: ContextTokens) -> Float[Tensor, "batch states"]:
-        """Logits over `StepState`; without meaning where the imagination is the null token."""
-        step_text, keyframe = tokens.imagination[:, 0], tokens.imagination[:, 1:]
+        """Logits over `SubtaskState`; without meaning where the imagination is the null token."""
+        subtask_text, keyframe = tokens.imagination[:, 0], tokens.imagination[:, 1:]
         cells = F.silu(self.frame_cells(tokens.frame) + self.keyframe_cells(keyframe))
         proprio, views = tokens.proprio[:, 0], tokens.cameras
-        rest = [step_text, views.mean(dim=1) if views.shape[1] else torch.zeros_like(proprio), proprio]
+        rest = [subtask_text, views.mean(dim=1) if views.shape[1] else torch.zeros_like(proprio), proprio]
         return self.classify(torch.cat([cells.mean(dim=1), cells.amax(dim=1), *rest], dim=-1))

@@ -14,8 +14,8 @@ from emu_agent.errors import ConfigError, lookup
 from emu_agent.fingerprint import embodiment_of
 from emu_agent.observation import Observation
 from emu_agent.world_model.checkpoint import read_config, weights_digest
-from emu_policies.confidence.trust import TrustScore, load_trust
-from emu_policies.confidence.trust_meter import CodedImagination, CodedScene, TrustMeter
+from emu_policies.confidence.confidence_meter import CodedImagination, CodedScene, ConfidenceMeter
+from emu_policies.confidence.confidence_score import ConfidenceScore, load_confidence
 from emu_policies.head.action_head import ActionHead, HeadContext
 from emu_policies.head.camera_images import camera_images
 from emu_policies.head.chunk_prefix import ChunkPrefix
@@ -23,7 +23,7 @@ from emu_policies.head.loading import choose_head, load_heads
 from emu_policies.planning.action_queue import ActionQueue
 from emu_policies.planning.background import BackgroundImagination
 from emu_policies.planning.engine_protocol import Engine, Imagined, Scene
-from emu_policies.planning.replan import ImaginationReason, Pursuit, ReplanConfig, replan_rule
+from emu_policies.planning.replan import ActiveSubgoal, ImaginationReason, ReplanConfig, replan_rule
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -60,7 +60,7 @@ class ImaginationPolicy:
         head: ActionHead | Mapping[str, ActionHead],
         config: ImaginationPolicyConfig,
         fingerprint: Mapping[str, Any] | None = None,
-        trust: TrustScore | None = None,
+        confidence: ConfidenceScore | None = None,
         *,
         compare: bool | None = None,
         embodiment: str | None = None,
@@ -72,8 +72,8 @@ class ImaginationPolicy:
             head: Acts; or several heads by embodiment, of which `use_embodiment` chooses.
             config: When to imagine.
             fingerprint: Describes the environment that the parts were trained for.
-            trust: Says how likely an imagination is to come true; needs an engine that tells its codes.
-            compare: Whether the trust score has further candidates drawn, which cost as much as the
+            confidence: Says how likely an imagination is to be achieved; for engines with visual tokens.
+            compare: Whether the confidence score has further candidates drawn, which cost as much as the
                 imagination; None has them where a threshold depends on them, and no chunk waits for them.
             embodiment: Whose head acts; None is the only one, or that of the fingerprint.
 
@@ -86,10 +86,10 @@ class ImaginationPolicy:
         short = min(one.config.chunk_size for one in self._heads.values())
         if config.n_action_steps > short:
             raise ConfigError(f"n_action_steps={config.n_action_steps} must not exceed chunk_size={short}")
-        if config.trust_threshold is not None and trust is None:
+        if config.confidence_threshold is not None and confidence is None:
             raise ConfigError(
-                f"trust_threshold={config.trust_threshold} needs a checkpoint with a trust score; "
-                "`emu-agent train stage=trust` fits one"
+                f"confidence_threshold={config.confidence_threshold} needs a checkpoint with a score: "
+                "`emu-agent train stage=confidence` fits one"
             )
         self.config = config
         self.fingerprint = fingerprint
@@ -98,8 +98,8 @@ class ImaginationPolicy:
         self._rule = replan_rule(config.imagine, config)
         self._queue = ActionQueue(config.n_action_steps)
         self._background = BackgroundImagination(engine, self._device) if config.background else None
-        self._meter = None if trust is None else TrustMeter(trust.to(self._device), engine)
-        depends = config.imagine == "adaptive" and config.trust_threshold is not None
+        self._meter = None if confidence is None else ConfidenceMeter(confidence.to(self._device), engine)
+        depends = config.imagine == "adaptive" and config.confidence_threshold is not None
         self._compare = depends and not config.background if compare is None else compare
         self.reset(0)
 
@@ -144,8 +144,8 @@ class ImaginationPolicy:
         replan_rule(config.imagine, config)
         imagining = ImaginationConfig(decoder=decoder, passes=passes, force=force, compile=compile)
         engine = ImaginationEngine.from_pretrained(folder, imagining)
-        trust, fingerprint = load_trust(folder), values.get("fingerprint")
-        policy = cls(engine, load_heads(folder), config, fingerprint, trust, embodiment=embodiment)
+        confidence, fingerprint = load_confidence(folder), values.get("fingerprint")
+        policy = cls(engine, load_heads(folder), config, fingerprint, confidence, embodiment=embodiment)
         policy.weights = weights_digest(folder)
         return policy
 
@@ -176,13 +176,13 @@ class ImaginationPolicy:
         return self._engine.image_tokenizer
 
     @property
-    def trust(self) -> Float[Tensor, " batch"] | None:
-        """Probability that the imagination will come true; None without a trust score or an imagination."""
+    def confidence(self) -> Float[Tensor, " batch"] | None:
+        """Probability that the imagination will be achieved; None without a score or an imagination."""
         return None if self._meter is None else self._meter.probability
 
     @property
-    def trust_signals(self) -> Float[Tensor, "batch signals"] | None:
-        """What `trust` was made from, with every new chunk."""
+    def confidence_signals(self) -> Float[Tensor, "batch signals"] | None:
+        """What `confidence` was made from, with every new chunk."""
         return None if self._meter is None else self._meter.signals
 
     def reset(self, seed: int) -> None:
@@ -231,10 +231,10 @@ class ImaginationPolicy:
         scene = self._engine.observe(observation, camera=self._head.config.camera)
         self._take_finished()
         context = self._encode(scene, observation)
-        reason = self._rule.reason(self._pursuit(scene, context))
+        reason = self._rule.reason(self._active_subgoal(scene, context))
         if reason is not None and self._imagine(scene, reason):
             context = self._encode(scene, observation)
-            self._pursuit(scene, context)
+            self._active_subgoal(scene, context)
         chunk = self._head.sample(context, self._action_generator, prefix)
         if self._meter is not None and self.imagination is not None:
             self._meter.acted(scene, chunk[:, : self.config.n_action_steps])
@@ -273,16 +273,16 @@ class ImaginationPolicy:
         imagination = self._engine.imagine(
             scene, steps=1, candidates=1, generator=self._imagination_generator
         )
-        self._pursue(imagination, scene, reason)
+        self._activate(imagination, scene, reason)
         self.last_timing["imagine_ms"] = self._milliseconds() - start
         return True
 
     def _take_finished(self) -> None:
         finished = self._background.take() if self._background is not None else None
         if finished is not None:
-            self._pursue(finished, *self._asked)
+            self._activate(finished, *self._asked)
 
-    def _pursue(self, imagination: Imagined, scene: Scene, reason: ImaginationReason) -> None:
+    def _activate(self, imagination: Imagined, scene: Scene, reason: ImaginationReason) -> None:
         self.imagination, self.imagination_reason, self._age = imagination, reason, 0
         if self._meter is not None:
             coded = cast(CodedScene, scene), cast(CodedImagination, imagination)
@@ -293,15 +293,15 @@ class ImaginationPolicy:
         imagined = None if self.imagination is None else self.imagination.features[:, 0]
         return self._head.encode_context(scene.features, images, observation.proprio, imagined, present)
 
-    def _pursuit(self, scene: Scene, context: HeadContext) -> Pursuit | None:
-        """How things stand with the imagination in this scene; the trust in it is measured here."""
+    def _active_subgoal(self, scene: Scene, context: HeadContext) -> ActiveSubgoal | None:
+        """How things stand with the imagination in this scene; the confidence in it is measured here."""
         if self.imagination is None:
             return None
-        states = self._head.step_probabilities(context)
-        trust = None
+        states = self._head.subtask_probabilities(context)
+        confidence = None
         if self._meter is not None:
-            trust = self._meter.measure(cast(CodedScene, scene), states, self._age)
-        return Pursuit(age=self._age, trust=trust, step_probabilities=states)
+            confidence = self._meter.measure(cast(CodedScene, scene), states, self._age)
+        return ActiveSubgoal(age=self._age, confidence=confidence, subtask_probabilities=states)
 
     def _check(self, observation: Observation) -> None:
         config = self._head.config
@@ -313,7 +313,7 @@ class ImaginationPolicy:
             )
         if self.imagination is not None and len(self.imagination.features) != observation.batch_size:
             raise ConfigError(
-                f"the batch has {observation.batch_size} rows, but the imagination that is pursued has "
+                f"the batch has {observation.batch_size} rows, but the active subgoal has "
                 f"{len(self.imagination.features)}; call reset() before the number of rows changes"
             )
 

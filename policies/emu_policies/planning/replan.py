@@ -9,7 +9,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from emu_agent.errors import ConfigError, lookup
-from emu_policies.head.monitor import StepState
+from emu_policies.head.monitor import SubtaskState
 from emu_policies.settings import Settings
 
 
@@ -24,22 +24,22 @@ class ImaginationReason(StrEnum):
     """The monitor says that the keyframe has been reached."""
     STALE = "stale"
     """The monitor says that the imagination does not fit the situation."""
-    LOW_TRUST = "low_trust"
-    """The imagination will probably not come true."""
+    LOW_CONFIDENCE = "low_confidence"
+    """The imagination will probably not be achieved."""
     TIMEOUT = "timeout"
-    """The imagination has been pursued for too long."""
+    """The subgoal has been active for too long."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class Pursuit:
+class ActiveSubgoal:
     """How things stand with the latest imagination."""
 
     age: int
     """Control steps since it was made."""
-    trust: Float[Tensor, " batch"] | None
-    """Probability that it will come true; None where the checkpoint has no trust score."""
-    step_probabilities: Float[Tensor, "batch states"]
-    """What the monitor says of it now, over `StepState`."""
+    confidence: Float[Tensor, " batch"] | None
+    """Probability that it will be achieved; None where the checkpoint has no confidence score."""
+    subtask_probabilities: Float[Tensor, "batch states"]
+    """What the monitor says of it now, over `SubtaskState`."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,8 +50,8 @@ class ReplanConfig(Settings):
     """Imagine again when the step is done with at least this probability."""
     stale_threshold: float = 0.5
     """Imagine again when the imagination is stale with at least this probability."""
-    trust_threshold: float | None = None
-    """Imagine again when it will come true with less than this probability; None: never for this."""
+    confidence_threshold: float | None = None
+    """Imagine again when it will be achieved with less than this probability; None: never for this."""
     max_age: int = 40
     """Imagine again after this many control steps."""
 
@@ -59,9 +59,9 @@ class ReplanConfig(Settings):
         for name in ("done_threshold", "stale_threshold"):
             if not 0.0 < getattr(self, name) <= 1.0:
                 raise ConfigError(f"{name}={getattr(self, name)} must be above 0 and at most 1")
-        if self.trust_threshold is not None and not 0.0 < self.trust_threshold < 1.0:
+        if self.confidence_threshold is not None and not 0.0 < self.confidence_threshold < 1.0:
             raise ConfigError(
-                f"trust_threshold={self.trust_threshold} must be a probability between 0 and 1, or null"
+                f"confidence_threshold={self.confidence_threshold} must be between 0 and 1, or null"
             )
         if self.max_age < 1:
             raise ConfigError(f"max_age={self.max_age} must be at least 1")
@@ -71,15 +71,15 @@ class ReplanConfig(Settings):
 class ReplanRule(Protocol):
     """Decides, before each chunk, whether to imagine and why."""
 
-    def reason(self, pursuit: Pursuit | None) -> ImaginationReason | None:
-        """Says why to imagine now, or None; `pursuit` is None while there is no imagination."""
+    def reason(self, active: ActiveSubgoal | None) -> ImaginationReason | None:
+        """Says why to imagine now, or None; `active` is None while there is no imagination."""
         ...
 
 
 class NeverImagine:
     """Acts on the current frame alone."""
 
-    def reason(self, pursuit: Pursuit | None) -> None:
+    def reason(self, active: ActiveSubgoal | None) -> None:
         """Never."""
         return
 
@@ -87,9 +87,9 @@ class NeverImagine:
 class AlwaysImagine:
     """A new imagination with every chunk."""
 
-    def reason(self, pursuit: Pursuit | None) -> ImaginationReason:
+    def reason(self, active: ActiveSubgoal | None) -> ImaginationReason:
         """Always."""
-        return ImaginationReason.FIRST if pursuit is None else ImaginationReason.EVERY_CHUNK
+        return ImaginationReason.FIRST if active is None else ImaginationReason.EVERY_CHUNK
 
 
 class AdaptiveImagine:
@@ -101,18 +101,18 @@ class AdaptiveImagine:
     def __init__(self, config: ReplanConfig) -> None:
         self.config = config
 
-    def reason(self, pursuit: Pursuit | None) -> ImaginationReason | None:
-        """The first of: done, stale, low trust, timeout."""
-        if pursuit is None:
+    def reason(self, active: ActiveSubgoal | None) -> ImaginationReason | None:
+        """The first of: done, stale, low confidence, timeout."""
+        if active is None:
             return ImaginationReason.FIRST
-        config, probabilities = self.config, pursuit.step_probabilities.amax(dim=0)
-        trust, threshold = pursuit.trust, config.trust_threshold
-        untrusted = trust is not None and threshold is not None and bool(trust.min() < threshold)
+        config, probabilities = self.config, active.subtask_probabilities.amax(dim=0)
+        confidence, threshold = active.confidence, config.confidence_threshold
+        doubtful = confidence is not None and threshold is not None and bool(confidence.min() < threshold)
         checks = {
-            ImaginationReason.DONE: bool(probabilities[StepState.DONE] >= config.done_threshold),
-            ImaginationReason.STALE: bool(probabilities[StepState.STALE] >= config.stale_threshold),
-            ImaginationReason.LOW_TRUST: untrusted,
-            ImaginationReason.TIMEOUT: pursuit.age >= config.max_age,
+            ImaginationReason.DONE: bool(probabilities[SubtaskState.DONE] >= config.done_threshold),
+            ImaginationReason.STALE: bool(probabilities[SubtaskState.STALE] >= config.stale_threshold),
+            ImaginationReason.LOW_CONFIDENCE: doubtful,
+            ImaginationReason.TIMEOUT: active.age >= config.max_age,
         }
         return next((reason for reason, holds in checks.items() if holds), None)
 

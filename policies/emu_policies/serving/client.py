@@ -19,9 +19,9 @@ from emu_agent.errors import ConfigError, ServingError
 from emu_agent.observation import Observation
 from emu_policies.serving.link import GOODBYE_S, Link, LinkConfig
 from emu_policies.serving.messages import (
+    ActiveChunk,
     BadMessageError,
     Chunk,
-    Pursued,
     Ready,
     Reset,
     ServerMessage,
@@ -208,14 +208,14 @@ class RemotePolicy:
     def _ask(self, observation: Observation, captured_at: float, now: float) -> None:
         self._index += 1
         self._asked, self._answer = (self._index, captured_at, now), None
-        self._link.send(observe(self._index, captured_at, observation, self._pursued(captured_at)))
+        self._link.send(observe(self._index, captured_at, observation, self._active_chunk(captured_at)))
 
     @property
     def _wait_s(self) -> float:
         """How long an answer takes, mostly."""
         return median(self._waits) if self._waits else 0.0
 
-    def _pursued(self, at: float) -> Pursued | None:
+    def _active_chunk(self, at: float) -> ActiveChunk | None:
         """What is being carried out meanwhile, so that the new chunk can go on from it."""
         chunk = self._schedule.chunk if self.config.realtime else None
         number = None if chunk is None else chunk.number(at)
@@ -224,7 +224,7 @@ class RemotePolicy:
         delay = math.ceil(self._wait_s / self.period_s)
         if number + delay >= len(chunk.actions):  # nothing of it is left when the new chunk comes
             return None
-        return Pursued(index=chunk.index, carried_out=number, delay=delay)
+        return ActiveChunk(index=chunk.index, carried_out=number, delay=delay)
 
     def _wait(self, arrived: Any) -> None:
         """Wait until something has come, or the server is known to have gone."""

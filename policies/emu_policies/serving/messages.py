@@ -93,7 +93,7 @@ class Reset(Message, frozen=True, tag="reset"):
     """Observations sent before; chunks made from them are of no interest any more."""
 
 
-class Pursued(Message, frozen=True):
+class ActiveChunk(Message, frozen=True):
     """The chunk that the robot carries out while the next one is made."""
 
     index: Count
@@ -117,7 +117,7 @@ class Observe(Message, frozen=True, tag="observe"):
     """The body's readings."""
     instruction: Text
     """The task in words."""
-    pursued: Pursued | None
+    active: ActiveChunk | None
     """What the new chunk goes on from; null where the robot waits for it."""
 
 
@@ -202,7 +202,7 @@ def decode_server(data: bytes) -> ServerMessage:
 
 
 def observe(
-    index: int, captured_at: float, observation: Observation, pursued: Pursued | None = None
+    index: int, captured_at: float, observation: Observation, active: ActiveChunk | None = None
 ) -> Observe:
     """An observation of one robot as a message."""
     if observation.batch_size != 1:
@@ -213,7 +213,7 @@ def observe(
         images={camera: Array.of(image[0].cpu().numpy()) for camera, image in observation.images.items()},
         proprio=Array.of(observation.proprio[0].cpu().numpy()),
         instruction=observation.instruction[0],
-        pursued=pursued,
+        active=active,
     )
 
 

@@ -17,13 +17,13 @@ from emu_agent.errors import ServingError
 from emu_agent.observation import Observation
 from emu_policies.serving.frames import read_frame
 from emu_policies.serving.messages import (
+    ActiveChunk,
     Array,
     BadMessageError,
     Beat,
     Chunk,
     Message,
     Observe,
-    Pursued,
     Ready,
     Reset,
     decode_robot,
@@ -123,19 +123,19 @@ class Session:
             elif (seen := self._seen) is not None:
                 self._seen = None
                 started = time.perf_counter()
-                rest = self._rest(seen[0].pursued)
+                rest = self._rest(seen[0].active)
                 actions = await loop.run_in_executor(self._executor, predict, self._policy, seen[1], rest)
                 self._sent = seen[0].index, actions
                 await self._send(self._chunk(seen[0], actions, 1000 * (time.perf_counter() - started)))
             if self._reset is not None or self._seen is not None:
                 self._news.set()
 
-    def _rest(self, pursued: Pursued | None) -> Rest | None:
+    def _rest(self, active: ActiveChunk | None) -> Rest | None:
         """What the robot has left of the chunk that was sent last, if that is what it carries out."""
-        if pursued is None or self._sent is None or self._sent[0] != pursued.index:
+        if active is None or self._sent is None or self._sent[0] != active.index:
             return None
-        left = self._sent[1][pursued.carried_out :]
-        return Rest(left, pursued.delay) if len(left) else None
+        left = self._sent[1][active.carried_out :]
+        return Rest(left, active.delay) if len(left) else None
 
     def _chunk(
         self, message: Observe, actions: Float32[np.ndarray, "steps action_dim"], compute_ms: float

@@ -16,7 +16,7 @@ from torch import Tensor
 from emu_agent.data.frames import Frames
 from emu_agent.errors import ConfigError
 from emu_agent.imagination.engine import ImaginationEngine
-from emu_policies.world_model_env.observer import Observer, Sense
+from emu_policies.world_model_env.state_estimator import RobotState, StateEstimator
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,13 +35,15 @@ class Starts:
 class WristBank:
     """Wrist frames of recorded episodes, found by their embedding."""
 
-    def __init__(self, frames: Frames, camera: str, episodes: Sequence[int], observer: Observer) -> None:
+    def __init__(
+        self, frames: Frames, camera: str, episodes: Sequence[int], estimator: StateEstimator
+    ) -> None:
         """Embed the frames of the given episodes."""
         self._pictures, self._rows = frames.images[camera], frames.rows(episodes)
         parts = [self._rows[i : i + 512] for i in range(0, len(self._rows), 512)]
         with torch.no_grad():
             self._embedded = torch.cat(
-                [observer.embed_wrist(torch.from_numpy(self._pictures[part])) for part in parts]
+                [estimator.embed_wrist(torch.from_numpy(self._pictures[part])) for part in parts]
             )
 
     def nearest(self, wrist: Tensor) -> UInt8[np.ndarray, "batch wrist_height wrist_width 3"]:
@@ -79,7 +81,7 @@ class WorldModelEnv(gymnasium.vector.VectorEnv[dict[str, Any], np.ndarray, np.nd
 
     Args:
         engine: imagines frames.
-        observer: makes up for what is not imagined; its stride is the environment's.
+        estimator: makes up for what is not imagined; its stride is the environment's.
         bank: wrist frames.
         starts: where the episodes begin.
         hold: the action that stands still.
@@ -91,19 +93,19 @@ class WorldModelEnv(gymnasium.vector.VectorEnv[dict[str, Any], np.ndarray, np.nd
     def __init__(
         self,
         engine: ImaginationEngine,
-        observer: Observer,
+        estimator: StateEstimator,
         bank: WristBank,
         starts: Starts,
         hold: Float32[np.ndarray, " action_dim"],
         config: WorldEnvConfig | None = None,
     ) -> None:
         self.config = config or WorldEnvConfig()
-        self.stride = observer.config.stride
+        self.stride = estimator.config.stride
         if self.config.chunk % self.stride:
             raise ConfigError(
-                f"chunk={self.config.chunk} must be a multiple of the observer's stride={self.stride}"
+                f"chunk={self.config.chunk} must be a multiple of the state estimator's stride={self.stride}"
             )
-        self._engine, self._observer, self._bank = engine, observer, bank
+        self._engine, self._estimator, self._bank = engine, estimator, bank
         self._starts, self._hold = starts, torch.from_numpy(hold)
         self.instruction = starts.instruction
         self.num_envs = len(starts.pictures)
@@ -116,11 +118,11 @@ class WorldModelEnv(gymnasium.vector.VectorEnv[dict[str, Any], np.ndarray, np.nd
         starts, config = self._starts, self.config
         with torch.no_grad():
             codes = self._engine.image_tokenizer.encode(torch.from_numpy(starts.pictures))
-            wrist = self._observer.embed_wrist(torch.from_numpy(starts.wrist))
+            wrist = self._estimator.embed_wrist(torch.from_numpy(starts.wrist))
         self._codes = deque([codes] * (config.chunk // self.stride), maxlen=config.chunk // self.stride)
         still = self._hold.expand(self.num_envs, -1)
         self._actions = deque([still] * config.chunk, maxlen=config.chunk)
-        self._sense = Sense(torch.tensor(starts.proprio), wrist)  # a copy: it is written to
+        self._state = RobotState(torch.tensor(starts.proprio), wrist)  # a copy: it is written to
         self._pixels = {config.camera: starts.pictures.copy(), config.wrist_camera: starts.wrist.copy()}
         self._steps = 0
         self._solved = torch.zeros(self.num_envs)
@@ -159,19 +161,19 @@ class WorldModelEnv(gymnasium.vector.VectorEnv[dict[str, Any], np.ndarray, np.nd
         codes[rows] = self._engine.simulate(self._codes[0][rows], actions)[0].cpu()
         self._codes.append(codes)
         vectors = self._engine.image_tokenizer.quantize.lookup(codes[rows]).flatten(2).mT
-        before = Sense(self._sense.proprio[rows], self._sense.wrist[rows])
-        sense, logit = self._observer(vectors, before, actions[:, -self.stride :])
-        self._sense.proprio[rows], self._sense.wrist[rows] = sense
+        before = RobotState(self._state.proprio[rows], self._state.wrist[rows])
+        state, logit = self._estimator(vectors, before, actions[:, -self.stride :])
+        self._state.proprio[rows], self._state.wrist[rows] = state
         self._solved[rows] = logit.sigmoid()
         seen = self._solved[rows].numpy() >= self.config.solved_threshold
         self._held[rows.numpy()] = np.where(seen, self._held[rows.numpy()] + 1, 0)
         pictures = self._engine.image_tokenizer.decode(codes[rows])
         self._pixels[self.config.camera][rows.numpy()] = pictures.cpu().numpy()
-        self._pixels[self.config.wrist_camera][rows.numpy()] = self._bank.nearest(sense.wrist)
+        self._pixels[self.config.wrist_camera][rows.numpy()] = self._bank.nearest(state.wrist)
 
     def _observation(self) -> dict[str, Any]:
         pixels = {camera: pictures.copy() for camera, pictures in self._pixels.items()}
-        return {"pixels": pixels, "agent_pos": self._sense.proprio.numpy().copy()}
+        return {"pixels": pixels, "agent_pos": self._state.proprio.numpy().copy()}
 
     def _info(self) -> dict[str, Any]:
         return {

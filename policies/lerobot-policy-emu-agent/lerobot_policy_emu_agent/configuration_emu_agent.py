@@ -9,6 +9,7 @@ from lerobot.optim import AdamWConfig, CosineDecayWithWarmupSchedulerConfig
 
 from emu_agent.errors import ConfigError, lookup
 from emu_agent.observation import IMAGE_PREFIX
+from emu_agent.world_model.stored_names import current_config
 
 PHASES: dict[str, tuple[str, ...]] = {
     "world": ("world_model",),
@@ -104,6 +105,7 @@ class EmuAgentConfig(PreTrainedConfig):
         super().__post_init__()
         if not self.agent:
             self.agent = read_agent(self.pretrained_agent, self.embodiment)
+        self.agent = current_config(self.agent)  # what LeRobot has saved may have older names
         lookup("phase", self.phase, PHASES)
         lookup("imagine mode", self.imagine, dict.fromkeys(("never", "always", "adaptive")))
         self._check_normalization()

@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from emu_policies import ActionHead, HeadBatch
 from emu_policies.head.camera_images import camera_images
 from emu_policies.head.feature_bank import LiveFeatures
-from emu_policies.head.head_data import pursued
+from emu_policies.head.head_data import sampled_subgoals
 from jaxtyping import Float, Int64
 from lerobot.utils.constants import ACTION, OBS_STATE
 from torch import Tensor
@@ -129,9 +129,9 @@ class Lessons:
     ) -> HeadBatch:
         """LeRobot's batch as the head learns from it, with what the present world model sees and imagines."""
         live = LiveFeatures(
-            engine=engine, frames=recording.frames, codes=recording.codes, sources=recording.pursuits.sources
+            engine=engine, frames=recording.frames, codes=recording.codes, sources=recording.subgoals.sources
         )
-        frame, imagined, states = pursued(recording.pursuits, live, numbers, rng)
+        frame, imagined, states = sampled_subgoals(recording.subgoals, live, numbers, rng)
         seen = observation_of(batch, self._config, head.config)
         return HeadBatch(
             frame_features=frame,

@@ -5,7 +5,7 @@ from typing import Any
 
 import torch
 from emu_policies import ActionHead, ImaginationPolicy, ImaginationPolicyConfig
-from emu_policies.confidence.trust import PART as TRUST
+from emu_policies.confidence.confidence_score import PART as CONFIDENCE
 from emu_policies.head.chunk_prefix import ChunkPrefix
 from jaxtyping import Float, UInt8
 from lerobot.policies.pretrained import PreTrainedPolicy
@@ -16,6 +16,7 @@ from emu_agent.errors import ConfigError
 from emu_agent.fingerprint import fingerprint_differences, refuse_other_environment
 from emu_agent.observation import Observation
 from emu_agent.tokens.text import TEXT_FILE
+from emu_agent.world_model.stored_names import current_tensor
 from lerobot_policy_emu_agent.configuration_emu_agent import PHASES, TEXT_TOKENIZER, EmuAgentConfig
 from lerobot_policy_emu_agent.features import (
     image_size,
@@ -70,6 +71,7 @@ class EmuAgentPolicy(PreTrainedPolicy):
         parts = build_parts(config, dataset_stats)
         for name, part in parts.items():
             self.add_module(name, part)
+        self.register_load_state_dict_pre_hook(_with_current_names)
         self.engine = build_engine(config, parts)
         if config.phase == "dida":  # what the agent is adapted to from now on
             config.agent = {**config.agent, "dida": self.engine.dida.to_dict()}
@@ -204,8 +206,8 @@ class EmuAgentPolicy(PreTrainedPolicy):
             **config.agent.get("policy", {}), "imagine": config.imagine,
             "n_action_steps": config.n_action_steps, "background": config.background_imagination,
         })  # fmt: skip
-        trust = getattr(self, TRUST, None)
-        robot = ImaginationPolicy(self.engine, self.action_head, settings, trust=trust)
+        confidence = getattr(self, CONFIDENCE, None)
+        robot = ImaginationPolicy(self.engine, self.action_head, settings, confidence=confidence)
         robot.reset(config.seed + episode)
         return robot
 
@@ -231,3 +233,9 @@ class EmuAgentPolicy(PreTrainedPolicy):
         super()._save_pretrained(save_directory, *args, **kwargs)
         # With it, the folder is an agent checkpoint for emu-agent's own commands too.
         (save_directory / TEXT_FILE).write_text(self.config.agent[TEXT_TOKENIZER], encoding="utf-8")
+
+
+def _with_current_names(_: torch.nn.Module, state: dict[str, Any], *__: Any) -> None:
+    """Bring what LeRobot has saved of an older version to today's names."""
+    for key in list(state):
+        state[current_tensor(key)] = state.pop(key)

@@ -4,9 +4,9 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from emu_policies import ActionHead, ActionHeadConfig, Normalizer
-from emu_policies.confidence.trust import PART, TrustConfig, TrustScore
+from emu_policies.confidence.confidence_score import PART, ConfidenceConfig, ConfidenceScore
 from emu_policies.head.head_config import action_limit
-from emu_policies.head.loading import choose_head, current_names, head_parts
+from emu_policies.head.loading import choose_head, head_parts
 from lerobot.utils.constants import ACTION, OBS_STATE
 from torch import Tensor, nn
 
@@ -44,10 +44,10 @@ def build_parts(config: "EmuAgentConfig", statistics: Statistics | None) -> dict
     if not config.new_head:
         built["head"] = ActionHead(ActionHeadConfig.from_dict(parts["head"]))
         if PART in parts:
-            built[PART] = TrustScore(TrustConfig.from_dict(parts[PART]))
+            built[PART] = ConfidenceScore(ConfidenceConfig.from_dict(parts[PART]))
     for name, tensors in _stored(config, list(built)).items():
-        load_state(built[name], current_names(tensors), str(config.pretrained_agent))
-    if config.new_head:  # what was said of the old one, such as how far to trust it, does not hold for it
+        load_state(built[name], tensors, str(config.pretrained_agent))
+    if config.new_head:  # what was said of the old one, such as how sure it is, does not hold for it
         head = built["head"] = _new_head(config, statistics or {})
         kept = {name: parts[name] for name in ("image_tokenizer", "world_model")}
         config.agent = {**config.agent, "parts": {**kept, "head": head.config.to_dict()}}

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from emu_policies.head.feature_bank import imagined_frames
-from emu_policies.head.head_data import PursuitConfig, Pursuits
+from emu_policies.head.head_data import SubgoalSampler, SubgoalSamplerConfig
 from emu_policies.head.head_stage import HeadStageConfig
 from jaxtyping import Int64
 from torch import Tensor
@@ -69,10 +69,10 @@ class Recording:
         return self.frames.starts[episodes] + np.round(times * self.fps).astype(np.int64)
 
     @cached_property
-    def pursuits(self) -> Pursuits:
-        """Which imaginations are pursued where."""
+    def subgoals(self) -> SubgoalSampler:
+        """Which subgoals are active where."""
         sources = imagined_frames(self.frames, HeadStageConfig().stride)
-        return Pursuits(self.frames, sources, range(self.frames.num_episodes), PursuitConfig())
+        return SubgoalSampler(self.frames, sources, range(self.frames.num_episodes), SubgoalSamplerConfig())
 
     def sequences(
         self, numbers: Int64[np.ndarray, " batch"], rng: np.random.Generator

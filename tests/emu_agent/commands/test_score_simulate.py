@@ -16,8 +16,8 @@ def toy_config(output: Path, **changes: object) -> DictConfig:
     del config["defaults"]
     toy: dict[str, Any] = {
         "env": {"name": "toy_reach", "make": {"_target_": "toy_reach.make"}},
-        "policy": {"_target_": "toy_inside.ToyWalker", "imagine": "${imagine}"},
-        "world": {"_target_": "toy_inside.ToyWorld"},
+        "policy": {"_target_": "toy_world.ToyWalker", "imagine": "${imagine}"},
+        "world": {"_target_": "toy_world.ToyWorld"},
         "camera": "front",
         "episodes": 3,
         "max_steps": 8,

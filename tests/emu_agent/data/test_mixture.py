@@ -40,7 +40,7 @@ def test_a_mixture_that_makes_no_sense_is_refused(given: Any, complaint: str) ->
 
 
 def test_missing_perturbed_data_says_how_to_do_without(tmp_path: Path) -> None:
-    with pytest.raises(DatasetError, match=r"(?s)no LeRobotDataset.*experiment\.play=null"):
+    with pytest.raises(DatasetError, match=r"(?s)no LeRobotDataset.*experiment\.perturbed=null"):
         load_mixture([Source(path=tmp_path / "none", simulate_only=True)], ["front"])
 
 

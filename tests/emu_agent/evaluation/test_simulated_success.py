@@ -5,7 +5,7 @@ import torch
 from gymnasium import spaces
 from gymnasium.vector import AutoresetMode
 
-from emu_agent.evaluation.simulated_success import run_inside
+from emu_agent.evaluation.simulated_success import run_imagined
 from emu_agent.observation import Observation
 
 
@@ -50,7 +50,7 @@ class Walker:
 
 def test_a_batch_runs_until_every_episode_is_solved_or_given_up() -> None:
     policy = Walker(0.5)
-    episodes = run_inside(Corridor(), policy, seed=7)
+    episodes = run_imagined(Corridor(), policy, seed=7)
     assert policy.seeds == [7]
     assert episodes.solved.tolist() == [True, True, False]
     assert episodes.steps.tolist() == [2, 4, 5]

@@ -32,7 +32,7 @@ def panel(**changes: object) -> np.ndarray:
         "pixels": {"front": picture(0), "wrist": picture(1)},
         "instruction": "move the dot onto the target",
         "keyframe": picture(2),
-        "step_text": "move closer",
+        "subtask_text": "move closer",
         "actions": np.zeros((12, 7), np.float32),
     }
     return draw_panel(PanelContent(**{**content, **changes}))
@@ -55,7 +55,7 @@ def test_each_thing_is_shown_in_its_place_and_nowhere_else() -> None:
         ({"keyframe": picture(3)}, KEYFRAME),
         ({"keyframe": None}, KEYFRAME),
         ({"pixels": {"front": picture(0), "wrist": picture(3)}}, COLUMN),
-        ({"step_text": "stop"}, COLUMN),
+        ({"subtask_text": "stop"}, COLUMN),
         ({"instruction": "do nothing"}, COLUMN),
         ({"actions": np.ones((12, 7), np.float32)}, TRACES),
     ):
@@ -84,7 +84,9 @@ def test_a_new_imagination_frames_the_keyframe_and_fades() -> None:
     assert distance(frame(0)) < distance(frame(4)) < distance(frame(8))
     np.testing.assert_array_equal(frame(11), panel()[KEYFRAME.y, KEYFRAME.x])
     assert differs(panel(), panel(imagined=[(3, 640.0)]), TRACES)
-    assert not np.array_equal(panel(imagined=[(3, 640.0)]), panel(imagined=[(3, 640.0)], reason="low_trust"))
+    assert not np.array_equal(
+        panel(imagined=[(3, 640.0)]), panel(imagined=[(3, 640.0)], reason="low_confidence")
+    )
 
 
 def test_outcome_and_counter_are_in_the_header() -> None:

@@ -63,5 +63,7 @@ def test_weights_and_episodes_have_digests_of_their_own(frames: Frames, tmp_path
 
 def test_what_changed_is_named() -> None:
     refuse_other_sources({"dataset": "a"}, {"dataset": "a"}, Path("state"))
-    with pytest.raises(CheckpointError, match=r"dataset \(a then, b now\) and other play \(None then, c"):
-        refuse_other_sources({"dataset": "a"}, {"dataset": "b", "play": "c"}, Path("state"))
+    with pytest.raises(
+        CheckpointError, match=r"dataset \(a then, b now\) and other perturbed \(None then, c"
+    ):
+        refuse_other_sources({"dataset": "a"}, {"dataset": "b", "perturbed": "c"}, Path("state"))

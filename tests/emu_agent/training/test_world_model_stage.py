@@ -73,9 +73,9 @@ def test_a_seed_repeats_its_batch(stage: WorldModelStage) -> None:
 def test_simulating_is_learned_from_a_second_dataset_as_well(
     tiny_data: ModuleType, tiny_chain: Path, tmp_path: Path
 ) -> None:
-    play = tiny_data.record(tmp_path / "play", episodes=4)
+    perturbed = tiny_data.record(tmp_path / "perturbed", episodes=4)
     cfg = tiny_data.train_config("world_model", tiny_chain / "data" / "cells", tiny_chain / "runs")
-    cfg.stage.make.play = str(play)
+    cfg.stage.make.perturbed = str(perturbed)
     stage = build(cfg.stage.make)
     own, other = stage.frames.members
     assert (own.num_episodes, other.num_episodes) == (8, 4)

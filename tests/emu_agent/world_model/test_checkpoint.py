@@ -246,3 +246,15 @@ def test_load_state_names_both_sides(model: WorldModel) -> None:
         load_state(model, {key: value for key, value in state.items() if key != "lm_head.weight"}, "here")
     with pytest.raises(CheckpointError, match=r"lm_head\.weight has shape \(3, 48\).*\(40, 48\)"):
         load_state(model, state | {"lm_head.weight": torch.zeros(3, 48)}, "here")
+
+
+def test_old_names_are_read_as_todays(tmp_path: Path) -> None:
+    parts = {"trust": {"horizon": 3}, "head": {}}
+    tensors = {"trust.hidden.bias": torch.ones(2), "head.context_encoder.step_text.0.weight": torch.ones(1)}
+    config = {"parts": parts, "policy": {"trust_threshold": 0.5}, "training": [{"play": None}]}
+    folder = write_checkpoint(tmp_path / "old", config, tensors)
+    read = read_config(folder)
+    assert (read["policy"], read["training"]) == ({"confidence_threshold": 0.5}, [{"perturbed": None}])
+    values, stored = read_part(folder, "confidence")
+    assert (values, list(stored)) == ({"horizon": 3}, ["hidden.bias"])
+    assert list(read_part(folder, "head")[1]) == ["context_encoder.subtask_text.0.weight"]

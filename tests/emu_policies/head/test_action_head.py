@@ -10,7 +10,7 @@ from emu_policies import (
     HeadBatch,
     HeadContext,
     Normalizer,
-    StepState,
+    SubtaskState,
     load_head,
 )
 from emu_policies.head.action_head import draw_times, encode_time
@@ -125,14 +125,14 @@ def test_a_stale_imagination_is_kept_from_the_actions_but_not_from_the_monitor(
     head, batch = make_head().eval(), make_batch(3)
     wrong = replace(batch, imagination_features=batch.imagination_features.flip(0))
 
-    def losses(label: StepState) -> tuple[dict[str, torch.Tensor], ...]:
+    def losses(label: SubtaskState) -> tuple[dict[str, torch.Tensor], ...]:
         labels = torch.full((3,), int(label))
         return tuple(head.loss(replace(b, monitor_label=labels), seeded(0))[1] for b in (batch, wrong))
 
-    stale, pursuing = losses(StepState.STALE), losses(StepState.PURSUING)
+    stale, active = losses(SubtaskState.STALE), losses(SubtaskState.ACTIVE)
     assert torch.equal(stale[0]["action_loss"], stale[1]["action_loss"])
     assert not torch.equal(stale[0]["monitor_loss"], stale[1]["monitor_loss"])
-    assert not torch.equal(pursuing[0]["action_loss"], pursuing[1]["action_loss"])
+    assert not torch.equal(active[0]["action_loss"], active[1]["action_loss"])
 
 
 def test_cameras_are_dropped_as_a_whole_in_their_share_of_the_rows(

@@ -11,8 +11,8 @@ import pytest
 import torch
 from emu_policies.head.feature_bank import FeatureBank, imagined_frames
 from emu_policies.head.head_batch import HeadBatch
-from emu_policies.head.head_data import HeadData, PursuitConfig, Pursuits
-from emu_policies.head.monitor import StepState
+from emu_policies.head.head_data import HeadData, SubgoalSampler, SubgoalSamplerConfig
+from emu_policies.head.monitor import SubtaskState
 
 from emu_agent.data.frames import Frames
 
@@ -42,7 +42,7 @@ def make_data(frames: Frames) -> Callable[..., HeadData]:
     )
 
     def make(**config: Any) -> HeadData:
-        return HeadData(frames, bank, range(3), ["wrist"], CHUNK, PursuitConfig(**config))
+        return HeadData(frames, bank, range(3), ["wrist"], CHUNK, SubgoalSamplerConfig(**config))
 
     return make
 
@@ -89,9 +89,9 @@ def test_the_imagination_is_of_the_step_under_way(make_data: Callable[..., HeadD
 @pytest.mark.parametrize("stride", [3, 20, 1000])
 def test_no_imagination_is_of_a_time_to_come_however_rare_they_are(frames: Frames, stride: int) -> None:
     sources, rng = imagined_frames(frames, stride), np.random.default_rng(0)
-    pursuits = Pursuits(frames, sources, range(frames.num_episodes), PursuitConfig(foreign=0.0))
+    subgoals = SubgoalSampler(frames, sources, range(frames.num_episodes), SubgoalSamplerConfig(foreign=0.0))
     for frame in range(len(frames)):
-        source = sources[pursuits.draw(frame, rng)[0]]
+        source = sources[subgoals.draw(frame, rng)[0]]
         assert frames.starts[frames.episode_of(frame)] <= source <= frame
 
 
@@ -106,13 +106,13 @@ def test_labels_say_what_became_of_the_step(make_data: Callable[..., HeadData], 
         (episode, _), (imagined_in, step) = step_of(frames, int(frame)), step_of(frames, int(source))
         start, stop = frames.span(episode).start, frames.span(episode).stop
         if episode != imagined_in:
-            expected = StepState.STALE
+            expected = SubtaskState.STALE
         elif frame < min(start + step.end, stop - 1):
-            expected = StepState.PURSUING
+            expected = SubtaskState.ACTIVE
         else:
-            expected = StepState.DONE if step.completed else StepState.STALE
+            expected = SubtaskState.DONE if step.completed else SubtaskState.STALE
         assert label == expected
-    assert set(batch.monitor_label.tolist()) == set(StepState)
+    assert set(batch.monitor_label.tolist()) == set(SubtaskState)
 
 
 def test_foreign_imaginations_never_come_from_held_out_episodes(
@@ -123,7 +123,7 @@ def test_foreign_imaginations_never_come_from_held_out_episodes(
     pairs = zip(chosen.tolist(), sources.tolist(), strict=True)
     foreign = [frames.episode_of(a) != frames.episode_of(b) for a, b in pairs]
     assert np.mean(foreign) > 0.5
-    assert (batch.monitor_label.numpy()[foreign] == StepState.STALE).all()
+    assert (batch.monitor_label.numpy()[foreign] == SubtaskState.STALE).all()
 
 
 @pytest.mark.parametrize("share", [0.0, 0.5, 1.0])

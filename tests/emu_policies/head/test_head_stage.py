@@ -12,7 +12,7 @@ import torch
 from emu_policies import ActionHead, ImaginationPolicy
 from emu_policies.head.head_stage import HeadStage
 from emu_policies.head.loading import load_heads
-from emu_policies.head.monitor import StepState
+from emu_policies.head.monitor import SubtaskState
 from safetensors.torch import load_file, save_file
 
 from emu_agent.config import build
@@ -72,7 +72,7 @@ def test_imaginations_come_from_where_the_settings_say(
     tiny_data: ModuleType, tiny_chain: Path, stage: HeadStage, share: float, source: str
 ) -> None:
     cfg = tiny_data.train_config("head", tiny_chain / "data" / "cells", tiny_chain / "runs")
-    data = build(cfg.stage.make, pursuit={"recorded": share}).data
+    data = build(cfg.stage.make, subgoals={"recorded": share}).data
     known = {row.tobytes() for row in np.array(getattr(stage.data.bank, source))}
     rows = data.batch(np.random.default_rng(0), 64).imagination_features.numpy().astype(np.float16)
     assert all(row.tobytes() in known for row in rows)
@@ -91,7 +91,7 @@ def test_actions_do_without_their_imagination_in_a_share_of_the_rows(stage: Head
         gradient = batch.imagination_features.grad
         assert gradient is not None
         seen.append(gradient.abs().sum(dim=(1, 2)) > 0)
-        stale.append(batch.monitor_label == StepState.STALE)
+        stale.append(batch.monitor_label == SubtaskState.STALE)
     acted, misled = torch.cat(seen), torch.cat(stale)
     assert acted[~misled].float().mean().item() == pytest.approx(0.7, abs=0.06)
     assert misled.any()

@@ -3,17 +3,19 @@ from dataclasses import replace
 
 import pytest
 import torch
-from emu_policies import ActionHead, HeadBatch, StepState
+from emu_policies import ActionHead, HeadBatch, SubtaskState
 
 
 def situations(batch: HeadBatch, generator: torch.Generator) -> HeadBatch:
     """A third of the keyframes show the frame (done), a third another text (stale), the rest neither."""
     rows = len(batch.proprio)
-    labels = torch.arange(rows) % len(StepState)
+    labels = torch.arange(rows) % len(SubtaskState)
     imagination = batch.imagination_features.clone()
     reached = batch.frame_features + 0.1 * torch.randn(batch.frame_features.shape, generator=generator)
-    imagination[:, 0] = torch.where(labels[:, None] == StepState.STALE, 1.0, -1.0) * torch.linspace(-1, 1, 16)
-    done = (labels == StepState.DONE)[:, None, None]
+    imagination[:, 0] = torch.where(labels[:, None] == SubtaskState.STALE, 1.0, -1.0) * torch.linspace(
+        -1, 1, 16
+    )
+    done = (labels == SubtaskState.DONE)[:, None, None]
     imagination[:, 1:] = torch.where(done, reached, imagination[:, 1:])
     return replace(batch, imagination_features=imagination, monitor_label=labels)
 

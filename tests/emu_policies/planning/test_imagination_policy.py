@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 import torch
-from emu_policies import ActionHead, ImaginationPolicy, ImaginationPolicyConfig, StepState
+from emu_policies import ActionHead, ImaginationPolicy, ImaginationPolicyConfig, SubtaskState
 
 from emu_agent.errors import CheckpointError, ConfigError, UnknownNameError
 from emu_agent.observation import Observation
@@ -27,7 +27,7 @@ def observation(rows: int = 1, brightness: int = 100, **changes: Any) -> Observa
 @pytest.fixture
 def make_policy(make_head: Callable[..., ActionHead], fakes: ModuleType) -> MakePolicy:
     def make(
-        monitor: StepState = StepState.PURSUING,
+        monitor: SubtaskState = SubtaskState.ACTIVE,
         log_prob: float = -1.0,
         head: dict[str, Any] | None = None,
         **settings: Any,
@@ -35,7 +35,7 @@ def make_policy(make_head: Callable[..., ActionHead], fakes: ModuleType) -> Make
         head = make_head(**(head or {}))
         last = head.monitor.classify[-1]
         torch.nn.init.zeros_(last.weight)
-        last.bias.data = 5.0 * torch.nn.functional.one_hot(torch.tensor(monitor), len(StepState)).float()
+        last.bias.data = 5.0 * torch.nn.functional.one_hot(torch.tensor(monitor), len(SubtaskState)).float()
         config = ImaginationPolicyConfig(**{"n_action_steps": 2, **settings})
         return ImaginationPolicy(fakes.FakeEngine(log_prob), head, config, fingerprint={"env": "toy"})
 
@@ -79,8 +79,8 @@ def test_always_imagines_with_every_chunk(make_policy: MakePolicy) -> None:
     ("settings", "expected"),
     [
         ({}, ["first", None, None, None]),
-        ({"monitor": StepState.DONE}, ["first", "done", "done", "done"]),
-        ({"monitor": StepState.STALE}, ["first", "stale", "stale", "stale"]),
+        ({"monitor": SubtaskState.DONE}, ["first", "done", "done", "done"]),
+        ({"monitor": SubtaskState.STALE}, ["first", "stale", "stale", "stale"]),
         ({"max_age": 4}, ["first", None, "timeout", None]),
     ],
 )

@@ -7,12 +7,12 @@ import numpy as np
 import pytest
 import torch
 from emu_policies.serving.messages import (
+    ActiveChunk,
     Array,
     BadMessageError,
     Beat,
     Chunk,
     Hello,
-    Pursued,
     Ready,
     Refused,
     Reset,
@@ -74,10 +74,10 @@ def test_what_robots_say_comes_back(data: st.DataObject) -> None:
     pixels = data.draw(hnp.arrays(np.uint8, (1, 3, 2, 3)))
     proprio = data.draw(hnp.arrays(np.float32, (1, 5), elements=st.floats(-9, 9, width=32)))
     observation = Observation({"a": torch.from_numpy(pixels)}, torch.from_numpy(proprio), (data.draw(text),))
-    pursued = data.draw(st.none() | st.builds(Pursued, index=COUNT, carried_out=COUNT, delay=COUNT))
-    message = observe(index, at, observation, pursued)
+    active = data.draw(st.none() | st.builds(ActiveChunk, index=COUNT, carried_out=COUNT, delay=COUNT))
+    message = observe(index, at, observation, active)
     back = decode_robot(encode(message))
-    assert (back.index, back.captured_at, back.pursued) == (index, at, pursued)
+    assert (back.index, back.captured_at, back.active) == (index, at, active)
     seen = observation_of(back)
     assert torch.equal(seen.images["a"], observation.images["a"])
     assert torch.equal(seen.proprio, observation.proprio)

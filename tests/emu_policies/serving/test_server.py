@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from emu_policies.serving import PolicyServer
 from emu_policies.serving.frames import HELLO_BYTES
-from emu_policies.serving.messages import Beat, Chunk, Pursued, Ready, Reset, Welcome, encode, observe
+from emu_policies.serving.messages import ActiveChunk, Beat, Chunk, Ready, Reset, Welcome, encode, observe
 
 from emu_agent.errors import ConfigError
 
@@ -60,9 +60,11 @@ def test_only_the_chunk_sent_last_is_gone_on_from(serve: Callable[..., Any], rem
     robot.hello()
     robot.message(Reset(seed=0, index=1))
     robot.read()
-    for index, pursued in ((2, (1, 0)), (3, (2, 3)), (4, (2, 1)), (5, (4, 9))):
-        before, number = pursued
-        robot.message(observe(index, 1.0, remote.seen(), Pursued(index=before, carried_out=number, delay=2)))
+    for index, active in ((2, (1, 0)), (3, (2, 3)), (4, (2, 1)), (5, (4, 9))):
+        before, number = active
+        robot.message(
+            observe(index, 1.0, remote.seen(), ActiveChunk(index=before, carried_out=number, delay=2))
+        )
         assert robot.read().index == index
     assert policy.rests == [([103.0], 2)]  # the others are of an older chunk, or over
     robot.close()

@@ -7,7 +7,7 @@ from hypothesis.extra.numpy import arrays
 from emu_agent.evaluation.metrics.usefulness import auroc, brier, calibration_error, reliability
 
 LAWS = settings(max_examples=20, deadline=None)
-TRUST = arrays(np.float64, 12, elements=st.floats(0, 1, width=32))
+CONFIDENCE = arrays(np.float64, 12, elements=st.floats(0, 1, width=32))
 COINS = arrays(np.bool_, 12)
 
 
@@ -19,7 +19,7 @@ def test_auroc_counts_pairs_and_halves_ties() -> None:
 
 
 @LAWS
-@given(TRUST, COINS)
+@given(CONFIDENCE, COINS)
 def test_auroc_is_the_share_of_pairs_in_order(trust: np.ndarray, true: np.ndarray) -> None:
     pairs = [(a > b) + (a == b) / 2 for a in trust[true] for b in trust[~true]]
     if pairs:

@@ -6,8 +6,15 @@ from types import ModuleType
 import pytest
 import torch
 from emu_policies import ActionHead, ImaginationPolicy, ImaginationPolicyConfig
-from emu_policies.confidence.trust import PART, SIGNALS, TrustConfig, TrustScore, load_trust, ridge
-from emu_policies.confidence.trust_meter import TrustMeter
+from emu_policies.confidence.confidence_meter import ConfidenceMeter
+from emu_policies.confidence.confidence_score import (
+    PART,
+    SIGNALS,
+    ConfidenceConfig,
+    ConfidenceScore,
+    load_confidence,
+    ridge,
+)
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
@@ -15,7 +22,7 @@ from torch import Tensor
 from emu_agent.errors import ConfigError
 from emu_agent.world_model.checkpoint import read_config, read_part, write_checkpoint
 
-CONFIG = TrustConfig(num_cells=4, num_codes=8, cell_dim=3, action_dim=2, candidates=1)
+CONFIG = ConfidenceConfig(num_cells=4, num_codes=8, cell_dim=3, action_dim=2, candidates=1)
 CALM = torch.tensor([[0.8, 0.1, 0.1]])
 
 
@@ -71,13 +78,13 @@ def grid(*codes: int) -> Tensor:
     return torch.tensor(codes).view(1, 2, 2)
 
 
-def meter(differing: int = 0) -> tuple[TrustMeter, TrustScore]:
+def meter(differing: int = 0) -> tuple[ConfidenceMeter, ConfidenceScore]:
     torch.manual_seed(0)
-    score = TrustScore(CONFIG)
-    return TrustMeter(score, Dreamer(differing)), score
+    score = ConfidenceScore(CONFIG)
+    return ConfidenceMeter(score, Dreamer(differing)), score
 
 
-def begun(differing: int = 0) -> TrustMeter:
+def begun(differing: int = 0) -> ConfidenceMeter:
     """A meter with an imagination in which the last two codes shall change from 0 to 1."""
     one, _ = meter(differing)
     keyframe = torch.ones(1, 1, 1, 2, 2, dtype=torch.int64)
@@ -87,7 +94,7 @@ def begun(differing: int = 0) -> TrustMeter:
     return one
 
 
-def signal(one: TrustMeter, name: str) -> float:
+def signal(one: ConfidenceMeter, name: str) -> float:
     assert one.signals is not None
     return one.signals[0, list(SIGNALS).index(name)].item()
 
@@ -116,7 +123,7 @@ def test_candidates_that_differ_are_noticed(differing: int) -> None:
 
 
 def test_codes_that_were_never_there_surprise_more() -> None:
-    score = TrustScore(CONFIG)
+    score = ConfidenceScore(CONFIG)
     usual = torch.cat([grid(1, 2, 3, 4)] * 50 + [grid(1, 2, 3, 5)] * 5)
     score.fit_tables(usual, torch.randn(8, 5), (torch.arange(54), torch.arange(1, 55)), torch.randn(54, 2))
     common, seldom, never = (score.rarity(grid(1, 2, 3, last))[0] for last in (4, 5, 6))
@@ -139,7 +146,7 @@ def test_inverse_dynamics_tell_which_way_a_keyframe_is() -> None:
     generator = torch.Generator().manual_seed(0)
     codes = torch.randint(8, (400, 2, 2), generator=generator)
     codebook = torch.linspace(-1, 1, 8)[:, None] * torch.tensor([[1.0, 0.0, 0.0]])
-    score = TrustScore(CONFIG)
+    score = ConfidenceScore(CONFIG)
     now, goal = torch.arange(399), torch.arange(1, 400)
     way = (codebook[codes[goal]] - codebook[codes[now]])[..., 0].mean(dim=(1, 2))
     actions = torch.stack([way, -way], dim=1)
@@ -165,7 +172,7 @@ def test_an_action_against_the_keyframe_widens_the_gap() -> None:
 def test_a_signal_far_from_all_that_was_seen_counts_as_four_deviations(
     name: str, size: float, sign: float
 ) -> None:
-    score = TrustScore(CONFIG)
+    score = ConfidenceScore(CONFIG)
     far, at_the_end = torch.zeros(2, 1, len(SIGNALS))
     far[0, list(SIGNALS).index(name)] = sign * size
     at_the_end[0, list(SIGNALS).index(name)] = sign * 4.0
@@ -190,51 +197,53 @@ def test_no_candidates_are_drawn_where_a_chunk_would_wait() -> None:
 
 def test_settings_of_another_version_are_refused() -> None:
     with pytest.raises(ConfigError, match="fit it again"):
-        TrustConfig(signals=("age",))
+        ConfidenceConfig(signals=("age",))
     with pytest.raises(ConfigError, match="candidates=-1"):
-        TrustConfig(candidates=-1)
+        ConfidenceConfig(candidates=-1)
 
 
 def test_a_checkpoint_keeps_its_score(tiny_agent: ModuleType, tmp_path: Path) -> None:
     folder = tiny_agent.write_agent(tmp_path / "agent")
-    assert load_trust(folder) is None
-    score = TrustScore(CONFIG)
+    assert load_confidence(folder) is None
+    score = ConfidenceScore(CONFIG)
     config = read_config(folder)
     tensors = {f"{PART}.{key}": value for key, value in score.state_dict().items()}
     for part in config["parts"]:
         tensors |= {f"{part}.{key}": value for key, value in read_part(folder, part)[1].items()}
     write_checkpoint(folder, {**config, "parts": {**config["parts"], PART: CONFIG.to_dict()}}, tensors)
-    loaded = load_trust(folder)
+    loaded = load_confidence(folder)
     assert loaded is not None
     signals = torch.randn(3, len(SIGNALS))
     assert torch.equal(loaded(signals), score(signals))
 
 
-def test_a_policy_measures_trust_and_acts_on_it(tiny_agent: ModuleType, make_trusting: Callable) -> None:
-    doubtful, sure = make_trusting(bias=-5.0), make_trusting(bias=5.0)
+def test_a_policy_measures_confidence_and_acts_on_it(
+    tiny_agent: ModuleType, make_confident: Callable
+) -> None:
+    doubtful, sure = make_confident(bias=-5.0), make_confident(bias=5.0)
     reasons = []
     for policy in (doubtful, sure):
         for _ in range(3):
             policy.predict_action_chunk(tiny_agent.observation())
         reasons.append(policy.imagination_reason)
-        assert policy.trust.shape == (2,)
-    assert reasons == ["low_trust", "first"]
-    assert doubtful.trust.max() < 0.1 < 0.9 < sure.trust.min()
+        assert policy.confidence.shape == (2,)
+    assert reasons == ["low_confidence", "first"]
+    assert doubtful.confidence.max() < 0.1 < 0.9 < sure.confidence.min()
 
 
 @pytest.mark.parametrize(
     ("imagine", "threshold", "drawn"),
     [("adaptive", 0.5, [1, 2]), ("adaptive", None, [1]), ("always", 0.5, [1, 1])],
 )
-def test_further_candidates_are_drawn_where_trust_decides(
+def test_further_candidates_are_drawn_where_confidence_decides(
     tiny_agent: ModuleType,
-    make_trusting: Callable,
+    make_confident: Callable,
     monkeypatch: pytest.MonkeyPatch,
     imagine: str,
     threshold: float | None,
     drawn: list[int],
 ) -> None:
-    policy, asked = make_trusting(bias=5.0, imagine=imagine, threshold=threshold), []
+    policy, asked = make_confident(bias=5.0, imagine=imagine, threshold=threshold), []
     draw = policy._engine.imagine
     monkeypatch.setattr(
         policy._engine,
@@ -244,29 +253,29 @@ def test_further_candidates_are_drawn_where_trust_decides(
     for _ in range(2):
         policy.predict_action_chunk(tiny_agent.observation())
     assert asked == drawn
-    assert policy.trust.shape == (2,)
+    assert policy.confidence.shape == (2,)
 
 
 @pytest.fixture
-def make_trusting(tiny_agent: ModuleType) -> Callable:
+def make_confident(tiny_agent: ModuleType) -> Callable:
     def make(bias: float, imagine: str = "adaptive", threshold: float | None = 0.5) -> ImaginationPolicy:
         torch.manual_seed(0)
         head = ActionHead(tiny_agent.HEAD)
         last = head.monitor.classify[-1]
         torch.nn.init.zeros_(last.weight)
         last.bias.data = torch.tensor([5.0, 0.0, 0.0])
-        score = TrustScore(
-            TrustConfig(num_cells=4, num_codes=tiny_agent.IMAGE.n_embed, action_dim=3, candidates=2)
+        score = ConfidenceScore(
+            ConfidenceConfig(num_cells=4, num_codes=tiny_agent.IMAGE.n_embed, action_dim=3, candidates=2)
         )
         torch.nn.init.zeros_(score.output.weight)
         torch.nn.init.constant_(score.output.bias, bias)
-        config = ImaginationPolicyConfig(imagine=imagine, trust_threshold=threshold, n_action_steps=2)
-        return ImaginationPolicy(tiny_agent.build_engine(), head, config, trust=score)
+        config = ImaginationPolicyConfig(imagine=imagine, confidence_threshold=threshold, n_action_steps=2)
+        return ImaginationPolicy(tiny_agent.build_engine(), head, config, confidence=score)
 
     return make
 
 
 def test_a_threshold_without_a_score_is_refused(tiny_agent: ModuleType) -> None:
-    config = ImaginationPolicyConfig(trust_threshold=0.5)
-    with pytest.raises(ConfigError, match="stage=trust"):
+    config = ImaginationPolicyConfig(confidence_threshold=0.5)
+    with pytest.raises(ConfigError, match="stage=confidence"):
         ImaginationPolicy(tiny_agent.build_engine(), ActionHead(tiny_agent.HEAD), config)

@@ -1,4 +1,4 @@
-"""Moments in which it is known whether an imagination came true: what the trust score is fitted to."""
+"""Decisions of which it is known whether the imagination was achieved: the confidence score's data."""
 
 import json
 from collections.abc import Sequence
@@ -18,8 +18,8 @@ from emu_policies.planning.imagination_policy import ImaginationPolicy
 
 
 @dataclass(frozen=True, kw_only=True)
-class Moment:
-    """One decision of a policy about the imagination that it pursues."""
+class Decision:
+    """One decision of a policy about the active subgoal."""
 
     time: int
     """Control step of the decision."""
@@ -28,12 +28,12 @@ class Moment:
     text: str
     """Its step instruction."""
     signals: tuple[float, ...]
-    """Of the trust score."""
+    """Of the confidence score."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Played:
-    """One episode with its moments."""
+    """One episode with its decisions."""
 
     seed: int
     kind: str
@@ -45,14 +45,16 @@ class Played:
     one more than the last where the task is solved."""
     ended: bool
     """Whether the episode was solved; nothing is known of what would have followed otherwise."""
-    moments: tuple[Moment, ...]
+    decisions: tuple[Decision, ...]
 
     @classmethod
     def read(cls, path: Path) -> "Played":
         """Undo `write`."""
         values = json.loads(path.read_text(encoding="utf-8"))
-        moments = tuple(Moment(**{**one, "signals": tuple(one["signals"])}) for one in values["moments"])
-        return cls(**{**values, "rank": tuple(values["rank"]), "moments": moments})
+        decisions = tuple(
+            Decision(**{**one, "signals": tuple(one["signals"])}) for one in values["decisions"]
+        )
+        return cls(**{**values, "rank": tuple(values["rank"]), "decisions": decisions})
 
     def write(self, path: Path) -> None:
         """Store the episode as JSON."""
@@ -60,29 +62,29 @@ class Played:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Moments:
-    """Moments of many episodes whose outcome is known."""
+class Decisions:
+    """Decisions of many episodes whose outcome is known."""
 
-    signals: Float[np.ndarray, "moments signals"]
-    came_true: Bool[np.ndarray, " moments"]
+    signals: Float[np.ndarray, "decisions signals"]
+    achieved: Bool[np.ndarray, " decisions"]
     """Whether the imagined step was done in time."""
-    foreseeable: Bool[np.ndarray, " moments"]
+    foreseeable: Bool[np.ndarray, " decisions"]
     """False where the disturbance came later, and before the step was done or its time was up."""
-    seed: Int64[np.ndarray, " moments"]
+    seed: Int64[np.ndarray, " decisions"]
     """Episode of each."""
     kind: tuple[str, ...]
     """What went wrong in its episode."""
 
 
 def play_noting(env: gymnasium.Env, policy: ImaginationPolicy, seed: int, max_steps: int) -> Played:
-    """Let a policy with a trust score act for one episode, and note its moments."""
+    """Let a policy with a confidence score act for one episode, and note its decisions."""
     order = {words: place for place, words in enumerate(subtask_instructions_of(env))}
-    ranks, moments, made, step = [], [], 0, None
+    ranks, decisions, made, step = [], [], 0, None
     for step in play(env, policy, seed, max_steps):
         ranks.append(order[step.info["subtask"]])
         made = step.index if "imagine_ms" in step.timing else made
-        if "chunk_ms" in step.timing and policy.trust_signals is not None:
-            moments.append(_moment(policy, step.index, made))
+        if "chunk_ms" in step.timing and policy.confidence_signals is not None:
+            decisions.append(_decision(policy, step.index, made))
     assert step is not None
     if step.success:
         ranks[-1] = len(order)
@@ -92,7 +94,7 @@ def play_noting(env: gymnasium.Env, policy: ImaginationPolicy, seed: int, max_st
         disturbed_at=step.info.get("disturbed_at"),
         rank=tuple(ranks),
         ended=step.success,
-        moments=tuple(moments),
+        decisions=tuple(decisions),
     )
 
 
@@ -107,57 +109,59 @@ def play_all(
     return [Played.read(folder / f"{seed}.json") for seed in seeds]
 
 
-def judged(episodes: Sequence[Played], order: Sequence[str], horizon: int) -> Moments:
-    """The moments whose outcome was open and is known by now.
+def judged(episodes: Sequence[Played], order: Sequence[str], horizon: int) -> Decisions:
+    """The decisions whose outcome was open and is known by now.
 
     A step is done when what fits comes later in the order. What was imagined must become so within `horizon`
-    control steps of being imagined; moments at which it already is, or at which its time is up, are left out,
-    and so are those whose time was not up when an unsolved episode was stopped.
+    control steps of being imagined; decisions at which it already is, or at which its time is up, are left
+    out, and so are those whose time was not up when an unsolved episode was stopped.
     """
     place = {step: index for index, step in enumerate(order)}
     rows: list[tuple[tuple[float, ...], bool, bool, int, str]] = []
     for episode in episodes:
-        for moment in episode.moments:
-            outcome = _outcome(episode, moment, place.get(moment.text), horizon)
+        for decision in episode.decisions:
+            outcome = _outcome(episode, decision, place.get(decision.text), horizon)
             if outcome is not None:
-                rows.append((moment.signals, *outcome, episode.seed, episode.kind))
-    signals, came_true, foreseeable, seed, kind = zip(*rows, strict=True) if rows else ((),) * 5
-    return Moments(
+                rows.append((decision.signals, *outcome, episode.seed, episode.kind))
+    signals, achieved, foreseeable, seed, kind = zip(*rows, strict=True) if rows else ((),) * 5
+    return Decisions(
         signals=np.array(signals, dtype=np.float32).reshape(len(rows), -1 if rows else 0),
-        came_true=np.array(came_true, dtype=bool),
+        achieved=np.array(achieved, dtype=bool),
         foreseeable=np.array(foreseeable, dtype=bool),
         seed=np.array(seed, dtype=np.int64),
         kind=tuple(kind),
     )
 
 
-def _moment(policy: ImaginationPolicy, time: int, made: int) -> Moment:
-    signals, imagination = policy.trust_signals, policy.imagination
+def _decision(policy: ImaginationPolicy, time: int, made: int) -> Decision:
+    signals, imagination = policy.confidence_signals, policy.imagination
     assert signals is not None
     assert imagination is not None
     text: str = imagination.text[0][0][0]  # type: ignore[attr-defined]
-    return Moment(time=time, made=made, text=text, signals=tuple(signals[0].tolist()))
+    return Decision(time=time, made=made, text=text, signals=tuple(signals[0].tolist()))
 
 
-def _outcome(episode: Played, moment: Moment, place: int | None, horizon: int) -> tuple[bool, bool] | None:
-    """Whether the imagined step came true and whether that could be foreseen.
+def _outcome(
+    episode: Played, decision: Decision, place: int | None, horizon: int
+) -> tuple[bool, bool] | None:
+    """Whether the imagined step was achieved and whether that could be foreseen.
 
-    None if it is not known, or was decided when the moment came.
+    None if it is not known, or was decided when the decision came.
     """
-    deadline = moment.made + horizon
-    if moment.time >= deadline:
+    deadline = decision.made + horizon
+    if decision.time >= deadline:
         return None
     if place is None:  # words that mean nothing
         return False, True
-    done = next((t for t in range(moment.made, len(episode.rank)) if episode.rank[t] > place), None)
-    if done is not None and done <= moment.time:
+    done = next((t for t in range(decision.made, len(episode.rank)) if episode.rank[t] > place), None)
+    if done is not None and done <= decision.time:
         return None
     if done is None and not episode.ended and len(episode.rank) <= deadline:
         return None
-    came_true = done is not None and done <= deadline
+    achieved = done is not None and done <= deadline
     end = min(deadline, done) if done is not None else deadline
     disturbed = episode.disturbed_at
-    return came_true, disturbed is None or not moment.time <= disturbed < end
+    return achieved, disturbed is None or not decision.time <= disturbed < end
 
 
 def step_horizon(lengths: Sequence[int], share: float) -> int:
@@ -165,6 +169,6 @@ def step_horizon(lengths: Sequence[int], share: float) -> int:
     return int(np.ceil(np.quantile(lengths, share)))
 
 
-def as_tensors(moments: Moments) -> tuple[torch.Tensor, torch.Tensor]:
+def as_tensors(decisions: Decisions) -> tuple[torch.Tensor, torch.Tensor]:
     """Signals and labels for training."""
-    return torch.from_numpy(moments.signals), torch.from_numpy(moments.came_true).float()
+    return torch.from_numpy(decisions.signals), torch.from_numpy(decisions.achieved).float()

@@ -14,7 +14,7 @@ from emu_agent.errors import ConfigError, lookup
 from emu_agent.imagination.engine import ImaginationEngine
 from emu_agent.world_model.checkpoint import bundled_checkpoint, read_config
 from emu_policies.head.loading import head_parts, load_head
-from emu_policies.world_model_env.observer_training import ObserverTraining, load_observer
+from emu_policies.world_model_env.estimator_training import EstimatorTraining, load_estimator
 from emu_policies.world_model_env.world_model_env import Starts, WorldEnvConfig, WorldModelEnv, WristBank
 
 
@@ -26,20 +26,20 @@ def open_world(
     seeds: Sequence[int] = (),
     episodes: int | None = None,
     held_out: float = 0.1,
-    observer: dict[str, Any] | None = None,
+    estimator: dict[str, Any] | None = None,
     **settings: Any,
 ) -> WorldModelEnv:
     """The environment inside the world model of a checkpoint.
 
     Args:
-        dataset: what the observer learns from, on first use; the last frames of its successes show the
+        dataset: what the state estimator learns from, on first use; the last frames of its successes show the
             task solved.
         checkpoint: an agent checkpoint that can simulate; None is the bundled one.
         env: where the episodes begin: as its own of the given seeds. None takes recorded beginnings.
         seeds: of these episodes.
         episodes: without `env`, how many of the held-out episodes lend their first frames; None is all.
         held_out: share of the dataset's episodes, chosen by seed, that nothing is trained on.
-        observer: fields of `ObserverTraining`.
+        estimator: fields of `EstimatorTraining`.
         settings: fields of `WorldEnvConfig`.
 
     Raises:
@@ -49,18 +49,18 @@ def open_world(
     meta = read_config(folder)
     wrist = settings.pop("wrist_camera", None) or _wrist_camera(folder)
     config = WorldEnvConfig(**{"camera": meta["camera"], **settings}, wrist_camera=wrist)
-    training = ObserverTraining(**{"chunk": config.chunk, **(observer or {})})
+    training = EstimatorTraining(**{"chunk": config.chunk, **(estimator or {})})
     engine = ImaginationEngine.from_pretrained(folder)
     size, fit = tuple(meta["image_size"]), meta.get("fit", "resize")
     frames = load_frames(Path(dataset), [config.camera, config.wrist_camera], size, fit)
     known, unseen = frames.split(held_out)
-    watcher = load_observer(engine, frames, config.camera, config.wrist_camera, known, training)
+    state_estimator = load_estimator(engine, frames, config.camera, config.wrist_camera, known, training)
     if env is None:
         starts = recorded_starts(frames, config, unseen, episodes)
     else:
         starts = reset_starts(env, seeds, config)
-    bank = WristBank(frames, config.wrist_camera, known, watcher)
-    return WorldModelEnv(engine, watcher, bank, starts, standing_still(frames), config)
+    bank = WristBank(frames, config.wrist_camera, known, state_estimator)
+    return WorldModelEnv(engine, state_estimator, bank, starts, standing_still(frames), config)
 
 
 def recorded_starts(
@@ -111,7 +111,7 @@ def standing_still(frames: Frames) -> Float32[np.ndarray, " action_dim"]:
 
 
 def _wrist_camera(folder: Path) -> str:
-    """The camera that the head reads besides; the observer makes up for one, no more and no less."""
+    """The camera that the head reads besides; the state estimator makes up for one, no more and no less."""
     cameras = load_head(folder).config.cameras if head_parts(read_config(folder)) else ("wrist",)
     if len(cameras) != 1:
         raise ConfigError(

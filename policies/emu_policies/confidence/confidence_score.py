@@ -1,4 +1,4 @@
-"""How likely is it that the present imagination will come true?
+"""How likely is it that the present imagination will be achieved?
 
 Cheap signals of four kinds are combined into one probability: how sure the world model was (its
 log-probabilities), whether other futures would do as well (disagreement of candidates), whether the actions
@@ -20,7 +20,7 @@ from emu_agent.world_model.checkpoint import load_state, read_config, read_part
 from emu_policies.head.normalizer import Normalizer
 from emu_policies.settings import Settings
 
-PART = "trust"
+PART = "confidence"
 """Name of the part of a checkpoint."""
 SIGNALS = {
     "image_log_prob": "mean log-probability of the keyframe's codes",
@@ -42,8 +42,8 @@ SMOOTHING = 0.1
 
 
 @dataclass(frozen=True, kw_only=True)
-class TrustConfig(Settings):
-    """Sizes of a trust score."""
+class ConfidenceConfig(Settings):
+    """Sizes of a confidence score."""
 
     signals: Sequence[str] = tuple(SIGNALS)
     """What it was fitted to, in order; a checkpoint of other signals is another version's."""
@@ -65,8 +65,8 @@ class TrustConfig(Settings):
     def __post_init__(self) -> None:
         if list(self.signals) != list(SIGNALS):
             raise ConfigError(
-                f"the trust score was fitted to the signals {list(self.signals)}, this version reads "
-                f"{list(SIGNALS)}; fit it again by `emu-agent train stage=trust`"
+                f"the confidence score was fitted to the signals {list(self.signals)}, this version reads "
+                f"{list(SIGNALS)}; fit it again by `emu-agent train stage=confidence`"
             )
         if self.candidates < 0 or self.horizon < 1:
             raise ConfigError(
@@ -74,7 +74,7 @@ class TrustConfig(Settings):
             )
 
 
-class TrustScore(nn.Module):
+class ConfidenceScore(nn.Module):
     """The tables that the signals are read with, and a small network on the signals.
 
     What a signal says depends on the others: that a step is said to be done is good news late and bad news
@@ -87,7 +87,7 @@ class TrustScore(nn.Module):
     inverse_bias: Tensor
     action_std: Tensor
 
-    def __init__(self, config: TrustConfig) -> None:
+    def __init__(self, config: ConfidenceConfig) -> None:
         """Builds a score that knows nothing yet."""
         super().__init__()
         self.config = config
@@ -102,7 +102,7 @@ class TrustScore(nn.Module):
         self.output = nn.Linear(config.hidden, 1)
 
     def forward(self, signals: Float[Tensor, "batch signals"]) -> Float[Tensor, " batch"]:
-        """Logits that the imaginations will come true."""
+        """Logits that the imaginations will be achieved."""
         return self.output(F.silu(self.hidden(self.normalizer(signals).clamp(-4.0, 4.0))))[:, 0]
 
     def rarity(self, codes: Int64[Tensor, "batch rows cols"]) -> Float[Tensor, "batch 2"]:
@@ -132,7 +132,7 @@ class TrustScore(nn.Module):
         Args:
             codes: of the training frames.
             codebook: vectors of the codes.
-            pairs: frames, and the keyframes of the steps that are pursued in them.
+            pairs: frames, and the keyframes of the active subtasks.
             actions: mean action of the next chunk in these frames.
         """
         cells = torch.arange(self.config.num_cells).expand(len(codes), -1)
@@ -161,8 +161,8 @@ def ridge(
     return weight, mean_out - mean_in @ weight
 
 
-def load_trust(folder: Path | str) -> TrustScore | None:
-    """The trust score of a checkpoint, or None if it was given none.
+def load_confidence(folder: Path | str) -> ConfidenceScore | None:
+    """The confidence score of a checkpoint, or None if it was given none.
 
     Raises:
         CheckpointError: The folder is no agent checkpoint, or the score is damaged.
@@ -170,6 +170,6 @@ def load_trust(folder: Path | str) -> TrustScore | None:
     if PART not in read_config(folder).get("parts", {}):
         return None
     values, tensors = read_part(folder, PART)
-    score = TrustScore(TrustConfig.from_dict(values))
+    score = ConfidenceScore(ConfidenceConfig.from_dict(values))
     load_state(score, tensors, folder)
     return score.eval()

@@ -14,8 +14,8 @@ from emu_policies.settings import Settings
 
 
 @dataclass(frozen=True, kw_only=True)
-class ObserverConfig(Settings):
-    """Sizes of the observer."""
+class StateEstimatorConfig(Settings):
+    """Sizes of the state estimator."""
 
     stride: int = 4
     """Control steps between two frames."""
@@ -44,7 +44,7 @@ class ObserverConfig(Settings):
             )
 
 
-class Sense(NamedTuple):
+class RobotState(NamedTuple):
     """What the robot knows beside the imagined frame."""
 
     proprio: Float[Tensor, "batch proprio_dim"]
@@ -53,7 +53,7 @@ class Sense(NamedTuple):
     """Embedding of the wrist frame."""
 
 
-class Observer(nn.Module):
+class StateEstimator(nn.Module):
     """Follows proprioception and the wrist frame from one frame to the next, and says whether it is solved.
 
     The actions since the last frame say where the robot went, the frame says what became of the things in it.
@@ -65,11 +65,11 @@ class Observer(nn.Module):
 
     def __init__(
         self,
-        config: ObserverConfig,
+        config: StateEstimatorConfig,
         proprio_normalizer: Normalizer | None = None,
         step_normalizer: Normalizer | None = None,
     ) -> None:
-        """Builds an untrained observer; normalizers may be left out when weights are loaded afterwards.
+        """Builds an untrained estimator; normalizers may be left out when weights are loaded afterwards.
 
         Args:
             config: sizes.
@@ -97,14 +97,14 @@ class Observer(nn.Module):
     def forward(
         self,
         code_vectors: Float[Tensor, "batch cells code_dim"],
-        before: Sense,
+        before: RobotState,
         actions: Float[Tensor, "batch stride action_dim"],
-    ) -> tuple[Sense, Float[Tensor, " batch"]]:
+    ) -> tuple[RobotState, Float[Tensor, " batch"]]:
         """What is sensed in a new frame, and the logit that the task is solved in it."""
         body = [self.proprio_normalizer(before.proprio), before.wrist, actions.flatten(1)]
         hidden = self.read(torch.cat([self.cells(code_vectors).flatten(1), *body], dim=1))
         proprio = before.proprio + self.step_normalizer.unnormalize(self.step(hidden))
-        return Sense(proprio, before.wrist + self.wrist_step(hidden)), self.solved(hidden)[:, 0]
+        return RobotState(proprio, before.wrist + self.wrist_step(hidden)), self.solved(hidden)[:, 0]
 
     def embed_wrist(
         self, pictures: UInt8[Tensor, "batch height width 3"]

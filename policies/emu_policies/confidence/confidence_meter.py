@@ -1,4 +1,4 @@
-"""Reads the signals of the trust score while a policy acts."""
+"""Reads the signals of the confidence score while a policy acts."""
 
 from collections.abc import Sequence
 from typing import Any, Protocol, runtime_checkable
@@ -7,8 +7,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from emu_policies.confidence.trust import TrustScore
-from emu_policies.head.monitor import StepState
+from emu_policies.confidence.confidence_score import ConfidenceScore
+from emu_policies.head.monitor import SubtaskState
 from emu_policies.planning.engine_protocol import Engine, Imagined, Scene
 
 
@@ -32,7 +32,7 @@ class CodedImagination(Imagined, Protocol):
         ...
 
 
-class TrustMeter:
+class ConfidenceMeter:
     """Follows one imagination at a time, for a batch of robots.
 
     Args:
@@ -43,9 +43,9 @@ class TrustMeter:
     signals: Float[Tensor, "batch signals"] | None
     """The latest signals, in the order of the score's config."""
     probability: Float[Tensor, " batch"] | None
-    """That the imaginations will come true, in the latest opinion."""
+    """That the imaginations will be achieved, in the latest opinion."""
 
-    def __init__(self, score: TrustScore, engine: Engine) -> None:
+    def __init__(self, score: ConfidenceScore, engine: Engine) -> None:
         self._score, self._engine = score.eval(), engine
         self.reset(0)
 
@@ -78,9 +78,9 @@ class TrustMeter:
 
     @torch.no_grad()
     def measure(
-        self, scene: CodedScene, step_probabilities: Float[Tensor, "batch states"], age: int
+        self, scene: CodedScene, subtask_probabilities: Float[Tensor, "batch states"], age: int
     ) -> Float[Tensor, " batch"]:
-        """The probability that the imagination will come true, seen from the present frame."""
+        """The probability that the imagination will be achieved, seen from the present frame."""
         begin, now = self._begin, scene.codes
         to_change = (begin["codes"] != begin["keyframe"]).flatten(1)
         reached = (now == begin["keyframe"]).flatten(1) & to_change
@@ -96,8 +96,8 @@ class TrustMeter:
             "rarest": rarity[:, 1],
             "rarity_change": rarity[:, 0] - begin["rarity"][:, 0],
             "inverse_dynamics": self._gap if self._gap is not None else torch.zeros_like(rarity[:, 0]),
-            "done": step_probabilities[:, StepState.DONE],
-            "stale": step_probabilities[:, StepState.STALE],
+            "done": subtask_probabilities[:, SubtaskState.DONE],
+            "stale": subtask_probabilities[:, SubtaskState.STALE],
             "age": torch.full_like(rarity[:, 0], float(age)),
         }
         self.signals = torch.stack([values[name].float() for name in self._score.config.signals], dim=1)

@@ -1,4 +1,4 @@
-"""Training data of the observer: stretches of recorded episodes, as recorded and as the model simulates."""
+"""Training data of the state estimator: stretches of episodes, as recorded and as the model simulates."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -11,7 +11,7 @@ from tqdm import tqdm
 
 from emu_agent.data.frames import Frames
 from emu_agent.imagination.engine import ImaginationEngine
-from emu_policies.world_model_env.observer import shrink
+from emu_policies.world_model_env.state_estimator import shrink
 
 BATCH = 32
 

@@ -2,30 +2,31 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from emu_policies.confidence.trust_data import Moment, Played, judged, step_horizon
+from emu_policies.confidence.confidence_data import Decision, Played, judged, step_horizon
 
 ORDER = ("reach", "grasp", "lift")
 
 
 def played(
-    rank: str, *moments: tuple[int, int, str], ended: bool = True, disturbed: int | None = None
+    rank: str, *decisions: tuple[int, int, str], ended: bool = True, disturbed: int | None = None
 ) -> Played:
-    """An episode from the places of the fitting steps, as digits, and moments (time, made, text)."""
+    """An episode from the places of the fitting steps, as digits, and decisions (time, made, text)."""
     return Played(
         seed=5,
         kind="none" if disturbed is None else "push",
         disturbed_at=disturbed,
         rank=tuple(map(int, rank)),
         ended=ended,
-        moments=tuple(
-            Moment(time=time, made=made, text=text, signals=(float(time),)) for time, made, text in moments
+        decisions=tuple(
+            Decision(time=time, made=made, text=text, signals=(float(time),))
+            for time, made, text in decisions
         ),
     )
 
 
 def outcomes(episode: Played, horizon: int = 3) -> list[tuple[bool, bool]]:
     found = judged([episode], ORDER, horizon)
-    return list(zip(found.came_true.tolist(), found.foreseeable.tolist(), strict=True))
+    return list(zip(found.achieved.tolist(), found.foreseeable.tolist(), strict=True))
 
 
 @pytest.mark.parametrize(
@@ -50,11 +51,11 @@ def outcomes(episode: Played, horizon: int = 3) -> list[tuple[bool, bool]]:
         "disturbed before", "disturbed after it was done",
     ],
 )  # fmt: skip
-def test_a_moment_is_judged_by_what_followed(episode: Played, expected: list[tuple[bool, bool]]) -> None:
+def test_a_decision_is_judged_by_what_followed(episode: Played, expected: list[tuple[bool, bool]]) -> None:
     assert outcomes(episode) == expected
 
 
-def test_moments_keep_their_episode_and_signals() -> None:
+def test_decisions_keep_their_episode_and_signals() -> None:
     found = judged([played("00112223", (0, 0, "reach"), (1, 0, "reach"))], ORDER, 3)
     assert found.signals.tolist() == [[0.0], [1.0]]
     assert found.seed.tolist() == [5, 5]

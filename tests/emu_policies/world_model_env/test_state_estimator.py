@@ -5,13 +5,18 @@ from types import ModuleType
 import numpy as np
 import pytest
 import torch
-from emu_policies.world_model_env.observer import ObserverConfig, Sense, principal_components, shrink
-from emu_policies.world_model_env.observer_data import draw_stretches
-from emu_policies.world_model_env.observer_training import ObserverData, ObserverTraining, train_observer
+from emu_policies.world_model_env.estimator_data import draw_stretches
+from emu_policies.world_model_env.estimator_training import EstimatorData, EstimatorTraining, train_estimator
+from emu_policies.world_model_env.state_estimator import (
+    RobotState,
+    StateEstimatorConfig,
+    principal_components,
+    shrink,
+)
 
 from emu_agent.errors import ConfigError
 
-CONFIG = ObserverConfig(
+CONFIG = StateEstimatorConfig(
     stride=2,
     num_cells=4,
     code_dim=8,
@@ -44,7 +49,7 @@ def test_shrinking_averages_squares() -> None:
 
 def test_an_embedding_wider_than_the_picture_is_refused() -> None:
     with pytest.raises(ConfigError, match=r"wrist_dim=49.*48"):
-        ObserverConfig(wrist_side=4, wrist_dim=49)
+        StateEstimatorConfig(wrist_side=4, wrist_dim=49)
 
 
 def test_stretches_stay_within_their_episode(tiny_data: ModuleType, tmp_path: Path) -> None:
@@ -64,26 +69,26 @@ def test_the_end_of_a_failure_does_not_show_the_task_solved(tiny_data: ModuleTyp
     assert stretch.solved.tolist() == [[0.0, 0.0, 1.0], [0.0, 0.0, 0.0]]
 
 
-def test_the_observer_learns_to_follow_a_tiny_world(tiny_data: ModuleType, tmp_path: Path) -> None:
+def test_the_state_estimator_learns_to_follow_a_tiny_world(tiny_data: ModuleType, tmp_path: Path) -> None:
     # The code of a frame is the square's cell, which decides what the body reads and what the wrist sees.
     frames = tiny_data.frames(tmp_path, [tiny_data.demonstration(seed) for seed in range(6)])
     cell = torch.from_numpy(frames.proprio.round()).long()
     codes = (cell[:, 0] + 2 * cell[:, 1])[:, None, None].expand(-1, 2, 2)
     wrist = torch.cat([shrink(torch.from_numpy(frames.images["wrist"]), CONFIG.wrist_side)])
-    data = ObserverData(
+    data = EstimatorData(
         frames=frames, codes=codes, simulated=codes, wrist=wrist, codebook=torch.eye(8)[:4], episodes=range(6)
     )
-    training = ObserverTraining(stride=2, steps=3, hold=1, updates=60, batch_size=32, lr=1e-2)
-    observer, again = (train_observer(data, CONFIG, training) for _ in range(2))
-    assert all(torch.equal(a, b) for a, b in zip(observer.parameters(), again.parameters(), strict=True))
+    training = EstimatorTraining(stride=2, steps=3, hold=1, updates=60, batch_size=32, lr=1e-2)
+    estimator, again = (train_estimator(data, CONFIG, training) for _ in range(2))
+    assert all(torch.equal(a, b) for a, b in zip(estimator.parameters(), again.parameters(), strict=True))
     last = frames.span(0).stop - 1
-    before = Sense(
+    before = RobotState(
         torch.from_numpy(frames.proprio[[last - 2]]),
-        observer.embed_wrist(torch.from_numpy(frames.images["wrist"][[last - 2]])),
+        estimator.embed_wrist(torch.from_numpy(frames.images["wrist"][[last - 2]])),
     )
     actions = torch.from_numpy(frames.executed[None, last - 2 : last])
     with torch.no_grad():
-        sense, solved = observer(data.codebook[codes[[last]]].flatten(1, 2), before, actions)
-        _, unsolved = observer(data.codebook[codes[[0]]].flatten(1, 2), before, actions)
-    np.testing.assert_allclose(sense.proprio[0], [1.0, 1.0], atol=0.3)
+        state, solved = estimator(data.codebook[codes[[last]]].flatten(1, 2), before, actions)
+        _, unsolved = estimator(data.codebook[codes[[0]]].flatten(1, 2), before, actions)
+    np.testing.assert_allclose(state.proprio[0], [1.0, 1.0], atol=0.3)
     assert solved.item() > unsolved.item() + 1.0

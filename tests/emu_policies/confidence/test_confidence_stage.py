@@ -6,8 +6,8 @@ import gymnasium
 import numpy as np
 import pytest
 import torch
-from emu_policies.confidence.trust import load_trust
-from emu_policies.confidence.trust_stage import TrustStage
+from emu_policies.confidence.confidence_score import load_confidence
+from emu_policies.confidence.confidence_stage import ConfidenceStage
 from emu_policies.planning.imagination_policy import ImaginationPolicy
 from gymnasium import spaces
 
@@ -67,8 +67,8 @@ class Cells(gymnasium.Env):
 
 @pytest.fixture
 def make_stage(tiny_chain: Path, tiny_data: ModuleType) -> Any:
-    def make(stuck: bool = True, **settings: Any) -> TrustStage:
-        return TrustStage(
+    def make(stuck: bool = True, **settings: Any) -> ConfidenceStage:
+        return ConfidenceStage(
             str(tiny_chain / "runs" / "head" / "checkpoint"),
             str(tiny_chain / "data" / "cells"),
             Cells(tiny_data, stuck),
@@ -94,9 +94,9 @@ def test_a_score_learns_to_doubt_a_world_that_is_stuck(make_stage: Any, tmp_path
     )
     figures = train(stage, loop, tmp_path)
     assert figures["auroc"] > 0.9
-    assert load_trust(tmp_path / "checkpoint") is not None
+    assert load_confidence(tmp_path / "checkpoint") is not None
     policy = ImaginationPolicy.from_pretrained(tmp_path / "checkpoint")
-    assert policy.config.trust_threshold == 0.5
+    assert policy.config.confidence_threshold == 0.5
     again = make_stage(threshold=0.5)  # from what was played the first time
     assert np.array_equal(again.fit.signals, stage.fit.signals)
 

@@ -1,4 +1,4 @@
-"""The observer of a dataset and a world model: trained on first use, kept beside the dataset."""
+"""The state estimator of a dataset and a world model: trained on first use, kept beside the dataset."""
 
 import hashlib
 from collections.abc import Sequence
@@ -17,23 +17,28 @@ from emu_agent.data.frames import Frames
 from emu_agent.imagination.engine import ImaginationEngine
 from emu_agent.run_folder import replacing
 from emu_policies.head.normalizer import Normalizer
-from emu_policies.world_model_env.observer import Observer, ObserverConfig, Sense, principal_components
-from emu_policies.world_model_env.observer_data import (
+from emu_policies.world_model_env.estimator_data import (
     actions_between,
     draw_stretches,
     simulated_codes,
     small_wrist_frames,
 )
+from emu_policies.world_model_env.state_estimator import (
+    RobotState,
+    StateEstimator,
+    StateEstimatorConfig,
+    principal_components,
+)
 
 
 @dataclass(frozen=True, kw_only=True)
-class ObserverTraining:
-    """How the observer is trained."""
+class EstimatorTraining:
+    """How the state estimator is trained."""
 
     stride: int = 4
     """Control steps between two frames."""
     steps: int = 5
-    """Frames of a training stretch: the observer builds on its own answers from the second one on."""
+    """Frames of a training stretch: the state estimator builds on its own answers from the second one on."""
     chunk: int = 8
     """Actions that the world model simulates at once."""
     hold: int = 5
@@ -51,8 +56,8 @@ class ObserverTraining:
 
 
 @dataclass(frozen=True, kw_only=True)
-class ObserverData:
-    """What the observer is trained on."""
+class EstimatorData:
+    """What the state estimator is trained on."""
 
     frames: Frames
     codes: Int64[Tensor, "frames rows cols"]
@@ -66,15 +71,15 @@ class ObserverData:
     """Those to train on."""
 
 
-def load_observer(
+def load_estimator(
     engine: ImaginationEngine,
     frames: Frames,
     camera: str,
     wrist_camera: str,
     episodes: Sequence[int],
-    training: ObserverTraining | None = None,
-) -> Observer:
-    """The observer of a world model on a dataset, from the cache or freshly trained.
+    training: EstimatorTraining | None = None,
+) -> StateEstimator:
+    """The state estimator of a world model on a dataset, from the cache or freshly trained.
 
     Args:
         engine: with the world model.
@@ -84,9 +89,9 @@ def load_observer(
         episodes: those to train on.
         training: how.
     """
-    training = training or ObserverTraining()
+    training = training or EstimatorTraining()
     codebook = engine.image_tokenizer.quantize.embedding.weight.detach()
-    config = ObserverConfig(
+    config = StateEstimatorConfig(
         stride=training.stride,
         num_cells=int(np.prod(engine.image_tokenizer.grid(*frames.images[camera].shape[1:3]))),
         code_dim=codebook.shape[1],
@@ -94,11 +99,11 @@ def load_observer(
         action_dim=frames.executed.shape[1],
     )
     settings = f"{asdict(training)} {camera} {wrist_camera} {list(episodes)} {engine.decoder}"
-    path = frames.cache / f"observer-{_digest(engine, settings)}.safetensors"
+    path = frames.cache / f"state_estimator-{_digest(engine, settings)}.safetensors"
     if not path.exists():
         codes = load_codes(frames, camera, engine.image_tokenizer)
         some = episodes[: round(training.simulated * len(episodes))]
-        data = ObserverData(
+        data = EstimatorData(
             frames=frames,
             codes=codes,
             simulated=simulated_codes(engine, frames, codes, some, training.chunk, training.stride),
@@ -107,31 +112,33 @@ def load_observer(
             episodes=episodes,
         )
         with replacing(path) as part:
-            save_file(train_observer(data, config, training).state_dict(), part)
-    observer = Observer(config)
-    observer.load_state_dict(load_file(path))
-    return observer.eval()
+            save_file(train_estimator(data, config, training).state_dict(), part)
+    estimator = StateEstimator(config)
+    estimator.load_state_dict(load_file(path))
+    return estimator.eval()
 
 
-def train_observer(data: ObserverData, config: ObserverConfig, training: ObserverTraining) -> Observer:
-    """Train an observer; the same data and settings give the same one."""
+def train_estimator(
+    data: EstimatorData, config: StateEstimatorConfig, training: EstimatorTraining
+) -> StateEstimator:
+    """Train a state estimator; the same data and settings give the same one."""
     spans = [data.frames.span(episode) for episode in data.episodes]
     own = np.concatenate([np.arange(span.start, span.stop) for span in spans])
     starts = np.concatenate([np.arange(s.start, s.stop - config.stride) for s in spans])
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(training.seed)
-        observer = _untrained(data, config, own, starts)
-        optimizer = torch.optim.AdamW(observer.parameters(), lr=training.lr, weight_decay=0.01)
+        estimator = _untrained(data, config, own, starts)
+        optimizer = torch.optim.AdamW(estimator.parameters(), lr=training.lr, weight_decay=0.01)
         schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, training.lr, training.updates)
         rng = np.random.default_rng(training.seed)
-        for _ in tqdm(range(training.updates), "observer", unit="update"):
-            loss = _loss(observer, data, rng.choice(starts, size=training.batch_size), training)
+        for _ in tqdm(range(training.updates), "estimator", unit="update"):
+            loss = _loss(estimator, data, rng.choice(starts, size=training.batch_size), training)
             optimizer.zero_grad(set_to_none=True)
             loss.backward()
-            torch.nn.utils.clip_grad_norm_(observer.parameters(), 1.0)
+            torch.nn.utils.clip_grad_norm_(estimator.parameters(), 1.0)
             optimizer.step()
             schedule.step()
-    return observer.eval()
+    return estimator.eval()
 
 
 def _digest(engine: ImaginationEngine, settings: str) -> str:
@@ -144,14 +151,16 @@ def _digest(engine: ImaginationEngine, settings: str) -> str:
     return digest.hexdigest()[:12]
 
 
-def _untrained(data: ObserverData, config: ObserverConfig, own: np.ndarray, starts: np.ndarray) -> Observer:
+def _untrained(
+    data: EstimatorData, config: StateEstimatorConfig, own: np.ndarray, starts: np.ndarray
+) -> StateEstimator:
     proprio = data.frames.proprio
     change = proprio[starts + config.stride] - proprio[starts]
-    observer = Observer(config, _normalizer(proprio[own]), _normalizer(change))
-    observer.wrist_mean, observer.wrist_basis = principal_components(
+    estimator = StateEstimator(config, _normalizer(proprio[own]), _normalizer(change))
+    estimator.wrist_mean, estimator.wrist_basis = principal_components(
         data.wrist[torch.from_numpy(own)], config.wrist_dim
     )
-    return observer
+    return estimator
 
 
 def _normalizer(values: np.ndarray) -> Normalizer:
@@ -163,29 +172,29 @@ def _normalizer(values: np.ndarray) -> Normalizer:
 
 
 def _loss(
-    observer: Observer, data: ObserverData, starts: np.ndarray, training: ObserverTraining
+    estimator: StateEstimator, data: EstimatorData, starts: np.ndarray, training: EstimatorTraining
 ) -> Float[Tensor, ""]:
     """Error of proprioception and wrist frame, and cross-entropy of success, along a stretch."""
     stretch = draw_stretches(data.frames, starts, training.stride, training.steps, training.hold)
     proprio = torch.from_numpy(data.frames.proprio)[stretch.frames]
-    wrist = (data.wrist[stretch.frames] - observer.wrist_mean) @ observer.wrist_basis
-    sense = _blurred(Sense(proprio[:, 0], wrist[:, 0]), observer)
+    wrist = (data.wrist[stretch.frames] - estimator.wrist_mean) @ estimator.wrist_basis
+    state = _blurred(RobotState(proprio[:, 0], wrist[:, 0]), estimator)
     losses = []
     for step in range(1, training.steps):
         now, valid = stretch.frames[:, step], stretch.valid[:, step]
         imagined = torch.rand(len(now)) < 0.5
         codes = torch.where(imagined[:, None, None], data.simulated[now], data.codes[now])
         actions = actions_between(data.frames, stretch.frames[:, step - 1], training.stride)
-        sense, logit = observer(data.codebook[codes].flatten(1, 2), sense, actions)
-        body = ((sense.proprio - proprio[:, step]) / observer.step_normalizer.std).square().mean(dim=1)
-        seen = (sense.wrist - wrist[:, step]).square().mean(dim=1)
+        state, logit = estimator(data.codebook[codes].flatten(1, 2), state, actions)
+        body = ((state.proprio - proprio[:, step]) / estimator.step_normalizer.std).square().mean(dim=1)
+        seen = (state.wrist - wrist[:, step]).square().mean(dim=1)
         solved = F.binary_cross_entropy_with_logits(logit, stretch.solved[:, step], reduction="none")
         losses.append(((body + seen + solved) * valid).sum() / valid.sum().clamp(min=1))
     return torch.stack(losses).mean()
 
 
-def _blurred(sense: Sense, observer: Observer) -> Sense:
-    """A start that is a little wrong, as answers of the observer are."""
-    spread = 0.2 * observer.step_normalizer.std
-    proprio = sense.proprio + spread * torch.randn_like(sense.proprio)
-    return Sense(proprio, sense.wrist + 0.1 * torch.randn_like(sense.wrist))
+def _blurred(state: RobotState, estimator: StateEstimator) -> RobotState:
+    """A start that is a little wrong, as answers of the state estimator are."""
+    spread = 0.2 * estimator.step_normalizer.std
+    proprio = state.proprio + spread * torch.randn_like(state.proprio)
+    return RobotState(proprio, state.wrist + 0.1 * torch.randn_like(state.wrist))

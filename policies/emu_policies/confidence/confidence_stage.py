@@ -1,4 +1,4 @@
-"""Stage 4: how likely an imagination is to come true, fitted to episodes in which things go wrong."""
+"""Stage 4: how likely an imagination is to be achieved, fitted to episodes in which things go wrong."""
 
 import hashlib
 from collections.abc import Sequence
@@ -30,8 +30,8 @@ from emu_agent.world_model.checkpoint import (
     weights_digest,
     write_checkpoint,
 )
-from emu_policies.confidence.trust import PART, TrustConfig, TrustScore
-from emu_policies.confidence.trust_data import Moments, as_tensors, judged, play_all, step_horizon
+from emu_policies.confidence.confidence_data import Decisions, as_tensors, judged, play_all, step_horizon
+from emu_policies.confidence.confidence_score import PART, ConfidenceConfig, ConfidenceScore
 from emu_policies.head.head_stage import HALF
 from emu_policies.head.loading import load_head
 from emu_policies.head.normalizer import Normalizer
@@ -39,8 +39,8 @@ from emu_policies.planning.imagination_policy import ImaginationPolicy, Imaginat
 
 
 @dataclass(frozen=True, kw_only=True)
-class TrustStageConfig:
-    """What the trust score is fitted to."""
+class ConfidenceStageConfig:
+    """What the confidence score is fitted to."""
 
     held_out: float = 0.1
     """Share of the dataset's episodes, chosen by seed, that nothing is fitted to."""
@@ -59,24 +59,24 @@ class TrustStageConfig:
     start: str | None = None
     """Agent checkpoint whose score is fitted further, `bundled` for the one inside the package."""
     threshold: float | None = None
-    """`trust_threshold` that the checkpoint recommends; None leaves its policy as it is."""
+    """`confidence_threshold` that the checkpoint recommends; None leaves its policy as it is."""
 
 
-class TrustStage:
-    """Fits a `TrustScore` for the agent of a checkpoint.
+class ConfidenceStage:
+    """Fits a `ConfidenceScore` for the agent of a checkpoint.
 
     Args:
         agent: checkpoint folder of stage 3.
         dataset: folder of the LeRobotDataset that it was trained on; tells what frames and actions are usual.
         env: where the episodes are played; its episodes are what the score is calibrated for. It is closed.
-        score: fields of `TrustConfig`; sizes that follow from data and model are filled in.
-        settings: fields of `TrustStageConfig`.
+        score: fields of `ConfidenceConfig`; sizes that follow from data and model are filled in.
+        settings: fields of `ConfidenceStageConfig`.
 
     Raises:
-        DatasetError: all imaginations came true, or none.
+        DatasetError: all imaginations were achieved, or none.
     """
 
-    unit = "moments"
+    unit = "decisions"
 
     def __init__(
         self,
@@ -86,7 +86,7 @@ class TrustStage:
         score: dict[str, Any] | None = None,
         **settings: Any,
     ) -> None:
-        self.source, self.settings = starting_folder(agent), TrustStageConfig(**settings)
+        self.source, self.settings = starting_folder(agent), ConfidenceStageConfig(**settings)
         self.base = read_config(self.source)
         engine, head = ImaginationEngine.from_pretrained(self.source), load_head(self.source)
         camera, size = head.config.camera, tuple(self.base["image_size"])
@@ -96,23 +96,25 @@ class TrustStage:
         codes = load_codes(frames, camera, engine.image_tokenizer)
         known, _ = frames.split(self.settings.held_out)
         lengths = [s.end - s.start for e in known for s in frames.segments[e] if s.completed]
-        self.config = TrustConfig.from_dict({
+        self.config = ConfidenceConfig.from_dict({
             **(score or {}), "num_cells": codes[0].numel(), "num_codes": engine.image_tokenizer.num_codes,
             "action_dim": frames.actions.shape[1], "horizon": step_horizon(lengths, self.settings.share),
         })  # fmt: skip
-        config = ImaginationPolicyConfig.from_dict({**self.base.get("policy", {}), "trust_threshold": None})
-        self.tables = TrustScore(self.config)
+        config = ImaginationPolicyConfig.from_dict(
+            {**self.base.get("policy", {}), "confidence_threshold": None}
+        )
+        self.tables = ConfidenceScore(self.config)
         self._fit_tables(frames, codes, engine, known, config.n_action_steps)
-        policy = ImaginationPolicy(engine, head, config, trust=self.tables, compare=True)
+        policy = ImaginationPolicy(engine, head, config, confidence=self.tables, compare=True)
         try:
-            self.fit, self.test = self._moments(frames, policy, env)
+            self.fit, self.test = self._decisions(frames, policy, env)
         finally:
             env.close()
-        for name, moments in (("fit_episodes", self.fit), ("test_episodes", self.test)):
-            if not 0 < moments.came_true.sum() < len(moments.came_true):
+        for name, decisions in (("fit_episodes", self.fit), ("test_episodes", self.test)):
+            if not 0 < (true := int(decisions.achieved.sum())) < len(decisions.achieved):
                 raise DatasetError(
-                    f"of {len(moments.came_true)} imaginations {int(moments.came_true.sum())} came true; a "
-                    f"trust score needs some of each: raise {name}, or train the agent longer"
+                    f"{true} of {len(decisions.achieved)} imaginations were achieved; "
+                    f"a confidence score needs some of each: raise {name}, or train the agent longer"
                 )
 
     def sources(self) -> dict[str, str]:
@@ -121,7 +123,7 @@ class TrustStage:
 
     def build(self) -> nn.Module:
         """Return a new score with its tables and the statistics of the signals."""
-        score = TrustScore(self.config)
+        score = ConfidenceScore(self.config)
         score.load_state_dict(dict(self.tables.named_buffers()), strict=False)  # the network begins anew
         if self.settings.start is not None:
             folder, own = starting_folder(self.settings.start), dict(score.named_parameters())
@@ -132,7 +134,7 @@ class TrustStage:
         return score
 
     def step(self, model: nn.Module, rng: np.random.Generator, share: Share = WHOLE) -> StepResult:
-        """Cross-entropy over all moments of the fit."""
+        """Cross-entropy over all decisions of the fit."""
         device = next(model.parameters()).device
         signals, labels = (tensor[share.index :: share.count].to(device) for tensor in as_tensors(self.fit))
         loss = F.binary_cross_entropy_with_logits(model(signals), labels)
@@ -142,23 +144,23 @@ class TrustStage:
         """Ranking and calibration on the test episodes."""
         device = next(model.parameters()).device
         signals, _ = as_tensors(self.test)
-        trust = model(signals.to(device)).sigmoid().cpu().numpy().astype(np.float64)
+        confidence = model(signals.to(device)).sigmoid().cpu().numpy().astype(np.float64)
         return {
-            "auroc": auroc(trust, self.test.came_true),
-            "brier": brier(trust, self.test.came_true),
-            "calibration_error": calibration_error(trust, self.test.came_true),
-            "came_true": float(self.test.came_true.mean()),
-            "moments": float(len(trust)),
+            "auroc": auroc(confidence, self.test.achieved),
+            "brier": brier(confidence, self.test.achieved),
+            "calibration_error": calibration_error(confidence, self.test.achieved),
+            "achieved": float(self.test.achieved.mean()),
+            "decisions": float(len(confidence)),
         }
 
     def show(self, model: nn.Module, folder: Path, update: int) -> None:
-        """Nothing to see: `benchmarks/trust_score.py` draws the reliability diagram."""
+        """Nothing to see: `benchmarks/confidence_score.py` draws the reliability diagram."""
 
     def save(self, model: nn.Module, folder: Path, training: dict[str, Any]) -> None:
-        """Write the agent with its trust score."""
+        """Write the agent with its confidence score."""
         policy = dict(self.base.get("policy", {}))
         if self.settings.threshold is not None:
-            policy["trust_threshold"] = self.settings.threshold
+            policy["confidence_threshold"] = self.settings.threshold
         base_parts = {name: part for name, part in self.base["parts"].items() if name != PART}
         config = {
             **self.base,
@@ -188,10 +190,10 @@ class TrustStage:
         pairs = torch.searchsorted(rows, now), torch.searchsorted(rows, goal)
         self.tables.fit_tables(codes[rows], codebook, pairs, actions)
 
-    def _moments(
+    def _decisions(
         self, frames: Frames, policy: ImaginationPolicy, env: gymnasium.Env
-    ) -> tuple[Moments, Moments]:
-        """Moments of the episodes to fit and to test with; played on first use, kept beside the dataset."""
+    ) -> tuple[Decisions, Decisions]:
+        """Decisions of the episodes to fit and to test with; played on first use, kept beside the dataset."""
         seen = replace(self.config, horizon=1, hidden=1)  # what is played does not depend on how it is judged
         where = fingerprint_of(env)
         limits = f"{self.settings.max_steps} {self.settings.held_out}"  # which episodes the tables are of
@@ -199,7 +201,7 @@ class TrustStage:
         about = f"{limits} {seen} {policy.config} {order} {where}"
         weights = (self.source / WEIGHTS_FILE).read_bytes()
         key = hashlib.sha256(weights + about.encode()).hexdigest()[:12]
-        folder, settings = frames.cache / f"trust-{key}", self.settings
+        folder, settings = frames.cache / f"confidence-{key}", self.settings
         spans = (settings.fit_seed, settings.fit_episodes), (settings.test_seed, settings.test_episodes)
         played = [
             play_all(folder, env, policy, range(first, first + count), settings.max_steps)
@@ -209,13 +211,13 @@ class TrustStage:
         return foreseen(fit), foreseen(test)
 
 
-def foreseen(moments: Moments) -> Moments:
+def foreseen(decisions: Decisions) -> Decisions:
     """Only what could be foreseen: no score knows of a disturbance before it happens."""
-    chosen = np.flatnonzero(moments.foreseeable)
-    return Moments(
-        signals=moments.signals[chosen],
-        came_true=moments.came_true[chosen],
-        foreseeable=moments.foreseeable[chosen],
-        seed=moments.seed[chosen],
-        kind=tuple(moments.kind[i] for i in chosen),
+    chosen = np.flatnonzero(decisions.foreseeable)
+    return Decisions(
+        signals=decisions.signals[chosen],
+        achieved=decisions.achieved[chosen],
+        foreseeable=decisions.foreseeable[chosen],
+        seed=decisions.seed[chosen],
+        kind=tuple(decisions.kind[i] for i in chosen),
     )
