@@ -78,7 +78,8 @@ def test_mistakes_are_one_line_with_exit_code_2(
     assert main(argv) == 2
     shown = capsys.readouterr()
     assert shown.out == ""
-    assert shown.err.startswith(message)
+    assert shown.err.startswith("emu-agent: ")
+    assert message in shown.err
     assert shown.err.count("\n") == 1
 
 
