@@ -16,7 +16,7 @@ import torch
 from emu_agent.errors import ServingError
 from emu_agent.observation import Observation
 
-PROTOCOL = 2
+PROTOCOL = 3
 """Both sides must speak the same."""
 
 type Count = Annotated[int, msgspec.Meta(ge=0, le=2**53)]
