@@ -5,18 +5,16 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-import yaml
 
+from emu_agent.config import choices_of, load_config, plain_config
 from emu_agent.decoding.autoregressive import decode_image
 from emu_agent.decoding.compiled import decode_image_compiled
 from emu_agent.decoding.dida import decode_image_dida
 from emu_agent.decoding.grammar import ImageBlock
-from emu_agent.decoding.jacobi import decode_image_jacobi
 from emu_agent.decoding.noise import DidaConfig
 from emu_agent.decoding.sampling import SamplingConfig
 from emu_agent.tokens.sequence import ImageGrid
@@ -104,7 +102,6 @@ class Bench:
         self.decoders: dict[str, tuple[Any, Callable[..., Any]]] = {
             "autoregressive_eager": (self.slow, decode_image),
             BASELINE: (self.fast, decode_image_compiled),
-            "jacobi": (self.fast, partial(decode_image_jacobi, window=args.window)),
             **dida,
         }
 
@@ -169,11 +166,10 @@ def build(
         vocabulary = Vocabulary.from_dict(read_config(args.checkpoint)["vocabulary"])
         model = load_world_model(args.checkpoint, dtype=dtype, device=device)
         return vocabulary, model.requires_grad_(False)
-    experiment = Path("configs/experiment") / f"{args.model}.yaml"
     shape, codes = BILLION, 32_768
-    if experiment.exists():
-        values = yaml.safe_load(experiment.read_text())
-        shape, codes = values["world_model"]["model"], values["tokenizer"]["model"]["n_embed"]
+    if args.model in choices_of("experiment"):
+        experiment = load_config("train", [f"experiment={args.model}"], allow_missing=True).experiment
+        shape, codes = plain_config(experiment.world_model.model), experiment.tokenizer.model.n_embed
     elif args.model != "billion":
         shape = preset(args.model).to_dict()
     vocabulary = Vocabulary.compact(num_text=512, num_codes=codes, num_action_bins=64)

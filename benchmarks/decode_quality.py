@@ -124,7 +124,7 @@ def measure(checkpoint: Path, args: argparse.Namespace, temperature: float) -> l
     """One row of figures per decoder and number of passes; the first decoder is the reference."""
     sampling, rows, reference = SamplingConfig(temperature=temperature), [], None
     camera = read_config(checkpoint)["camera"]
-    cells = [("autoregressive", None), ("jacobi", None), *(("dida", passes) for passes in args.passes)]
+    cells = [("autoregressive", None), *(("dida", passes) for passes in args.passes)]
     if temperature:
         cells.insert(1, ("autoregressive", None))  # with another seed: what two samples have in common
     for number, (decoder, passes) in enumerate(cells):

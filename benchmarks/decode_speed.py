@@ -1,8 +1,7 @@
 """How fast keyframes are drawn: decoders by grids by rows, in turns within one process.
 
 Run `python benchmarks/decode_speed.py`. Weights are random unless `--checkpoint` names some: speed does not
-depend on them, except for `jacobi`, whose passes depend on how well its guesses fit. On a GPU try `--model
-billion --dtype bfloat16`.
+depend on them. On a GPU try `--model billion --dtype bfloat16`.
 """
 
 import argparse
@@ -138,7 +137,6 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--grids", type=int, nargs="+", default=[8, 16, 32, 64])
     parser.add_argument("--batch", type=int, nargs="+", default=[1, 4])
     parser.add_argument("--passes", type=int, nargs="+", default=[1, 2, 3, 4, 6, 8])
-    parser.add_argument("--window", type=int, default=16)
     parser.add_argument("--temperature", type=float, default=1.0)
     parser.add_argument("--rounds", type=int, default=11)
     parser.add_argument(

@@ -13,12 +13,11 @@ from jaxtyping import Bool, Float, Int64
 from torch import Tensor
 
 from emu_agent.decoding.grammar import ImageBlock, step_ids
-from emu_agent.decoding.opening import read_opening
 from emu_agent.decoding.sampling import SamplingConfig, guidance, log_prob, sample
 from emu_agent.errors import ConfigError
 from emu_agent.tokens.vocabulary import Vocabulary
 from emu_agent.world_model.cache import KVCache
-from emu_agent.world_model.token_model import TokenModel
+from emu_agent.world_model.fast import TokenModel
 
 
 @dataclass(frozen=True)
@@ -174,6 +173,18 @@ def decode_image(
         hidden = read[:, -1]
     grid = torch.stack(codes, dim=1).view(batch, block.grid.rows, block.grid.cols)
     return Keyframe(grid, torch.stack(scores).mean(0), torch.stack(states, dim=1))
+
+
+def read_opening(
+    model: TokenModel, cache: KVCache, opening: Sequence[int], before: Sequence[int], batch: int
+) -> Float[Tensor, "rows hidden_size"]:
+    """Read the opening of an image; rows from `batch` on, the unconditional ones, skip `before`."""
+    start = torch.tensor([*before, *opening], device=cache.valid.device).expand(cache.batch, -1)
+    valid = None
+    if batch < cache.batch and before:
+        valid = torch.ones_like(start, dtype=torch.bool)
+        valid[batch:, : len(before)] = False
+    return model.hidden_states(start, cache, valid)[:, -1]
 
 
 def require_room(model: TokenModel, cache: KVCache, block: ImageBlock, before: int = 0) -> None:

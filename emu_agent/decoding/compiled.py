@@ -8,17 +8,16 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
+from jaxtyping import Float, Int64
 from torch import Tensor
 from torch.nn import functional as F
 
-from emu_agent.decoding.autoregressive import Keyframe, num_conditional, require_room
+from emu_agent.decoding.autoregressive import Keyframe, num_conditional, read_opening, require_room
 from emu_agent.decoding.grammar import ImageBlock
-from emu_agent.decoding.opening import choose, read_opening
-from emu_agent.decoding.sampling import SamplingConfig, exponential_noise
+from emu_agent.decoding.sampling import SamplingConfig, exponential_noise, guidance, log_prob, race
 from emu_agent.errors import ConfigError
 from emu_agent.world_model.cache import KVCache
-from emu_agent.world_model.fast import FastModel, varying
-from emu_agent.world_model.token_model import TokenModel
+from emu_agent.world_model.fast import FastModel, TokenModel, varying
 
 
 @torch.no_grad()
@@ -64,7 +63,7 @@ def decode_image_compiled(
         after = block.after(count)
         cached = model.look_back(cache, 1 + len(after))
         *made, keys, values = advance(varying(code, 0), forced.get(after), cached, noise())
-        model.remember(cache, keys, values)
+        cache.remember(keys, values)
         code, score, state = (model.keep(part) for part in made)
         codes.append(code)
         scores.append(score)
@@ -88,6 +87,26 @@ def _advance(
         return *choose(logits, sampling, scale, noise), hidden[: len(code), 0], keys, values
 
     return model.step(("advance", first, last, sampling, scale), advance)
+
+
+def choose(
+    logits: Float[Tensor, "*rows choices"],
+    sampling: SamplingConfig,
+    scale: float | None,
+    noise: Float[Tensor, "*batch choices"] | None,
+) -> tuple[Int64[Tensor, "*batch"], Float[Tensor, "*batch"]]:
+    """A code per row and place, and its log-probability without guidance.
+
+    With a `scale` the second half of the rows is unconditional. The noise is that of
+    `exponential_noise`; without it the best code is taken.
+    """
+    conditional = logits
+    if scale is not None:
+        conditional, unconditional = logits.chunk(2)
+        logits = guidance(conditional, unconditional, scale)
+    code = race(logits, sampling, noise)
+    score = log_prob(conditional.flatten(0, -2), code.flatten()).view_as(code)
+    return code, score
 
 
 def _tokens(code: Tensor, first: int, forced: Tensor | None, guided: bool) -> Tensor:

@@ -1,7 +1,6 @@
 """The samplers of DiDA: what becomes of noisy codes when the model has predicted the clean ones."""
 
 from math import ceil, cos, pi
-from typing import Protocol, runtime_checkable
 
 import torch
 from jaxtyping import Float, Int64
@@ -9,30 +8,6 @@ from torch import Tensor
 
 from emu_agent.decoding.noise import HIDDEN, DidaConfig, MetricPath, shifted_time
 from emu_agent.errors import CheckpointError, ConfigError
-
-
-@runtime_checkable
-class Denoiser(Protocol):
-    """The noisy codes of a batch of pictures on their way to clean ones."""
-
-    codes: Int64[Tensor, "batch slots"]
-    """What the model reads next; HIDDEN where a code is hidden."""
-    passes: int
-    """How many predictions it takes."""
-
-    def time(self, number: int) -> float:
-        """How far the codes are, from 0 to 1, when the given pass begins."""
-        ...
-
-    def keep(self, estimate: Int64[Tensor, "batch slots"]) -> Int64[Tensor, "batch slots"]:
-        """Put what is already decided into a prediction."""
-        ...
-
-    def advance(
-        self, number: int, estimate: Int64[Tensor, "batch slots"], score: Float[Tensor, "batch slots"]
-    ) -> None:
-        """Make the next noisy codes from the given pass's prediction and its log-probabilities."""
-        ...
 
 
 class MaskDenoiser:
@@ -131,6 +106,10 @@ class MetricDenoiser:
         else:
             moved = self.path.corrupt(aim, torch.full(aim.shape, later, device=aim.device), self.generator)
         self.codes = moved.view_as(self.codes)
+
+
+type Denoiser = MaskDenoiser | MetricDenoiser
+"""The noisy codes of a batch of images on their way to clean ones."""
 
 
 def cosine_schedule(slots: int, passes: int) -> list[int]:

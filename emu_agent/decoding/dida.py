@@ -11,14 +11,13 @@ import torch
 from jaxtyping import Bool, Float, Int64
 from torch import Tensor
 
-from emu_agent.decoding.autoregressive import Keyframe, num_conditional, require_room
+from emu_agent.decoding.autoregressive import Keyframe, num_conditional, read_opening, require_room
 from emu_agent.decoding.denoising import Denoiser, denoiser
 from emu_agent.decoding.grammar import ImageBlock
 from emu_agent.decoding.noise import HIDDEN, DidaConfig
-from emu_agent.decoding.opening import read_opening
 from emu_agent.decoding.sampling import SamplingConfig, sample
 from emu_agent.world_model.cache import KVCache
-from emu_agent.world_model.token_model import TokenModel
+from emu_agent.world_model.fast import TokenModel
 
 
 @torch.no_grad()

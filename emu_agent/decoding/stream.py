@@ -20,7 +20,7 @@ from emu_agent.errors import ConfigError
 from emu_agent.tokens.sequence import ImageGrid, ImageSegment, SequenceFormat
 from emu_agent.tokens.vocabulary import Vocabulary
 from emu_agent.world_model.cache import KVCache
-from emu_agent.world_model.token_model import TokenModel
+from emu_agent.world_model.fast import TokenModel
 
 UNREADABLE = "\N{REPLACEMENT CHARACTER}"
 """What a decoder writes for bytes that are not, or not yet, a character."""

@@ -33,8 +33,7 @@ from emu_agent.world_model.checkpoint import (
     read_part,
     read_section,
 )
-from emu_agent.world_model.fast import FastModel
-from emu_agent.world_model.token_model import TokenModel
+from emu_agent.world_model.fast import FastModel, TokenModel
 from emu_agent.world_model.transformer import WorldModel
 
 

@@ -34,7 +34,7 @@ class ImaginationConfig:
     max_text_tokens: int = 32
     """Longest step instruction [tokens]."""
     decoder: str | None = None
-    """How keyframes are drawn: `autoregressive`, `dida`, `jacobi`; None is the checkpoint's own choice."""
+    """How keyframes are drawn: `autoregressive` or `dida`; None is the checkpoint's own choice."""
     passes: int | None = None
     """Passes of DiDA over a keyframe; None is what the checkpoint recommends."""
     force: bool = False

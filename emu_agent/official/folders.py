@@ -19,9 +19,9 @@ from emu_agent.tokens.image import CONFIG_FILE as IMAGE_CONFIG_FILE
 from emu_agent.tokens.text import RANKS_FILE
 from emu_agent.tokens.vocabulary import Vocabulary
 from emu_agent.world_model.checkpoint import READABLE_MODELS
+from emu_agent.world_model.fast import TokenModel
 from emu_agent.world_model.folders import CONFIG_FILE, existing_folder
 from emu_agent.world_model.shards import read_json
-from emu_agent.world_model.token_model import TokenModel
 
 SIDE_FILE = "emu_agent.json"
 """What fine-tuning adds to a published folder: action bins, and how it was trained."""

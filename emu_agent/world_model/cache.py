@@ -5,8 +5,7 @@ a slot (left padding, a step text that ended early, text hidden from the guidanc
 Such a slot is never attended to and takes no position, so the row reads as if the token were not there.
 """
 
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Callable
 
 import torch
 from jaxtyping import Bool, Float, Int
@@ -15,14 +14,17 @@ from torch import Tensor
 from emu_agent.errors import ConfigError
 from emu_agent.world_model.config import TransformerConfig
 
+type Stored = Float[Tensor, "layers batch kv_heads max_length head_dim"] | list[Tensor]
+"""Keys or values of all layers in one block of memory; a list where layers have devices of their own."""
+
 
 class KVCache:
     """What the model remembers of `batch` sequences; changed in place by `WorldModel.hidden_states`."""
 
     def __init__(
-        self, layers: Sequence[tuple[Tensor, Tensor]], valid: Bool[Tensor, "batch max_length"], length: int
+        self, keys: Stored, values: Stored, valid: Bool[Tensor, "batch max_length"], length: int
     ) -> None:
-        self._layers = list(layers)
+        self.keys, self.values = keys, values
         self.valid, self.length = valid, length
         self.dense = bool(valid[:, :length].all())
         self.condition: Tensor | None = None
@@ -30,26 +32,12 @@ class KVCache:
         self._start = length
 
     @classmethod
-    def empty(
-        cls,
-        config: TransformerConfig,
-        batch: int,
-        max_length: int,
-        *,
-        device: torch.device | str = "cpu",
-        dtype: torch.dtype = torch.float32,
-    ) -> "KVCache":
-        """Room for `max_length` tokens in each of `batch` rows."""
+    def empty(cls, config: TransformerConfig, batch: int, max_length: int, like: Tensor) -> "KVCache":
+        """Room for `max_length` tokens in each of `batch` rows, numbers and place as those of a weight."""
         shape = (config.num_hidden_layers, batch, config.num_key_value_heads, max_length, config.head_dim)
         # Zeros, because a slot nobody wrote may still be multiplied by an attention weight of zero.
-        keys, values = (torch.zeros(shape, device=device, dtype=dtype).unbind(0) for _ in range(2))
-        valid = torch.zeros(batch, max_length, dtype=torch.bool, device=device)
-        return cls(list(zip(keys, values, strict=True)), valid, 0)
-
-    @property
-    def keys(self) -> tuple[Float[Tensor, "batch kv_heads max_length head_dim"], ...]:
-        """Keys of each layer."""
-        return tuple(keys for keys, _ in self._layers)
+        keys, values = (torch.zeros(shape, device=like.device, dtype=like.dtype) for _ in range(2))
+        return cls(keys, values, torch.zeros(batch, max_length, dtype=torch.bool, device=like.device), 0)
 
     @property
     def batch(self) -> int:
@@ -88,13 +76,27 @@ class KVCache:
         values: Float[Tensor, "batch kv_heads count head_dim"],
     ) -> tuple[Float[Tensor, "batch kv_heads seen head_dim"], Float[Tensor, "batch kv_heads seen head_dim"]]:
         """Fill the reserved slots of one layer and return all its keys and values so far."""
-        all_keys, all_values = self._layers[layer]
+        all_keys, all_values = self.keys[layer], self.values[layer]
         if all_keys.device != keys.device:  # the first call of a layer that has a device of its own
             all_keys, all_values = all_keys.to(keys.device), all_values.to(keys.device)
-            self._layers[layer] = all_keys, all_values
+            self.keys, self.values = list(self.keys), list(self.values)
+            self.keys[layer], self.values[layer] = all_keys, all_values
         all_keys[:, :, self._start : self.length] = keys
         all_values[:, :, self._start : self.length] = values
         return all_keys[:, :, : self.length], all_values[:, :, : self.length]
+
+    def remember(
+        self,
+        keys: Float[Tensor, "layers batch kv_heads count head_dim"],
+        values: Float[Tensor, "layers batch kv_heads count head_dim"],
+        valid: Bool[Tensor, "batch count"] | None = None,
+    ) -> None:
+        """Append tokens whose keys and values are known for all layers."""
+        start = self.length
+        self.reserve(keys.shape[3], valid)
+        for stored, new in ((self.keys, keys), (self.values, values)):
+            assert isinstance(stored, Tensor)
+            stored[:, :, :, start : self.length] = new
 
     def rewind(self, count: int) -> None:
         """Forget the last `count` slots."""
@@ -115,8 +117,11 @@ class KVCache:
     def view(self, start: int, stop: int) -> "KVCache":
         """The same memory seen as the rows `start` to `stop`; what it appends is kept after `skip_to`."""
         self.valid[:, self.length :] = False
-        layers = [(keys[start:stop], values[start:stop]) for keys, values in self._layers]
-        return self._conditioned(KVCache(layers, self.valid[start:stop], self.length), slice(start, stop))
+
+        def some(stored: Tensor) -> Tensor:
+            return stored.narrow(-4, start, stop - start)
+
+        return self._of_rows(some, self.valid[start:stop], slice(start, stop))
 
     def fork(self, count: int, max_length: int | None = None) -> "KVCache":
         """A copy with every row repeated; row `b` becomes the rows `b * count` to `b * count + count - 1`."""
@@ -125,32 +130,27 @@ class KVCache:
 
     def select(self, rows: Int[Tensor, " rows"], max_length: int | None = None) -> "KVCache":
         """A copy of the given rows, in the given order; the original does not change afterwards."""
-        valid = self._selected(rows, max_length)
-        size = valid.shape[1]
-        layers = [
-            (self._copy(keys, rows, size), self._copy(values, rows, size)) for keys, values in self._layers
-        ]
-        return self._conditioned(KVCache(layers, valid, self.length), rows)
-
-    def _conditioned(self, other: Any, rows: Tensor | slice) -> Any:
-        """A cache of some of the rows, with what is added to their tokens."""
-        other.condition = None if self.condition is None else self.condition[rows]
-        return other
-
-    def _selected(self, rows: Tensor, max_length: int | None) -> Bool[Tensor, "rows max_length"]:
-        """Which slots of a copy of the rows are valid."""
         size = self.max_length if max_length is None else max_length
         if size < self.length:
             raise ConfigError(f"max_length={size} is less than the {self.length} tokens to copy")
         valid = self.valid.new_zeros(len(rows), size)
         valid[:, : self.length] = self.valid[rows, : self.length]
-        return valid
 
-    def _copy(
-        self, stored: Float[Tensor, "*layers batch kv_heads slots head_dim"], rows: Tensor, max_length: int
-    ) -> Float[Tensor, "*layers rows kv_heads max_length head_dim"]:
-        *layers, _, heads, _, head_dim = stored.shape
-        copy = stored.new_zeros(*layers, len(rows), heads, max_length, head_dim)
-        filled = stored[..., : self.length, :]
-        copy[..., : self.length, :] = filled.index_select(-4, rows.to(stored.device))
-        return copy
+        def copied(stored: Tensor) -> Tensor:
+            *layers, _, heads, _, head_dim = stored.shape
+            copy = stored.new_zeros(*layers, len(rows), heads, size, head_dim)
+            filled = stored[..., : self.length, :]
+            copy[..., : self.length, :] = filled.index_select(-4, rows.to(stored.device))
+            return copy
+
+        return self._of_rows(copied, valid, rows)
+
+    def _of_rows(self, pick: Callable[[Tensor], Tensor], valid: Tensor, rows: Tensor | slice) -> "KVCache":
+        """A cache of some of the rows, with what is added to their tokens."""
+        keys, values = (
+            pick(stored) if isinstance(stored, Tensor) else [pick(layer) for layer in stored]
+            for stored in (self.keys, self.values)
+        )
+        made = KVCache(keys, values, valid, self.length)
+        made.condition = None if self.condition is None else self.condition[rows]
+        return made

@@ -17,7 +17,6 @@ from emu_agent.world_model.cache import KVCache
 from emu_agent.world_model.compiling import compiled
 from emu_agent.world_model.fast_network import FEW, Cached, FastTransformer
 from emu_agent.world_model.placement import is_plain
-from emu_agent.world_model.static_cache import StaticCache
 from emu_agent.world_model.transformer import WorldModel
 
 
@@ -81,7 +80,7 @@ class FastModel:
         """
         length = ids.shape[1]
         if cache is None:
-            cache = self._cache(len(ids), length)
+            cache = KVCache.empty(self.config, len(ids), length, self.network.embed_tokens.weight)
         self._check_positions(cache, length, valid)
         cached = self.look_back(cache, length)
         often = cache.length > 0 and (length <= 2 or length > FEW)
@@ -89,7 +88,7 @@ class FastModel:
         valid = None if valid is None else varying(valid, 0, 1)
         read = self._read if often else self.network
         hidden, keys, values = read(ids, valid, cached, bidirectional=bidirectional)
-        self.remember(cache, keys, values, valid)
+        cache.remember(keys, values, valid)
         return self.keep(hidden)
 
     def look_back(self, cache: KVCache, count: int) -> Cached:
@@ -97,11 +96,11 @@ class FastModel:
 
         On a GPU the length is rounded up, for few tokens, since every length is a graph of its own there.
         """
-        if not isinstance(cache, StaticCache):
-            raise ConfigError("FastModel reads only caches that its own prefill has made, or copies of them")
+        if isinstance(cache.keys, list) or isinstance(cache.values, list):
+            raise ConfigError("FastModel reads no cache whose layers are on several devices")
         on_gpu, length = self.head.is_cuda, cache.length
         seen = min(bucket(length), cache.max_length) if on_gpu and count <= FEW else length
-        keys, values = cache.all_keys[:, :, :, :seen], cache.all_values[:, :, :, :seen]
+        keys, values = cache.keys[:, :, :, :seen], cache.values[:, :, :, :seen]
         valid = None if cache.dense and seen == length else cache.valid[:, :seen]
         if seen > length and valid is not None:
             valid = valid & (torch.arange(seen, device=valid.device) < length)
@@ -111,15 +110,6 @@ class FastModel:
         condition = None if cache.condition is None else varying(cache.condition, 0)
         valid = None if valid is None else varying(valid, 0, 1)
         return Cached(varying(keys, 1, 3), varying(values, 1, 3), valid, condition)
-
-    def remember(self, cache: KVCache, keys: Tensor, values: Tensor, valid: Tensor | None = None) -> None:
-        """Keep what a step has made of its tokens.
-
-        Raises:
-            ConfigError: the cache has no room for them.
-        """
-        assert isinstance(cache, StaticCache)
-        cache.remember(keys, values, valid)
 
     def keep(self, result: Tensor) -> Tensor:
         """A result of a step, safe from the next step: CUDA graphs write all of theirs to the same place."""
@@ -142,7 +132,7 @@ class FastModel:
     ) -> tuple[KVCache, Float[Tensor, "batch length hidden_size"]]:
         """Read prompts into a fresh cache with room for `max_length` tokens; by default for all positions."""
         size = self.config.max_position_embeddings if max_length is None else max_length
-        cache = self._cache(len(ids), size)
+        cache = KVCache.empty(self.config, len(ids), size, self.network.embed_tokens.weight)
         return cache, self.hidden_states(ids, cache, valid)
 
     def _check_positions(self, cache: KVCache, count: int, valid: Tensor | None) -> None:
@@ -155,9 +145,9 @@ class FastModel:
                 f"a sequence of {longest} tokens is longer than max_position_embeddings={limit}"
             )
 
-    def _cache(self, batch: int, max_length: int) -> StaticCache:
-        weight = self.network.embed_tokens.weight
-        return StaticCache.empty(self.config, batch, max_length, device=weight.device, dtype=weight.dtype)
+
+type TokenModel = WorldModel | FastModel
+"""What a decoder reads with: the network as it is trained, or made for decoding."""
 
 
 def varying(tensor: Tensor, *axes: int) -> Tensor:

@@ -266,6 +266,5 @@ class WorldModel(nn.Module):
     ) -> tuple[KVCache, Float[Tensor, "batch length hidden_size"]]:
         """Read prompts into a fresh cache with room for `max_length` tokens; by default for all positions."""
         size = self.config.max_position_embeddings if max_length is None else max_length
-        weight = self.model.embed_tokens.weight
-        cache = KVCache.empty(self.config, len(ids), size, device=weight.device, dtype=weight.dtype)
+        cache = KVCache.empty(self.config, len(ids), size, self.model.embed_tokens.weight)
         return cache, self.hidden_states(ids, cache, valid)

@@ -121,7 +121,7 @@ class ImaginationPolicy:
         Args:
             checkpoint: Its folder; None is the checkpoint that comes with the package.
             imagine: `never`, `always` or `adaptive`.
-            decoder: `autoregressive`, `dida` or `jacobi`; None is what the checkpoint was made for.
+            decoder: `autoregressive` or `dida`; None is what the checkpoint was made for.
             passes: Passes of DiDA over a keyframe; None is what the checkpoint recommends.
             force: Decode by DiDA even if the checkpoint was not adapted to it.
             compile: Compile the steps of decoding: a slow start, and less time for each imagination.

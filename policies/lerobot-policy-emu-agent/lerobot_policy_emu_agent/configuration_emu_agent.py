@@ -58,7 +58,7 @@ class EmuAgentConfig(PreTrainedConfig):
     imagine: str = "adaptive"
     """`never`, `always` (with every chunk) or `adaptive` (when there is a reason)."""
     decoder: str | None = None
-    """How keyframes are drawn: `autoregressive`, `dida`, `jacobi`; null is the checkpoint's own choice."""
+    """How keyframes are drawn: `autoregressive` or `dida`; null is the checkpoint's own choice."""
     passes: int | None = None
     """Passes of DiDA over a keyframe; null is what the checkpoint recommends."""
     n_action_steps: int | None = None

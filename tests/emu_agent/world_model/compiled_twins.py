@@ -8,14 +8,12 @@ import torch
 from emu_agent.decoding.autoregressive import decode_image, pad_left
 from emu_agent.decoding.compiled import decode_image_compiled
 from emu_agent.decoding.grammar import ImageBlock
-from emu_agent.decoding.jacobi import decode_image_jacobi
 from emu_agent.decoding.sampling import GREEDY, SamplingConfig
 from emu_agent.tokens.sequence import ImageGrid
 from emu_agent.tokens.vocabulary import Vocabulary
 from emu_agent.world_model.cache import KVCache
 from emu_agent.world_model.config import preset
-from emu_agent.world_model.fast import FastModel
-from emu_agent.world_model.token_model import TokenModel
+from emu_agent.world_model.fast import FastModel, TokenModel
 from emu_agent.world_model.transformer import WorldModel
 
 VOCABULARY = Vocabulary.compact(num_text=20, num_codes=16, num_action_bins=4)
@@ -57,11 +55,7 @@ def check_decoders(slow: WorldModel, fast: FastModel) -> None:
     """Same codes, scores and states by every decoder, for one row and for guidance pairs."""
     for rows, scale, sampling in ((1, None, GREEDY), (4, 3.0, VARIED)):
         frames = []
-        for decode, model in (
-            (decode_image, slow),
-            (decode_image_compiled, fast),
-            (decode_image_jacobi, fast),
-        ):
+        for decode, model in ((decode_image, slow), (decode_image_compiled, fast)):
             generator = torch.Generator().manual_seed(3)
             cache = prefill(model, rows)
             frames.append(decode(model, cache, BLOCK, sampling, generator, guidance_scale=scale))

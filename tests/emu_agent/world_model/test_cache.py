@@ -22,7 +22,7 @@ def close(found: torch.Tensor, wanted: torch.Tensor) -> None:
 @settings(max_examples=15, deadline=None)
 def test_reading_in_pieces_equals_the_full_pass(lengths: list[int]) -> None:
     lengths = [length for i, length in enumerate(lengths) if sum(lengths[: i + 1]) <= 14]
-    cache = KVCache.empty(CONFIG, 3, 14)
+    cache = KVCache.empty(CONFIG, 3, 14, MODEL.head)
     pieces = [MODEL.hidden_states(ids, cache) for ids in IDS[:, : sum(lengths)].split(lengths, dim=1)]
     close(torch.cat(pieces, dim=1), MODEL.hidden_states(IDS[:, : sum(lengths)]))
 
