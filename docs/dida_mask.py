@@ -31,7 +31,7 @@ def example() -> tuple[DidaLayout, list[str]]:
     """A plan of two steps with the names of its tokens."""
     step = [VOCABULARY.boc, 0, VOCABULARY.eoc]
     ids = torch.tensor([[VOCABULARY.bos, 0, VOCABULARY.bss, *step, *image(0), *step, *image(4)]])
-    learned = torch.ones_like(ids[0], dtype=torch.bool)
+    learned = torch.ones(ids.shape[1])
     layout = dida_layout(ids, [image_spans(ids[0], learned, VOCABULARY)], VOCABULARY.pad)
     names = {token: role.upper() for role, token in VOCABULARY.roles.items()} | {0: "text", 1: "2*2"}
     marks = []

@@ -155,7 +155,7 @@ def decode_image(
     guided = guidance_scale is not None
     batch = num_conditional(cache, guided)
     require_room(model, cache, block, len(before))
-    hidden = read_opening(model, cache, block.opening, before, batch)
+    hidden = read_opening(model, cache, block, before, batch)
     codes, scores, states = [], [], []
     for count in range(1, block.num_codes + 1):
         logits = conditional = model.logits(hidden, block.codes)
@@ -176,15 +176,30 @@ def decode_image(
 
 
 def read_opening(
-    model: TokenModel, cache: KVCache, opening: Sequence[int], before: Sequence[int], batch: int
+    model: TokenModel,
+    cache: KVCache,
+    block: ImageBlock,
+    before: Sequence[int],
+    batch: int,
+    image: bool = True,
 ) -> Float[Tensor, "rows hidden_size"]:
-    """Read the opening of an image; rows from `batch` on, the unconditional ones, skip `before`."""
+    """Read an image's opening, with its IMG if `image`; rows from `batch` on, unconditional, skip `before`.
+
+    Actions are added from IMG on: what stands before it is the same for all futures of a frame.
+    """
+    condition, cache.condition = cache.condition, None
+    apart = image and condition is not None
+    opening = block.opening if image and not apart else block.opening[:-1]
     start = torch.tensor([*before, *opening], device=cache.valid.device).expand(cache.batch, -1)
     valid = None
     if batch < cache.batch and before:
         valid = torch.ones_like(start, dtype=torch.bool)
         valid[batch:, : len(before)] = False
-    return model.hidden_states(start, cache, valid)[:, -1]
+    hidden = model.hidden_states(start, cache, valid)
+    cache.condition = condition
+    if apart:
+        hidden = model.hidden_states(start.new_full((cache.batch, 1), block.opening[-1]), cache)
+    return hidden[:, -1]
 
 
 def require_room(model: TokenModel, cache: KVCache, block: ImageBlock, before: int = 0) -> None:

@@ -47,7 +47,7 @@ def decode_image_compiled(
     device, guided = cache.valid.device, guidance_scale is not None
     batch = num_conditional(cache, guided)
     require_room(model, cache, block, len(before))
-    hidden = read_opening(model, cache, block.opening, before, batch)
+    hidden = read_opening(model, cache, block, before, batch)
     advance = _advance(model, block.codes, sampling, guidance_scale)
     endings: list[tuple[int, ...]] = [(block.eol,), (block.eoi,)]
     forced = {ids: torch.tensor(ids, device=device) for ids in endings}

@@ -55,7 +55,7 @@ def decode_image_dida(  # noqa: PLR0913 - the arguments of every decoder, and it
     batch = num_conditional(cache, guidance_scale is not None)
     require_room(model, cache, block, len(before))
     device = cache.valid.device
-    read_opening(model, cache, block.opening[:-1], before, batch)  # IMG begins every pass
+    read_opening(model, cache, block, before, batch, image=False)  # IMG begins every pass
     state = denoiser(
         dida, (batch, block.num_codes), generator, device, codebook=codebook,
         has_mask_token=block.noise is not None,

@@ -100,6 +100,8 @@ class TokenSequence:
     loss_weight: Float[Tensor, " length"]
     actions: Float[Tensor, " features"] | None = None
     """What `ActionBins.features` tells of the chunk that leads to the answer, where the model reads it so."""
+    branches: "tuple[TokenSequence, ...]" = ()
+    """The same prompt with other answers, to other actions: DiDA reads the prompt once for all of them."""
 
 
 class SequenceFormat:

@@ -28,6 +28,8 @@ class SequenceConfig:
     """Actions in a simulate sequence."""
     visual_weight: float = 0.5
     """Loss weight of visual tokens."""
+    changed_weight: float = 1.0
+    """How much more codes of a simulated frame weigh that differ from those of the frame before."""
 
     def __post_init__(self) -> None:
         if not self.step_counts or min(self.step_counts) < 0.0 or sum(self.step_counts) > 1.0 + 1e-9:
@@ -70,8 +72,19 @@ class SequenceMaker:
         actions = self.frames.executed[start : start + self.config.chunk, : len(bins.low)]
         return simulate_sequence(
             self.sequence_format, self.codes, bins, torch.from_numpy(actions), start,
-            self.config.visual_weight, conditioned=self.conditioned,
+            self.config.visual_weight, changed_weight=self.config.changed_weight,
+            conditioned=self.conditioned,
         )  # fmt: skip
+
+
+def alike(
+    codes: Int64[Tensor, "frames rows cols"], starts: Int64[np.ndarray, " starts"]
+) -> list[Int64[np.ndarray, " members"]]:
+    """For each start all those whose frame has the same codes: the branches of a state have one prompt."""
+    _, group = torch.unique(codes[torch.from_numpy(starts)].flatten(1), dim=0, return_inverse=True)
+    order = np.argsort(group.numpy(), kind="stable")
+    members = np.split(order, np.flatnonzero(np.diff(group.numpy()[order])) + 1)
+    return [starts[members[number]] for number in group.tolist()]
 
 
 def chunk_starts(frames: Frames, episodes: Iterable[int], length: int) -> Int64[np.ndarray, " starts"]:

@@ -31,7 +31,7 @@ class DidaLoss:
     Args:
         vocabulary: Of the sequences.
         dida: Kind of noise and its schedule.
-        copies: Noisy copies of each picture, at different times.
+        copies: Noisy copies of each image, at different times; of one with branches, one of each of them.
         full_noise: Share of the pictures that are nothing but noise.
     """
 
@@ -41,10 +41,13 @@ class DidaLoss:
     full_noise: float
 
     def layout(self, batch: TokenBatch) -> DidaLayout:
-        """Each clean stream with copies of the pictures that are learned behind it, still without noise."""
-        rows = zip(batch.ids, batch.loss_weight > 0, strict=True)
-        spans = [image_spans(ids, learned, self.vocabulary) * self.copies for ids, learned in rows]
-        return dida_layout(batch.ids, spans, self.vocabulary.pad)
+        """Each clean stream with copies of the images that are learned behind it, still without noise."""
+        rows = [(one, *one.branches) if one.branches else (one,) * self.copies for one in batch.sequences]
+        images = [
+            [span for one in row for span in image_spans(one.ids, one.loss_weight, self.vocabulary)]
+            for row in rows
+        ]
+        return dida_layout(batch.ids, images, self.vocabulary.pad)
 
     def noisy_pass(
         self,
@@ -60,16 +63,17 @@ class DidaLoss:
         corrupted = self._corrupt(codes, layout, noisy, codebook, generator)
         ids = layout.ids.masked_scatter(noisy, self._ids(corrupted))
         answers = layout.image >= 0
-        answers[:, : layout.clean_length] |= batch.loss_weight > 0
-        added = batch.added(model, answers)
+        answers[:, : layout.clean_length] |= batch.images(self.vocabulary)
+        added = batch.added(model, answers, layout.image)
         hidden = model.arranged_states(ids, layout.positions, training_mask(layout), added)
         # The slot before a code predicts it, as everywhere.
         logits = model.logits(hidden[noisy.roll(-1, dims=1)], self.vocabulary.visual)
         wanted = (
             corrupted == HIDDEN if self.dida.noise == "mask" else torch.ones_like(codes, dtype=torch.bool)
         )
-        guesses = F.cross_entropy(logits, codes, reduction="none")[wanted]
-        return NoisyPass(guesses.sum() / max(1, len(guesses)), hidden)
+        guesses = F.cross_entropy(logits, codes, reduction="none")
+        weight = layout.weight[noisy] * wanted
+        return NoisyPass((guesses * weight).sum() / weight.sum().clamp(min=1e-6), hidden)
 
     def _corrupt(
         self,

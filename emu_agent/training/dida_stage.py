@@ -6,13 +6,13 @@ their codes. Part of the images are the model's own.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 import torch
 import torch.nn.functional as F
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Int64
 from torch import Tensor, nn
 
 from emu_agent.decoding.noise import DidaConfig
@@ -24,6 +24,7 @@ from emu_agent.imagination.imagination import ImaginationConfig
 from emu_agent.tokens.sequence import SequenceFormat, TokenSequence
 from emu_agent.tokens.text import TEXT_FILE, BytePairTokenizer
 from emu_agent.tokens.vocabulary import Vocabulary
+from emu_agent.training.batches import alike
 from emu_agent.training.dida_loss import DidaLoss
 from emu_agent.training.distillation import OwnKeyframes, own_keyframes
 from emu_agent.training.sequences import TokenBatch, loss_metrics, next_token_losses
@@ -45,6 +46,8 @@ class DidaStageConfig(WorldModelStageConfig):
     """Noisy copies of each image, at different times: a second one costs less than a second sequence."""
     full_noise: float = 0.15
     """Share of the images that are nothing but noise, as every decoding begins."""
+    branches: int = 8
+    """Where a dataset has branches: so many futures of a frame are learned behind one reading of it."""
     distilled: float = 0.5
     """Share of the imagine sequences that give way to one step with a keyframe of the model's own."""
     distilled_frames: int = 1024
@@ -97,6 +100,7 @@ class DidaStage(WorldModelStage):
             )
         super().__init__(meta["parts"]["world_model"], world_model, dataset, camera, **settings)
         self.dida_loss = DidaLoss(self.vocabulary, self.dida, self.config.copies, self.config.full_noise)
+        self._alike = dict(zip(self.starts.tolist(), alike(self.codes, self.starts), strict=True))
         self._source: WorldModel | None = None
         self._own: OwnKeyframes | None = None
         self._before: dict[str, float] | None = None
@@ -141,6 +145,20 @@ class DidaStage(WorldModelStage):
 
     def _sections(self) -> dict[str, Any]:
         return {**super()._sections(), "dida": self.dida.to_dict()}
+
+    def _simulated(self, starts: Int64[np.ndarray, " size"], rng: np.random.Generator) -> list[TokenSequence]:
+        """Sequences that simulate; if the first frame drawn has branches, half as many, each with its own."""
+        branched = self.maker.conditioned and self.config.branches > 1
+        found = [self._alike[int(start)] if branched else starts[:0] for start in starts]
+        if len(found[0]) < 2:
+            return super()._simulated(starts, rng)
+        sequences = []
+        for start, members in zip(starts, found, strict=True):
+            others = rng.permutation(members[members != start])[: self.config.branches - 1]
+            if len(others) and len(sequences) < max(1, len(starts) // 2):
+                first, *rest = super()._simulated(np.array([start, *others]), rng)
+                sequences.append(replace(first, branches=tuple(rest)))
+        return sequences
 
     def _sequence_format(self) -> SequenceFormat:
         text = BytePairTokenizer.load(self.source / TEXT_FILE)

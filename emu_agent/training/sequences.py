@@ -21,29 +21,54 @@ class TokenBatch(NamedTuple):
 
     ids: Int64[Tensor, "batch length"]
     loss_weight: Float[Tensor, "batch length"]
-    actions: Float[Tensor, "batch features"] | None = None
-    """Of the chunks that lead to the answers, where the model reads them as numbers."""
+    actions: Float[Tensor, "batch answers features"] | None = None
+    """Of the chunks that lead to the answers, where the model reads them as numbers: first that of the
+    sequence itself, then those of its branches; where a row has fewer, its last again."""
+    sequences: tuple[TokenSequence, ...] = ()
+    """What the rows were made of."""
 
     def to(self, device: torch.device | str) -> "TokenBatch":
         """The same elsewhere."""
         actions = None if self.actions is None else self.actions.to(device)
-        return TokenBatch(self.ids.to(device), self.loss_weight.to(device), actions)
+        return TokenBatch(self.ids.to(device), self.loss_weight.to(device), actions, self.sequences)
+
+    def images(self, vocabulary: Vocabulary) -> Bool[Tensor, "batch length"]:
+        """Which tokens of answers stand at or behind an IMG."""
+        return ((self.ids == vocabulary.img) & (self.loss_weight > 0)).cumsum(1) > 0
 
     def added(
-        self, model: WorldModel, answers: Bool[Tensor, "batch length"]
+        self,
+        model: WorldModel,
+        answers: Bool[Tensor, "batch length"],
+        image: Int64[Tensor, "batch length"] | None = None,
     ) -> Float[Tensor, "batch length hidden_size"] | None:
-        """What the actions add to the embeddings of the tokens of answers."""
+        """What the actions add to the embeddings of the tokens of answers.
+
+        Args:
+            model: whose condition it is.
+            answers: which tokens these are, from IMG on.
+            image: of tokens of noisy copies, the number of the copy; None without copies.
+        """
         if self.actions is None:
             return None
-        return model.condition(self.actions)[:, None] * answers[..., None]
+        condition = model.condition(self.actions)
+        if image is None:
+            return condition[:, :1] * answers[..., None]
+        number = image.clamp(0, condition.shape[1] - 1)
+        return condition.gather(1, number[..., None].expand(-1, -1, condition.shape[-1])) * answers[..., None]
 
 
 def padded(sequences: Sequence[TokenSequence], pad: int) -> TokenBatch:
     """Sequences of any lengths as one batch."""
     ids = nn.utils.rnn.pad_sequence([s.ids for s in sequences], True, pad)
     weight = nn.utils.rnn.pad_sequence([s.loss_weight for s in sequences], True, 0.0)
-    actions = [s.actions for s in sequences if s.actions is not None]
-    return TokenBatch(ids, weight, torch.stack(actions) if actions else None)
+    return TokenBatch(ids, weight, _actions(sequences), tuple(sequences))
+
+
+def _actions(sequences: Sequence[TokenSequence]) -> Float[Tensor, "batch answers features"] | None:
+    rows = [[a.actions for a in (one, *one.branches) if a.actions is not None] for one in sequences]
+    most = max(map(len, rows))
+    return torch.stack([torch.stack(row + row[-1:] * (most - len(row))) for row in rows]) if most else None
 
 
 def imagine_sequence(
@@ -83,15 +108,20 @@ def simulate_sequence(
     start: int,
     visual_weight: float,
     *,
+    changed_weight: float = 1.0,
     conditioned: bool = False,
 ) -> TokenSequence:
     """A frame and the actions that were carried out from it on, and as answer the frame behind them.
 
-    `conditioned` models read the actions as numbers beside the answer, others as tokens of the prompt.
+    `conditioned` models read the actions as numbers beside the answer, others as tokens of the prompt. Codes
+    that are not what they were weigh `changed_weight` times as much: most of an image stands still.
     """
-    prompt = sequence_format.simulate_prompt(codes[start], None if conditioned else bins.encode(actions))
-    answer = sequence_format.simulate_answer(codes[start + len(actions)])
+    now, then = codes[start], codes[start + len(actions)]
+    prompt = sequence_format.simulate_prompt(now, None if conditioned else bins.encode(actions))
+    answer = sequence_format.simulate_answer(then)
     made = sequence_format.training_sequence(prompt, answer, visual_weight=visual_weight)
+    where = len(prompt) + sequence_format.visual_positions(answer)[0]
+    made.loss_weight[where[now != then]] *= changed_weight
     return replace(made, actions=bins.features(actions)) if conditioned else made
 
 
@@ -101,7 +131,7 @@ def token_losses(
     """Cross-entropy of every token that has a loss, and which of them are visual."""
     assert isinstance(model, WorldModel)
     wanted = batch.loss_weight[:, 1:] > 0
-    added = batch.added(model, batch.loss_weight > 0)
+    added = batch.added(model, batch.images(vocabulary))
     added = None if added is None else added[:, :-1]
     hidden = model.hidden_states(batch.ids[:, :-1], added=added)[wanted]
     targets = batch.ids[:, 1:][wanted]

@@ -13,6 +13,7 @@ from typing import Any
 import cv2
 import numpy as np
 import torch
+from jaxtyping import Int64
 from torch import nn
 
 from emu_agent.data.codes import load_codes
@@ -274,9 +275,12 @@ class WorldModelStage:
         num_steps, size = self.config.draw_kind(rng), self.config.batch_size
         if num_steps == 0:
             starts = self.starts[self._start_places(size, rng)]
-            return "simulate", [self.maker.simulate(int(start)) for start in starts]
+            return "simulate", self._simulated(starts, rng)
         chosen = self._plan_places(size, rng)
         return "imagine", [self.maker.imagine(self.plans[int(i)], num_steps, rng) for i in chosen]
+
+    def _simulated(self, starts: Int64[np.ndarray, " size"], rng: np.random.Generator) -> list[TokenSequence]:
+        return [self.maker.simulate(int(start)) for start in starts]
 
     def _padded(self, sequences: list[TokenSequence]) -> TokenBatch:
         return padded(sequences, self.vocabulary.pad)

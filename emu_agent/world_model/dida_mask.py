@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 import torch
-from jaxtyping import Bool, Int64
+from jaxtyping import Bool, Float, Int64
 from torch import Tensor
 from torch.nn.attention.flex_attention import BlockMask, create_block_mask
 
@@ -22,14 +22,20 @@ Predicate = Callable[[Tensor, Tensor, Tensor, Tensor], Tensor]
 """FlexAttention's `mask_mod`: row, head, query and key to whether the query sees the key."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class ImageSpan:
-    """A picture in a clean sequence."""
+    """An image in a sequence, from its IMG up to its EOI."""
 
     start: int
     """Where its IMG stands."""
-    stop: int
-    """Where its EOI stands."""
+    ids: Int64[Tensor, " span"]
+    weight: Float[Tensor, " span"]
+    """In the loss."""
+
+    @property
+    def stop(self) -> int:
+        """Where its EOI stands."""
+        return self.start + len(self.ids)
 
 
 @dataclass(frozen=True)
@@ -42,6 +48,8 @@ class DidaLayout:
     """Of a noisy token the number of its image within the row; CLEAN or PADDING elsewhere."""
     limit: Int64[Tensor, "batch length"]
     """How many tokens of the clean stream each token may see."""
+    weight: Float[Tensor, "batch length"]
+    """Of noisy tokens, in the loss; 0 elsewhere."""
     clean_length: int
     """Where the noisy copies begin."""
 
@@ -52,7 +60,7 @@ class DidaLayout:
 
     def to(self, device: torch.device | str) -> "DidaLayout":
         """The same elsewhere."""
-        names = ("ids", "positions", "image", "limit")
+        names = ("ids", "positions", "image", "limit", "weight")
         return replace(self, **{name: getattr(self, name).to(device) for name in names})
 
     def noisy_codes(self, vocabulary: Vocabulary) -> Bool[Tensor, "batch length"]:
@@ -61,18 +69,23 @@ class DidaLayout:
 
 
 def image_spans(
-    ids: Int64[Tensor, " length"], learned: Bool[Tensor, " length"], vocabulary: Vocabulary
+    ids: Int64[Tensor, " length"], weight: Float[Tensor, " length"], vocabulary: Vocabulary
 ) -> list[ImageSpan]:
-    """The pictures of one clean sequence that belong to the part that is learned."""
-    starts = ((ids == vocabulary.img) & learned).nonzero().flatten().tolist()
-    stops = ((ids == vocabulary.eoi) & learned).nonzero().flatten().tolist()
-    return [ImageSpan(start, stop) for start, stop in zip(starts, stops, strict=True)]
+    """The images of one sequence that belong to the part with a weight in the loss."""
+    starts, stops = (
+        ((ids == token) & (weight > 0)).nonzero().flatten().tolist()
+        for token in (vocabulary.img, vocabulary.eoi)
+    )
+    return [ImageSpan(a, ids[a:b], weight[a:b]) for a, b in zip(starts, stops, strict=True)]
 
 
 def dida_layout(
     ids: Int64[Tensor, "batch length"], images: Sequence[Sequence[ImageSpan]], pad: int
 ) -> DidaLayout:
-    """Append the copies, still without noise, of the given images of each row."""
+    """Append copies, still without noise, of the given images to each row.
+
+    They may also be images that could stand where the row's own do, after other actions.
+    """
     batch, length = ids.shape
     added = max(sum(span.stop - span.start for span in spans) for spans in images)
     positions = torch.arange(length).expand(batch, -1)
@@ -81,15 +94,17 @@ def dida_layout(
         "positions": torch.cat((positions, positions.new_zeros(batch, added)), dim=1),
         "image": torch.cat((positions * 0 + CLEAN, positions.new_full((batch, added), PADDING)), dim=1),
         "limit": torch.cat((positions + 1, positions.new_zeros(batch, added)), dim=1),
+        "weight": torch.zeros(batch, length + added),
     }
     for row, spans in enumerate(images):
         slot = length
         for number, span in enumerate(spans):
-            copy = slice(slot, slot + span.stop - span.start)
-            columns["ids"][row, copy] = ids[row, span.start : span.stop]
+            copy = slice(slot, slot + len(span.ids))
+            columns["ids"][row, copy] = span.ids
             columns["positions"][row, copy] = torch.arange(span.start, span.stop)
             columns["image"][row, copy] = number
             columns["limit"][row, copy] = span.start
+            columns["weight"][row, copy] = span.weight
             slot = copy.stop
     return DidaLayout(**columns, clean_length=length)
 

@@ -212,7 +212,7 @@ class WorldModel(nn.Module):
         """
         return self.model(ids, cache, valid, bidirectional=bidirectional, added=added)
 
-    def condition(self, actions: Float[Tensor, "batch features"]) -> Float[Tensor, "batch hidden_size"]:
+    def condition(self, actions: Float[Tensor, "*batch features"]) -> Float[Tensor, "*batch hidden_size"]:
         """What chunks of actions add to every token of the frames behind them; see `action_features`.
 
         Raises:

@@ -14,7 +14,7 @@ from emu_agent.tokens.action import ActionBins
 from emu_agent.tokens.sequence import SequenceFormat
 from emu_agent.tokens.text import BytePairTokenizer
 from emu_agent.tokens.vocabulary import Vocabulary
-from emu_agent.training.batches import SequenceConfig, SequenceMaker, chunk_starts
+from emu_agent.training.batches import SequenceConfig, SequenceMaker, alike, chunk_starts
 from emu_agent.training.sequences import simulate_sequence
 
 LENGTH = 3
@@ -72,3 +72,18 @@ def test_actions_become_tokens_by_the_bins_of_their_embodiment(tmp_path: Path) -
     assert conditioned.actions is not None
     assert torch.equal(conditioned.actions, BINS["one"].features(torch.from_numpy(one.executed[1:4])))
     assert FORM.vocabulary.boa not in conditioned.ids.tolist()
+
+
+@given(st.lists(st.integers(0, 3), min_size=1, max_size=12))
+def test_starts_are_grouped_by_the_codes_of_their_frames(values: list[int]) -> None:
+    codes = torch.tensor(values).view(-1, 1, 1).expand(-1, 2, 2)
+    starts = np.arange(len(values))[::2]
+    for start, members in zip(starts, alike(codes, starts), strict=True):
+        assert sorted(members) == [i for i in starts if values[i] == values[start]]
+
+
+def test_codes_that_change_weigh_more() -> None:
+    codes = torch.tensor([[[1, 2], [3, 4]], [[1, 5], [3, 6]]])
+    made = simulate_sequence(FORM, codes, BINS["one"], torch.zeros(1, 1), 0, 0.5, changed_weight=3.0)
+    weight = made.loss_weight[FORM.visual_positions(made.ids)[1]]
+    assert weight.tolist() == [[0.5, 1.5], [0.5, 1.5]]
