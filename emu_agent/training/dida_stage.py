@@ -100,7 +100,9 @@ class DidaStage(WorldModelStage):
             )
         super().__init__(meta["parts"]["world_model"], world_model, dataset, camera, **settings)
         self.dida_loss = DidaLoss(self.vocabulary, self.dida, self.config.copies, self.config.full_noise)
-        self._alike = dict(zip(self.starts.tolist(), alike(self.codes, self.starts), strict=True))
+        self._alike: dict[int, Int64[np.ndarray, " members"]] = {}
+        if self.maker.conditioned and self.config.branches > 1:
+            self._alike = dict(zip(self.starts.tolist(), alike(self.codes, self.starts), strict=True))
         self._source: WorldModel | None = None
         self._own: OwnKeyframes | None = None
         self._before: dict[str, float] | None = None
@@ -148,12 +150,11 @@ class DidaStage(WorldModelStage):
 
     def _simulated(self, starts: Int64[np.ndarray, " size"], rng: np.random.Generator) -> list[TokenSequence]:
         """Sequences that simulate; if the first frame drawn has branches, half as many, each with its own."""
-        branched = self.maker.conditioned and self.config.branches > 1
-        found = [self._alike[int(start)] if branched else starts[:0] for start in starts]
-        if len(found[0]) < 2:
+        if len(self._alike.get(int(starts[0]), ())) < 2:
             return super()._simulated(starts, rng)
         sequences = []
-        for start, members in zip(starts, found, strict=True):
+        for start in starts:
+            members = self._alike[int(start)]
             others = rng.permutation(members[members != start])[: self.config.branches - 1]
             if len(others) and len(sequences) < max(1, len(starts) // 2):
                 first, *rest = super()._simulated(np.array([start, *others]), rng)
