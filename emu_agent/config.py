@@ -26,9 +26,16 @@ from emu_agent.settings import RENAMED, Argument
 
 OURS = ("emu_agent", "emu_envs", "emu_policies")
 LARGEST_SEED = 2**62
-OmegaConf.register_new_resolver(
-    "either", lambda first, second: second if first is None else first, replace=True
-)
+
+
+def _either(first: Any, second: Any) -> Any:
+    """The first if it is given, else the second; a list that is written out becomes one of the config."""
+    if first is not None:
+        return first
+    return OmegaConf.create(second) if isinstance(second, list | dict) else second
+
+
+OmegaConf.register_new_resolver("either", _either, replace=True)
 
 
 def _folder_name(dataset: Any) -> str | None:

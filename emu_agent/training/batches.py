@@ -80,11 +80,11 @@ class SequenceMaker:
 def alike(
     codes: Int64[Tensor, "frames rows cols"], starts: Int64[np.ndarray, " starts"]
 ) -> list[Int64[np.ndarray, " members"]]:
-    """For each start all those whose frame has the same codes: the branches of a state have one prompt."""
+    """Starts whose frames have the same codes, together: the branches of a state have one prompt."""
     _, group = torch.unique(codes[torch.from_numpy(starts)].flatten(1), dim=0, return_inverse=True)
     order = np.argsort(group.numpy(), kind="stable")
     members = np.split(order, np.flatnonzero(np.diff(group.numpy()[order])) + 1)
-    return [starts[members[number]] for number in group.tolist()]
+    return [starts[one] for one in members]
 
 
 def chunk_starts(frames: Frames, episodes: Iterable[int], length: int) -> Int64[np.ndarray, " starts"]:

@@ -48,6 +48,8 @@ class DidaStageConfig(WorldModelStageConfig):
     """Share of the images that are nothing but noise, as every decoding begins."""
     branches: int = 8
     """Where a dataset has branches: so many futures of a frame are learned behind one reading of it."""
+    branched: float = 0.5
+    """Share of the updates that simulate which learn from branches, where there are some."""
     distilled: float = 0.5
     """Share of the imagine sequences that give way to one step with a keyframe of the model's own."""
     distilled_frames: int = 1024
@@ -100,9 +102,9 @@ class DidaStage(WorldModelStage):
             )
         super().__init__(meta["parts"]["world_model"], world_model, dataset, camera, **settings)
         self.dida_loss = DidaLoss(self.vocabulary, self.dida, self.config.copies, self.config.full_noise)
-        self._alike: dict[int, Int64[np.ndarray, " members"]] = {}
+        self._states: list[Int64[np.ndarray, " members"]] = []
         if self.maker.conditioned and self.config.branches > 1:
-            self._alike = dict(zip(self.starts.tolist(), alike(self.codes, self.starts), strict=True))
+            self._states = [members for members in alike(self.codes, self.starts) if len(members) > 1]
         self._source: WorldModel | None = None
         self._own: OwnKeyframes | None = None
         self._before: dict[str, float] | None = None
@@ -149,16 +151,14 @@ class DidaStage(WorldModelStage):
         return {**super()._sections(), "dida": self.dida.to_dict()}
 
     def _simulated(self, starts: Int64[np.ndarray, " size"], rng: np.random.Generator) -> list[TokenSequence]:
-        """Sequences that simulate; if the first frame drawn has branches, half as many, each with its own."""
-        if len(self._alike.get(int(starts[0]), ())) < 2:
+        """Sequences that simulate: of the starts, or of half as many states with several branches each."""
+        if not self._states or rng.random() >= self.config.branched:
             return super()._simulated(starts, rng)
         sequences = []
-        for start in starts:
-            members = self._alike[int(start)]
-            others = rng.permutation(members[members != start])[: self.config.branches - 1]
-            if len(others) and len(sequences) < max(1, len(starts) // 2):
-                first, *rest = super()._simulated(np.array([start, *others]), rng)
-                sequences.append(replace(first, branches=tuple(rest)))
+        for number in rng.integers(len(self._states), size=max(1, len(starts) // 2)):
+            members = rng.permutation(self._states[number])[: self.config.branches]
+            first, *rest = super()._simulated(members, rng)
+            sequences.append(replace(first, branches=tuple(rest)))
         return sequences
 
     def _sequence_format(self) -> SequenceFormat:

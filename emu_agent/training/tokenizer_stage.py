@@ -99,7 +99,7 @@ class TokenizerStage:
         self.validation = unseen[np.linspace(0, len(unseen) - 1, count).astype(int)]
         self._places = places(self.frames, self.training)
         some = self.training[:: max(7, len(self.training) // MOTION_FRAMES)]
-        self.pixel_weight = _motion(self.pictures[some], self.config.motion_weight)
+        self.pixel_weight = _motion(self.pictures[some], self._tasks(some), self.config.motion_weight)
 
     def sources(self) -> dict[str, str]:
         """Return digests of the dataset, and of the tokenizer to start from."""
@@ -135,15 +135,18 @@ class TokenizerStage:
         return StepResult(loss, metrics, len(chosen), len(chosen))
 
     def validate(self, model: nn.Module) -> dict[str, float]:
-        """Return PSNR [dB] on held-out frames and the fraction of codes that they use."""
+        """Return PSNR [dB] on held-out frames, of several tasks each, and the fraction of codes in use."""
         truth, decoded, used = self._reconstruct(model, self.validation)
         errors = np.square(decoded.astype(np.float32) - truth).mean(axis=(1, 2, 3))
-        values = [psnr_from_mse(float(error)) for error in errors]
-        return {
+        values = np.array([psnr_from_mse(float(error)) for error in errors])
+        figures = {
             "psnr": float(np.mean(values)),
             "psnr_worst": float(np.min(values)),
             "codebook_use": len(used) / self.model_config.n_embed,
         }
+        tasks = self._tasks(self.validation)
+        known = sorted(set(tasks)) if len(set(tasks)) > 1 else []
+        return figures | {f"psnr_{task}": float(values[tasks == task].mean()) for task in known}
 
     def show(self, model: nn.Module, folder: Path, update: int) -> None:
         """Write held-out frames above their reconstructions."""
@@ -166,6 +169,11 @@ class TokenizerStage:
         }
         tensors = {f"image_tokenizer.{key}": value for key, value in model.state_dict().items()}
         write_checkpoint(folder, config, tensors)
+
+    def _tasks(self, rows: np.ndarray) -> np.ndarray:
+        """Task of each of some frames."""
+        episodes = np.searchsorted(self.frames.starts, rows, side="right") - 1
+        return np.array([self.frames.tasks[i] if self.frames.tasks else "" for i in episodes])
 
     def _trainings(self, training: dict[str, Any]) -> dict[str, Any]:
         """What the checkpoint tells of its training; the codes are those of an earlier one for a decoder."""
@@ -232,10 +240,14 @@ def closest_size(shape: Sequence[int], resolution: int, step: int) -> tuple[int,
 
 
 def _motion(
-    pictures: UInt8[np.ndarray, "frames height width 3"], weight: float
+    pictures: UInt8[np.ndarray, "frames height width 3"], tasks: np.ndarray, weight: float
 ) -> Float[Tensor, "1 1 height width"]:
-    """Weight of every pixel, 1 on average: where most moves 1 + `weight` times that of where nothing does."""
-    spread = torch.from_numpy(pictures.astype(np.float32).std(axis=0).mean(axis=-1))
+    """Weight of every pixel, 1 on average: where most moves 1 + `weight` times that of where nothing does.
+
+    Motion is what differs within a task: that tasks look different from each other moves nothing.
+    """
+    variances = [pictures[tasks == task].var(axis=0, dtype=np.float32) for task in dict.fromkeys(tasks)]
+    spread = torch.from_numpy(np.sqrt(np.mean(variances, axis=0)).mean(axis=-1))
     relative = spread / spread.max().clamp(min=1e-6)
     raw = 1 + weight * relative
     return (raw / raw.mean())[None, None]
