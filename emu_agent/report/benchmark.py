@@ -1,26 +1,22 @@
 """The page of a benchmark, and that of a comparison: the matrix of success, intervals, film strips."""
 
 from collections.abc import Mapping, Sequence
-from html import escape
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from jaxtyping import UInt8
 
-from emu_agent.report.html import made_with, pairs_table, render_page, section, timing_table
-from emu_agent.report.images import address, jpeg
-from emu_agent.report.matrix import matrix_png
+from emu_agent.report.html import render
+from emu_agent.report.images import figure_png, jpeg
 from emu_agent.run_folder import replacing
 
 STRIP_FRAMES = 8
 """Images in a film strip."""
 COLUMNS = ("task", "pairs", "first", "second", "difference", "95 %", "only first", "only second", "p")
 """Of a comparison."""
-_STYLE = """
-.matrix { background: #fff; border-radius: 10px; max-width: 100%; }
-.strip { display: block; width: 100%; } .strips figure { margin: 0 0 .7rem; }
-"""
+ROW, COLUMN, LABEL, HEAD = 0.42, 1.9, 2.6, 0.75
+"""Of the matrix [inches]."""
 
 
 def film_strip(
@@ -46,24 +42,15 @@ def render_benchmark(result: Mapping[str, Any], strips: Mapping[str, Mapping[str
         strips: By task and outcome (`solved`, `failed`), the film strip of one episode.
         config: The benchmark's config as YAML.
     """
-    title = f"{result['suite']} · {result['policy']} · imagine {result['imagine']}"
-    seeds = [e["seed"] for task in result["tasks"].values() for e in task["episodes"]]
-    extent = f"{len(seeds)} episodes, seeds {min(seeds)} to {max(seeds)}" if seeds else "no episode finished"
-    lost = result.get("lost", [])
-    names = ", ".join(f"{job['task']} seed {job['seed']} ({job['reason']})" for job in lost)
-    parts = [
-        f"<h1>{escape(title)}</h1>",
-        f'<p class="sub">{escape(extent)}, {escape(result["purpose"])} seeds</p>',
-        f'<p class="warn">not played to the end: {escape(names)}</p>' if lost else "",
-        _image(matrix_png([(result["policy"], result)])),
-        section("Tasks", _task_table(result)),
-        section("Film strips", _strips(strips)) if strips else "",
-        section("Timing", timing_table(result["timing"])),
-        section("Environment", pairs_table(result["fingerprint"])),
-        section("Made with", pairs_table(made_with(result))),
-        section("Config", f'<div class="tile"><pre>{escape(config)}</pre></div>'),
-    ]
-    return render_page(title, "\n".join(part for part in parts if part), _STYLE)
+    return render(
+        "benchmark.html",
+        title=f"{result['suite']} · {result['policy']} · imagine {result['imagine']}",
+        matrix=matrix_png([(result["policy"], result)]),
+        seeds=[e["seed"] for task in result["tasks"].values() for e in task["episodes"]],
+        result={"lost": [], **result},
+        strips=strips,
+        config=config,
+    )
 
 
 def render_comparison(results: Sequence[Mapping[str, Any]], comparisons: Sequence[Mapping[str, Any]]) -> str:
@@ -74,21 +61,22 @@ def render_comparison(results: Sequence[Mapping[str, Any]], comparisons: Sequenc
         comparisons: What `emu_agent.evaluation.comparison.compare` says of each other one.
     """
     names = [comparisons[0]["names"][0], *(comparison["names"][1] for comparison in comparisons)]
-    parts = [
-        f"<h1>{escape(str(results[0]['suite']))}: {len(results)} policies compared</h1>",
-        _image(matrix_png(list(zip(names, results, strict=True)))),
-        *(section(" against ".join(reversed(one["names"])), comparison_table(one)) for one in comparisons),
-    ]
-    return render_page("benchmark compare", "\n".join(parts), _STYLE)
-
-
-def comparison_table(comparison: Mapping[str, Any]) -> str:
-    """Differences by task and of all together, as an HTML table."""
-    rows = ["".join(f"<th>{name}</th>" for name in COLUMNS)]
-    for name, figures in [*comparison["tasks"].items(), ("all", comparison["all"])]:
-        rows.append("".join(f"<td>{escape(cell)}</td>" for cell in comparison_cells(name, figures)))
-    warnings = (f'<p class="warn">{escape(mark)}</p>' for mark in comparison_marks(comparison))
-    return "".join(warnings) + f"<table>{''.join(f'<tr>{row}</tr>' for row in rows)}</table>"
+    return render(
+        "comparison.html",
+        title=f"{results[0]['suite']}: {len(results)} policies compared",
+        matrix=matrix_png(list(zip(names, results, strict=True))),
+        columns=COLUMNS,
+        comparisons=[
+            {
+                "heading": " against ".join(reversed(one["names"])),
+                "marks": comparison_marks(one),
+                "rows": [
+                    comparison_cells(name, f) for name, f in [*one["tasks"].items(), ("all", one["all"])]
+                ],
+            }
+            for one in comparisons
+        ],
+    )
 
 
 def comparison_marks(comparison: Mapping[str, Any]) -> list[str]:
@@ -115,35 +103,46 @@ def comparison_cells(name: str, figures: Mapping[str, Any]) -> list[str]:
     ]  # fmt: skip
 
 
-def _image(png: bytes) -> str:
-    return f'<img class="matrix" alt="success by task and policy" src="{address(png)}">'
+def matrix_png(results: Sequence[tuple[str, Mapping[str, Any]]]) -> bytes:
+    """Draw the matrix: colour and number are the success rate, the small figures its 95 % interval.
 
+    Args:
+        results: Name and `benchmark.json` of each policy, on the same suite; a task that one of them has not
+            played stays grey.
+    """
+    from matplotlib.figure import Figure
 
-def _task_table(result: Mapping[str, Any]) -> str:
-    rows = [
-        "<tr><th>task</th><th>solved</th><th>success</th><th>95 % interval</th><th>steps, median</th></tr>"
-    ]
-    for name, task in result["tasks"].items():
-        episodes = task["episodes"]
-        solved = [episode["steps"] for episode in episodes if episode["success"]]
-        low, high = (100 * bound for bound in task["wilson95"])
-        rate = "–" if task["success_rate"] is None else f"{100 * task['success_rate']:.0f} %"
-        steps = f"{np.median(solved):.0f}" if solved else "–"
-        cells = (name, f"{len(solved)} of {len(episodes)}", rate, f"{low:.0f} to {high:.0f} %", steps)
-        rows.append("<tr>" + "".join(f"<td>{escape(cell)}</td>" for cell in cells) + "</tr>")
-    return f"<table>{''.join(rows)}</table>"
-
-
-def _strips(strips: Mapping[str, Mapping[str, Path]]) -> str:
-    figures = []
-    for task, by_outcome in strips.items():
-        for outcome, path in sorted(by_outcome.items()):
-            word = {"solved": "good", "failed": "bad"}[outcome]
-            seed = path.stem.rsplit("_", 1)[-1]
-            video = f'<a href="videos/{path.stem}.mp4">video</a>'
-            figures.append(
-                f'<figure><img class="strip" alt="{escape(task)}" src="{address(path.read_bytes(), "jpeg")}">'
-                f'<figcaption>{escape(task)}, seed {seed}: <span class="{word}">{outcome}</span>, {video}'
-                "</figcaption></figure>"
+    tasks = list(dict.fromkeys(task for _, result in results for task in result["tasks"]))
+    rows = [*tasks, "mean"]
+    height, width = HEAD + ROW * len(rows), LABEL + COLUMN * len(results)
+    figure = Figure(figsize=(width, height), dpi=160)
+    axes = figure.add_axes((LABEL / width, 0.0, 1 - LABEL / width - 0.01, 1 - HEAD / height))
+    cells = [[_cell(result, row) for _, result in results] for row in rows]
+    rates = np.array([[np.nan if rate is None else rate for rate, _ in row] for row in cells])
+    axes.imshow(rates, cmap="viridis", vmin=0, vmax=1, aspect="auto")
+    axes.set_facecolor("0.9")
+    for y, row in enumerate(cells):
+        for x, (rate, interval) in enumerate(row):
+            if rate is None or interval is None:
+                continue
+            colour = "white" if rate < 0.6 else "black"
+            axes.text(x, y - 0.12, f"{100 * rate:.0f} %", ha="center", va="center", color=colour, fontsize=10)
+            low, high = (100 * bound for bound in interval)
+            axes.text(
+                x, y + 0.28, f"{low:.0f} to {high:.0f}", ha="center", va="center", color=colour, fontsize=6
             )
-    return f'<div class="strips">{"".join(figures)}</div>'
+    axes.axhline(len(tasks) - 0.5, color="white", linewidth=3)
+    axes.set_xticks(range(len(results)), [name for name, _ in results], fontsize=8, wrap=True)
+    axes.xaxis.tick_top()
+    axes.set_yticks(range(len(rows)), rows, fontsize=9)
+    axes.tick_params(length=0)
+    for spine in axes.spines.values():
+        spine.set_visible(False)
+    return figure_png(figure)
+
+
+def _cell(result: Mapping[str, Any], row: str) -> tuple[float | None, Sequence[float] | None]:
+    if row == "mean":
+        return result["mean"], result["mean95"]
+    task = result["tasks"].get(row)
+    return (None, None) if task is None else (task["success_rate"], task["wilson95"])

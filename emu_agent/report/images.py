@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import cv2
 import numpy as np
 from jaxtyping import UInt8
+from PIL import Image
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -16,6 +17,13 @@ def figure_png(figure: "Figure") -> bytes:
     """A matplotlib figure as a PNG file; the same figure gives the same bytes."""
     stream = io.BytesIO()
     figure.savefig(stream, format="png", metadata={"Software": None})
+    return stream.getvalue()
+
+
+def png(image: Image.Image) -> bytes:
+    """An image as a PNG file."""
+    stream = io.BytesIO()
+    image.save(stream, format="png")
     return stream.getvalue()
 
 

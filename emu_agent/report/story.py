@@ -1,11 +1,8 @@
 """Text and pictures as they were imagined: one PNG per picture, the words as JSON, and a page of both."""
 
-import base64
-import io
 import itertools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from html import escape
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -13,7 +10,7 @@ from typing import Any
 from PIL import Image
 
 from emu_agent.decoding.stream import TextPiece
-from emu_agent.report.html import render_page
+from emu_agent.report.html import render
 from emu_agent.run_folder import frame_name, write_json, write_text
 from emu_agent.tokens.picture import save_picture
 
@@ -41,25 +38,7 @@ def render_story(title: str, about: str, rows: Mapping[str, Sequence[Panel]]) ->
         about: The line below.
         rows: Panels by the heading of their row; an empty heading is left out.
     """
-    parts = [f"<h1>{escape(title)}</h1>", f'<p class="sub">{escape(about)}</p>']
-    for heading, panels in rows.items():
-        parts.append(f"<h2>{escape(heading)}</h2>" if heading else "")
-        parts.append(f'<div class="story">{"".join(map(_figure, panels))}</div>')
-    return render_page(title, "\n".join(part for part in parts if part))
-
-
-def _figure(panel: Panel) -> str:
-    words = escape(panel.text.strip()).replace("\n", "<br>")
-    note = f" <small>{escape(panel.note)}</small>" if panel.note else ""
-    shown = "" if panel.picture is None else f'<img alt="" src="{_data_address(panel.picture)}">'
-    caption = f"<figcaption>{words}{note}</figcaption>" if words or note else ""
-    return f"<figure>{shown}{caption}</figure>"
-
-
-def _data_address(picture: Image.Image) -> str:
-    content = io.BytesIO()
-    picture.save(content, format="png")
-    return f"data:image/png;base64,{base64.b64encode(content.getvalue()).decode()}"
+    return render("story.html", title=title, about=about, rows=rows)
 
 
 @dataclass
