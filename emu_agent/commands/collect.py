@@ -9,7 +9,7 @@ import yaml
 from omegaconf import DictConfig
 from tqdm import tqdm
 
-from emu_agent.commands.run import share_cores
+from emu_agent.commands.playing import share_cores
 from emu_agent.config import build, check_counts, check_seed, output_folder, plain_config
 from emu_agent.data.columns import read_side_file
 from emu_agent.data.demonstration import Demonstration

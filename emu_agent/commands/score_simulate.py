@@ -9,6 +9,7 @@ import torch
 from omegaconf import DictConfig
 
 from emu_agent.commands import run
+from emu_agent.commands.playing import INTERRUPTED
 from emu_agent.config import build, check_counts, check_seed, load_config, output_folder, plain_config
 from emu_agent.evaluation.simulated_success import run_imagined
 from emu_agent.evaluation.statistics import wilson_interval
@@ -31,7 +32,7 @@ def main(cfg: DictConfig) -> int:
     result: dict[str, Any] = {"imagined": _imagine(cfg)}
     if cfg.simulator:
         if (simulated := _simulate(config, path / "simulator")) is None:
-            return run.INTERRUPTED
+            return INTERRUPTED
         result["simulated"] = simulated
         both = zip(result["imagined"]["solved"], result["simulated"]["solved"], strict=True)
         result["agreement"] = float(np.mean([inside == outside for inside, outside in both]))

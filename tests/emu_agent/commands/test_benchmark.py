@@ -7,8 +7,8 @@ import pytest
 from omegaconf import DictConfig, OmegaConf
 
 from emu_agent.cli import main as command_line
-from emu_agent.commands import benchmark
-from emu_agent.commands.benchmark_worker import BenchmarkWork
+from emu_agent.commands import benchmark, playing
+from emu_agent.commands.play_worker import BenchmarkWork
 from emu_agent.config import config_dir, load_config, plain_config
 from emu_agent.episodes.executors import Job
 from emu_agent.errors import ConfigError, FingerprintError
@@ -35,8 +35,10 @@ def toy_config(output: Path, **changes: Any) -> DictConfig:
 
 
 def worker(cfg: DictConfig) -> BenchmarkWork:
-    config = {**plain_config(cfg), "env": {"make": plain_config(cfg)["make"]}, "video": False}
-    return BenchmarkWork(config=config, actor="toy", threads=1, folder=Path(cfg.output), names=TASKS)
+    config = plain_config(cfg)
+    return BenchmarkWork(
+        config=config, make=config["make"], actor="toy", folder=Path(cfg.output), names=TASKS
+    )
 
 
 def test_the_shipped_config_is_complete() -> None:
@@ -83,7 +85,7 @@ def test_the_first_episode_of_each_outcome_leaves_film_and_strip(
 def test_an_environment_unlike_the_others_is_refused(tmp_path: Path, toy_reach: ModuleType) -> None:
     played = worker(toy_config(tmp_path, videos=False))(Job("toy/reach", 100_000))
     with pytest.raises(FingerprintError, match="image_size: 32 of this task, 64 of the others"):
-        benchmark._refuse_other(played, {**played.fingerprint, "image_size": 64}, "toy/reach")
+        playing.refuse_unlike(played, {**played.fingerprint, "image_size": 64}, "toy/reach")
 
 
 @pytest.mark.slow

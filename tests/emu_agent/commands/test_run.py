@@ -14,8 +14,8 @@ import pytest
 import yaml
 from omegaconf import DictConfig, OmegaConf
 
-from emu_agent.commands import run
-from emu_agent.commands.run_worker import PlayWork
+from emu_agent.commands import playing, run
+from emu_agent.commands.play_worker import PlayWork
 from emu_agent.config import config_dir, load_config, plain_config
 from emu_agent.episodes.executors import Job
 from emu_agent.errors import ConfigError, EmuAgentError, FingerprintError, UnknownNameError
@@ -46,7 +46,8 @@ def toy_config(output: Path | None, **changes: object) -> DictConfig:
 
 
 def worker(cfg: DictConfig) -> PlayWork:
-    return PlayWork(config=plain_config(cfg), actor="toy policy", threads=1, folder=Path(cfg.output))
+    config = plain_config(cfg)
+    return PlayWork(config=config, make=config["env"]["make"], actor="toy policy", folder=Path(cfg.output))
 
 
 def outcomes(folder: Path) -> list[tuple]:
@@ -60,12 +61,12 @@ def outcomes(folder: Path) -> list[tuple]:
 def test_the_shipped_config_is_complete() -> None:
     cfg = load_config("run", ["policy=random", "episodes=50", "workers=2", "video=false", "output=runs/x"])
     assert (cfg.env.name, cfg.episodes, cfg.seed) == ("robosuite_Lift", 50, 100_000)
-    assert run.policy_name(cfg) == run.mode_of(cfg) == "random"
-    assert run.actor_of(cfg) == "random policy"
+    assert playing.policy_name(cfg) == playing.mode_of(cfg) == "random"
+    assert playing.actor_of(cfg) == "random policy"
     default = load_config("run", ["imagine=never", "checkpoint=some/folder"])
     assert (default.policy.imagine, default.policy.checkpoint) == ("never", "some/folder")
-    assert (run.policy_name(default), run.mode_of(default)) == ("imagination", "never")
-    assert run.actor_of(default) == "imagination policy, imagine never"
+    assert (playing.policy_name(default), playing.mode_of(default)) == ("imagination", "never")
+    assert playing.actor_of(default) == "imagination policy, imagine never"
 
 
 @pytest.mark.parametrize(
@@ -91,6 +92,13 @@ def test_an_unknown_camera_is_refused_with_the_choices(tmp_path: Path, toy_reach
         worker(toy_config(tmp_path, camera="front_view"))(Job("toy_reach"))
 
 
+def test_without_a_film_no_camera_is_needed(tmp_path: Path, toy_reach: ModuleType) -> None:
+    blind = {"env": {"make": {"cameras": []}}, "imagine": "never"}
+    assert worker(toy_config(tmp_path, video=False, **blind))(Job("toy_reach", 3)).record["success"]
+    with pytest.raises(UnknownNameError, match="no camera called 'front'; there are: none"):
+        worker(toy_config(tmp_path, **blind))(Job("toy_reach"))
+
+
 def test_a_checkpoint_for_another_environment_is_found_out(tmp_path: Path, toy_reach: ModuleType) -> None:
     own = toy_reach.ToyReach().fingerprint()
     cfg = toy_config(tmp_path)
@@ -98,19 +106,19 @@ def test_a_checkpoint_for_another_environment_is_found_out(tmp_path: Path, toy_r
     stage = worker(cfg)(Job("toy_reach"))
     assert stage.differences == {"image_size": (32, 64)}
     with pytest.raises(FingerprintError, match="image_size: 32 here, 64 in the checkpoint"):
-        run.check_fingerprint(stage, allow=False)
-    run.check_fingerprint(stage, allow=True)
+        playing.check_fingerprint(stage, allow=False)
+    playing.check_fingerprint(stage, allow=True)
 
 
 def test_cores_are_shared() -> None:
     cores = len(os.sched_getaffinity(0))
-    assert run.share_cores(None, 100) == (cores, 1)
-    assert run.share_cores(None, 1) == (1, cores)
-    assert run.share_cores(2 * cores, 100) == (2 * cores, 1)
+    assert playing.share_cores(None, 100) == (cores, 1)
+    assert playing.share_cores(None, 1) == (1, cores)
+    assert playing.share_cores(2 * cores, 100) == (2 * cores, 1)
 
 
 def test_the_video_is_whole_before_the_record_comes(tmp_path: Path, toy_reach: ModuleType) -> None:
-    record = worker(toy_config(tmp_path))(Job("toy_reach", 3))
+    record = worker(toy_config(tmp_path))(Job("toy_reach", 3)).record
     assert (record["task"], record["seed"], record["success"]) == ("ToyReach", 3, True)
     assert [path for path in tmp_path.rglob("*") if path.is_file()] == [RunFolder(tmp_path).video_file(3)]
 
@@ -130,10 +138,10 @@ def test_an_episode_that_fails_midway_leaves_nothing(
 def test_a_full_disk_is_said_in_words(tmp_path: Path) -> None:
     with (
         pytest.raises(EmuAgentError, match=rf"no space left.*go on with output={tmp_path}"),
-        run.full_disk_in_words(RunFolder(tmp_path)),
+        playing.full_disk_in_words(RunFolder(tmp_path)),
     ):
         raise OSError(errno.ENOSPC, "No space left on device")
-    with pytest.raises(PermissionError), run.full_disk_in_words(RunFolder(tmp_path)):
+    with pytest.raises(PermissionError), playing.full_disk_in_words(RunFolder(tmp_path)):
         raise OSError(errno.EACCES, "Permission denied")
 
 
@@ -166,8 +174,6 @@ def test_a_run_leaves_its_folder_and_workers_do_not_matter(
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(500)
-@pytest.mark.slow
 @pytest.mark.timeout(300)
 def test_a_run_does_not_go_on_with_other_weights(tmp_path: Path, toy_reach: ModuleType) -> None:
     weights = tmp_path / "weights"
@@ -187,8 +193,8 @@ def test_a_run_does_not_go_on_with_other_weights(tmp_path: Path, toy_reach: Modu
 
 
 def test_what_fails_in_a_worker_reaches_the_caller(tmp_path: Path, toy_reach: ModuleType) -> None:
-    with pytest.raises(ConfigError, match=r"cannot build toy_reach\.make"):
-        run.main(toy_config(tmp_path / "run", env={"make": {"colour": "red"}}))
+    with pytest.raises(ConfigError, match=r"cannot build fractions\.Fraction"):
+        run.main(toy_config(tmp_path / "run", env={"make": {"_target_": "fractions.Fraction", "colour": 1}}))
     assert not (tmp_path / "run").exists()
 
 
@@ -260,7 +266,7 @@ def test_an_interrupted_run_sums_up_what_it_has(tmp_path: Path, toy_reach: Modul
     with started(tmp_path, toy_reach, output) as process:
         wait_for(lambda: len(list(output.glob("episodes/*.json"))) >= 1)
         os.killpg(process.pid, signal.SIGINT)  # what Ctrl-C sends: to the workers, too
-        assert process.wait(200) == run.INTERRUPTED
+        assert process.wait(200) == playing.INTERRUPTED
         assert alive_in_group(process.pid) == []
     summary = json.loads((output / "summary.json").read_text())
     assert 1 <= len(summary["episodes"]) < 40

@@ -26,15 +26,13 @@ class ToyReach(gymnasium.Env):
     adrift = False
     deadly: int | None = None
 
-    def __init__(self, image_size: int = SIZE) -> None:
+    def __init__(self, image_size: int = SIZE, cameras: tuple[str, ...] = ("front", "wrist")) -> None:
         picture = spaces.Box(0, 255, (image_size, image_size, 3), np.uint8)
         self.image_size = image_size
-        self.observation_space = spaces.Dict(
-            {
-                "pixels": spaces.Dict({"front": picture, "wrist": picture}),
-                "agent_pos": spaces.Box(-1.0, 1.0, (4,), np.float32),
-            }
-        )
+        self.cameras = list(cameras)
+        images = {"pixels": spaces.Dict(dict.fromkeys(cameras, picture))} if cameras else {}
+        proprio = spaces.Box(-1.0, 1.0, (4,), np.float32)
+        self.observation_space = spaces.Dict({**images, "agent_pos": proprio})
         self.action_space = spaces.Box(-1.0, 1.0, (7,), np.float32)
         self.render_seconds = 0.0
 
@@ -42,7 +40,7 @@ class ToyReach(gymnasium.Env):
         return {
             "embodiment": "toy",
             "controller": "velocity",
-            "camera_names": ["front", "wrist"],
+            "camera_names": self.cameras,
             "image_size": self.image_size,
             "render_preset": {"shadows": False},
             "control_hz": self.control_hz,
@@ -83,9 +81,10 @@ class ToyReach(gymnasium.Env):
 
     def _observe(self) -> dict[str, Any]:
         started = time.perf_counter()
-        pictures = {"front": self._picture(1), "wrist": self._picture(2)}
+        pictures = {camera: self._picture(zoom) for zoom, camera in enumerate(self.cameras, 1)}
         self.render_seconds += time.perf_counter() - started
-        return {"pixels": pictures, "agent_pos": np.concatenate([self.dot, self.target]).astype(np.float32)}
+        images = {"pixels": pictures} if pictures else {}
+        return {**images, "agent_pos": np.concatenate([self.dot, self.target]).astype(np.float32)}
 
     def _picture(self, zoom: int) -> np.ndarray:
         picture = np.full((self.image_size, self.image_size, 3), 60, np.uint8)
@@ -190,6 +189,6 @@ def make_task(id: str, deadly: int | None = None, **_: Any) -> gymnasium.Env:
     return env
 
 
-def make(max_steps: int = 60, image_size: int = SIZE) -> gymnasium.Env:
+def make(max_steps: int = 60, **settings: Any) -> gymnasium.Env:
     """What `gymnasium.make` would give."""
-    return gymnasium.wrappers.TimeLimit(ToyReach(image_size), max_steps)
+    return gymnasium.wrappers.TimeLimit(ToyReach(**settings), max_steps)

@@ -1,4 +1,4 @@
-"""What a worker of `emu-agent run` does: builds environment and policy once, then plays seed after seed."""
+"""What a worker of `run` and `benchmark` does: builds environment and policy once, then plays and films."""
 
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
@@ -17,7 +17,10 @@ from emu_agent.fingerprint import fingerprint_differences
 from emu_agent.run_folder import RunFolder
 
 if TYPE_CHECKING:
-    from emu_agent.episodes.rollout import Policy, Recorder
+    from emu_agent.episodes.rollout import Policy, Recorder, StepRecord
+
+OUTCOMES = ("failed", "solved")
+"""By success."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,6 +35,16 @@ class Stage:
     """What tells the policy's weights from others; None where it has none."""
 
 
+@dataclass(frozen=True, kw_only=True)
+class Played:
+    """One episode."""
+
+    record: dict[str, Any]
+    """As `EpisodeResult.to_dict` gives it."""
+    fingerprint: dict[str, Any]
+    """Of the environment."""
+
+
 class _Cast(NamedTuple):
     env: Any
     policy: "Policy"
@@ -42,30 +55,42 @@ class _Cast(NamedTuple):
 
 @dataclass(kw_only=True)
 class PlayWork:
-    """Work of `executors`: plays an episode and returns its record; without a seed, describes the `Stage`."""
+    """Work of `executors`: plays an episode, and films it; without a seed, describes the `Stage`."""
 
     config: Mapping[str, Any]
-    """The run's config as plain data: `env`, `policy`, `gate`, `max_steps`, `video` and `camera`."""
+    """The command's config as plain data: `policy`, `gate`, `max_steps`, `camera`, `video` or `videos`."""
+    make: Mapping[str, Any]
+    """The environment's config; "{}" in its `id` stands for the task."""
     actor: str
     """What acts, in words for the video."""
-    threads: int
-    """Threads of the linear algebra."""
     folder: Path
     """Where videos go; they are whole before a record is returned."""
+    threads: int = 1
+    """Threads of the linear algebra."""
     _casts: Kept[_Cast] = field(default_factory=lambda: Kept(1))
 
-    def __call__(self, job: Job) -> Stage | dict[str, Any]:
+    def __call__(self, job: Job) -> Stage | Played:
         """Play one seed, or describe environment and policy."""
-        from emu_agent.episodes.rollout import run_episode
-
         cast = self.cast(job.task)
         if job.seed is None:
             return self._stage(cast)
+        from emu_agent.episodes.rollout import run_episode
+
+        with self.recorder(job) as recorder:
+            result = run_episode(*cast, job.seed, recorder, self.config["max_steps"])
+        return Played(record=result.to_dict(), fingerprint=fingerprint_of(cast.env))
+
+    @property
+    def films(self) -> bool:
+        """Whether images are wanted at all."""
+        return bool(self.config["video"])
+
+    @contextmanager
+    def recorder(self, job: Job) -> "Iterator[Recorder | None]":
+        """What watches an episode: its film, if there shall be one."""
         with ExitStack() as stack:
-            path = RunFolder(self.folder).video_file(job.seed)
-            film = stack.enter_context(self.film(job, path)) if self.config["video"] else None
-            result = run_episode(*cast, job.seed, film, self.config["max_steps"])
-        return result.to_dict()
+            path = RunFolder(self.folder).video_file(job.seed or 0)
+            yield stack.enter_context(self.film(job, path)) if self.films else None
 
     def cast(self, task: str) -> _Cast:
         """Environment and policy of a task; those of the task before are closed."""
@@ -99,11 +124,13 @@ class PlayWork:
 
     def _cast(self, task: str) -> _Cast:
         """Environment and policy, behind the gate that keeps its actions within the environment's bounds."""
-        env, gate = make_env(self.config["env"]["make"], task), self.config.get("gate")
+        env, gate = make_env(self.make, task), self.config.get("gate")
         return _Cast(env, build(DictConfig(gate), self._policy, env) if gate else self._policy)
 
     def _stage(self, cast: _Cast) -> Stage:
-        lookup("camera", self.config["camera"], cast.env.observation_space["pixels"].spaces)
+        pixels = cast.env.observation_space.spaces.get("pixels")
+        if self.films:
+            lookup("camera", self.config["camera"], {} if pixels is None else pixels.spaces)
         fingerprint = fingerprint_of(cast.env)
         return Stage(
             fingerprint=fingerprint,
@@ -115,3 +142,46 @@ class PlayWork:
         """Subtask instruction and keyframe of the first candidate's first step."""
         pixels = imagination.pixels(self._policy.image_tokenizer)
         return imagination.text[0][0][0], pixels[0, 0, 0].cpu().numpy()
+
+
+class _Kept:
+    """Keeps all steps: whether they are to be filmed is known when they are over."""
+
+    def __init__(self) -> None:
+        self.steps: list[StepRecord] = []
+
+    def record(self, step: "StepRecord") -> None:
+        self.steps.append(step)
+
+
+@dataclass(kw_only=True)
+class BenchmarkWork(PlayWork):
+    """The same for many tasks: the first solved and first failed episode of each leave film and strip."""
+
+    names: Mapping[str, str]
+    """Names of the tasks in file names, by environment id."""
+
+    @property
+    def films(self) -> bool:
+        """Whether images are wanted at all."""
+        return bool(self.config["videos"])
+
+    @contextmanager
+    def recorder(self, job: Job) -> "Iterator[Recorder | None]":
+        """Keep the steps, and film them where the outcome is the first of its kind."""
+        kept = _Kept() if self.films else None
+        yield kept
+        if kept is None:
+            return
+        name = f"{self.names[job.task]}_{OUTCOMES[kept.steps[-1].success]}"
+        if not any((self.folder / "strips").glob(f"{name}_*.jpg")):
+            self._film(job, f"{name}_{job.seed}", kept.steps)
+
+    def _film(self, job: Job, name: str, steps: "list[StepRecord]") -> None:
+        from emu_agent.report.benchmark import write_strip
+
+        with self.film(job, self.folder / "videos" / f"{name}.mp4") as film:
+            for step in steps:
+                film.record(step)
+        images = [step.pixels[self.config["camera"]] for step in steps]
+        write_strip(self.folder / "strips" / f"{name}.jpg", images)
