@@ -18,7 +18,7 @@ PACKAGES = {
     "policies/lerobot-policy-emu-agent/lerobot_policy_emu_agent": OURS,
 }
 LAYERS = [
-    {"errors", "finding", "fingerprint", "run_folder", "provenance", "gl_probe"},
+    {"errors", "finding", "fingerprint", "run_folder", "provenance", "gl_probe", "stored"},
     {"config", "settings", "observation"},
     {"tokens"},
     {"world_model"},

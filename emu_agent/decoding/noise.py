@@ -5,8 +5,7 @@ Time runs from 0, nothing but noise, to 1, the clean codes. `uniform` follows th
 probability 1 - time (absorbing noise, as in MaskGIT, 2202.04200).
 """
 
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -14,7 +13,7 @@ import torch.nn.functional as F
 from jaxtyping import Float, Int64
 from torch import Tensor
 
-from emu_agent.errors import ConfigError
+from emu_agent.stored import Settings
 
 NOISES = ("mask", "uniform")
 ORDERS = ("confidence", "left_to_right")
@@ -26,7 +25,7 @@ ENTRIES_PER_PASS = 2**26
 
 
 @dataclass(frozen=True, kw_only=True)
-class DidaConfig:
+class DidaConfig(Settings):
     """Noise and sampler of DiDA; the checkpoint keeps those that it was adapted with."""
 
     noise: str = "mask"
@@ -56,31 +55,11 @@ class DidaConfig:
 
     def __post_init__(self) -> None:
         for name, choices in (("noise", NOISES), ("order", ORDERS), ("sampler", SAMPLERS)):
-            if getattr(self, name) not in choices:
-                raise ConfigError(f"{name}={getattr(self, name)!r} must be one of {', '.join(choices)}")
-        if self.passes < 1:
-            raise ConfigError(f"passes={self.passes} must be at least 1")
-        for name in ("shift", "alpha", "c", "temperature"):
-            if not getattr(self, name) > 0:
-                raise ConfigError(f"{name}={getattr(self, name)} must be above 0")
-        if self.gumbel < 0 or not 0 <= self.remask < 1:
-            raise ConfigError(f"gumbel={self.gumbel} must be at least 0, remask={self.remask} in [0, 1)")
-
-    def to_dict(self) -> dict[str, Any]:
-        """Plain values for a checkpoint's `config.json`."""
-        return asdict(self)
-
-    @classmethod
-    def from_dict(cls, values: Mapping[str, Any]) -> "DidaConfig":
-        """Read what `to_dict` returned.
-
-        Raises:
-            ConfigError: a name is no setting; the message lists those that are.
-        """
-        known = [field.name for field in fields(cls)]
-        if unknown := sorted(set(values) - set(known)):
-            raise ConfigError(f"DiDA has no settings {unknown}; it has {known}")
-        return cls(**values)
+            self.require(choices.__contains__, f"be one of {', '.join(choices)}", name)
+        self.require(lambda value: value >= 1, "be at least 1", "passes")
+        self.require(lambda value: value > 0, "be above 0", "shift", "alpha", "c", "temperature")
+        self.require(lambda value: value >= 0, "be at least 0", "gumbel")
+        self.require(lambda value: 0 <= value < 1, "be in [0, 1)", "remask")
 
 
 def shifted_time(noise: float | Tensor, shift: float) -> Any:

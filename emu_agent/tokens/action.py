@@ -1,7 +1,7 @@
 """Continuous actions to bins and back."""
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -11,6 +11,7 @@ from torch import Tensor
 
 from emu_agent.errors import CheckpointError, ConfigError, VocabularyError
 from emu_agent.fingerprint import embodiment_of
+from emu_agent.stored import Settings
 
 LONGEST_CHUNK, WIDEST_ACTION = 16, 8
 """Largest chunk that `ActionBins.features` tells: timesteps, and components of an action."""
@@ -20,7 +21,7 @@ SUM_SCALE = 4.0
 
 
 @dataclass(frozen=True)
-class ActionBins:
+class ActionBins(Settings):
     """Equal bins over the range of each action component; a decoded value is the centre of its bin."""
 
     low: tuple[float, ...]
@@ -37,8 +38,7 @@ class ActionBins:
             )
         if any(not low < high for low, high in zip(self.low, self.high, strict=True)):
             raise ConfigError(f"low={self.low} must be below high={self.high} in every component")
-        if self.num_bins < 1:
-            raise ConfigError(f"num_bins={self.num_bins} must be at least 1")
+        self.require(lambda value: value >= 1, "be at least 1", "num_bins")
 
     @classmethod
     def over(cls, actions: Float[Tensor, "frames action_dim"], num_bins: int = 64) -> "ActionBins":
@@ -48,15 +48,6 @@ class ActionBins:
         low = low.masked_fill(normalized, -1.0)
         high = torch.maximum(high, low + 1e-3).masked_fill(normalized, 1.0)
         return cls(tuple(low.tolist()), tuple(high.tolist()), num_bins)
-
-    def to_dict(self) -> dict[str, Any]:
-        """Return plain values, ready for JSON."""
-        return asdict(self)
-
-    @classmethod
-    def from_dict(cls, values: Mapping[str, Any]) -> "ActionBins":
-        """Read what `to_dict` returned, also after a trip through JSON."""
-        return cls(tuple(values["low"]), tuple(values["high"]), values["num_bins"])
 
     @classmethod
     def of_checkpoint(cls, meta: Mapping[str, Any]) -> dict[str, "ActionBins"]:

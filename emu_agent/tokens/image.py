@@ -5,7 +5,7 @@ first convolution, which makes a small tokenizer fast enough to train on a CPU.
 """
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -18,6 +18,7 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from emu_agent.errors import CheckpointError, ConfigError
+from emu_agent.stored import Settings
 from emu_agent.tokens.autoencoder import Decoder, Encoder
 from emu_agent.tokens.quantizer import IndexBackpropagationQuantizer
 
@@ -26,7 +27,7 @@ CONFIG_FILE, NATIVE_FILE, SAFE_FILE = "config.yaml", "model.ckpt", "model.safete
 
 
 @dataclass(frozen=True, kw_only=True)
-class ImageTokenizerConfig:
+class ImageTokenizerConfig(Settings):
     """Shape and loss weights of an image tokenizer; the names are those of the published configuration."""
 
     ch: int = 256
@@ -94,10 +95,6 @@ class ImageTokenizerConfig:
         side = self.resolution // self.patch_size
         return [side // 2**level in self.attn_resolutions for level in range(len(self.ch_mult))]
 
-    def to_dict(self) -> dict[str, Any]:
-        """Return plain values, ready for JSON."""
-        return asdict(self)
-
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> "ImageTokenizerConfig":
         """Read `to_dict`'s form or the published one, in which the shape is nested under `ddconfig`.
@@ -112,11 +109,7 @@ class ImageTokenizerConfig:
             raise ConfigError(
                 f"an image tokenizer with {unsupported[0]}=true is not supported; it must be false"
             )
-        known = {field.name for field in fields(cls)}
-        if unknown := sorted(set(flat) - known):
-            raise ConfigError(f"unknown image tokenizer settings {unknown}; there are {sorted(known)}")
-        tuples = {name: tuple(flat[name]) for name in ("ch_mult", "attn_resolutions") if name in flat}
-        return cls(**flat | tuples)
+        return super().from_dict(flat)
 
 
 class TokenizerOutput(NamedTuple):

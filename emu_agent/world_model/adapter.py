@@ -4,8 +4,8 @@ The model stays a `WorldModel`. Beside the adapters of the layers, the embedding
 trained; all other embeddings stay what they are.
 """
 
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, fields
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +14,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from emu_agent.errors import CheckpointError, ConfigError
+from emu_agent.stored import Settings
 from emu_agent.world_model.folders import existing_folder
 from emu_agent.world_model.placement import is_plain
 from emu_agent.world_model.shards import opened
@@ -29,7 +30,7 @@ PREFIX = "base_model.model."
 
 
 @dataclass(frozen=True, kw_only=True)
-class LoraSettings:
+class LoraSettings(Settings):
     """What is adapted, and how strongly."""
 
     r: int = 16
@@ -44,22 +45,6 @@ class LoraSettings:
     def __post_init__(self) -> None:
         if self.r < 1 or not self.targets or not set(self.targets) <= set(MATRICES):
             raise ConfigError(f"lora: r={self.r} must be at least 1, targets some of {list(MATRICES)}")
-
-    @classmethod
-    def from_dict(cls, values: Mapping[str, Any]) -> "LoraSettings":
-        """Read the `lora` section of a config.
-
-        Raises:
-            ConfigError: a key is unknown.
-        """
-        known = [field.name for field in fields(cls)]
-        if unknown := sorted(set(values) - set(known)):
-            raise ConfigError(f"unknown lora settings {unknown}; there are {known}")
-        return cls(**{**values, "targets": tuple(values.get("targets", MATRICES))})
-
-    def to_dict(self) -> dict[str, Any]:
-        """Return plain values, ready for JSON."""
-        return asdict(self)
 
 
 def add_adapter(model: WorldModel, settings: LoraSettings, tokens: Sequence[int] = ()) -> None:

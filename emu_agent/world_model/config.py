@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from emu_agent.errors import ConfigError, lookup
+from emu_agent.stored import Settings
 
 NEUTRAL: Mapping[str, tuple[Any, ...]] = {
     "hidden_act": ("silu",),
@@ -36,7 +37,7 @@ SIZES = (
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class TransformerConfig:
+class TransformerConfig(Settings):
     """Everything that fixes the network; names are those of the Emu3.5 and Qwen3 `config.json`."""
 
     vocab_size: int
@@ -69,9 +70,7 @@ class TransformerConfig:
     """Numbers that tell a chunk of actions, which is added to the tokens of a simulated frame; 0 for none."""
 
     def __post_init__(self) -> None:
-        for name in SIZES:
-            if getattr(self, name) < 1:
-                raise ConfigError(f"{name}={getattr(self, name)} must be at least 1")
+        self.require(lambda value: value >= 1, "be at least 1", *SIZES)
         if self.num_attention_heads % self.num_key_value_heads:
             raise ConfigError(
                 f"num_attention_heads={self.num_attention_heads} must be a multiple of "
@@ -79,8 +78,7 @@ class TransformerConfig:
             )
         if self.head_dim % 2:
             raise ConfigError(f"head_dim={self.head_dim} must be even: rotary positions turn pairs")
-        if not 0.0 <= self.attention_dropout < 1.0:
-            raise ConfigError(f"attention_dropout={self.attention_dropout} must be in [0, 1)")
+        self.require(lambda value: 0.0 <= value < 1.0, "be in [0, 1)", "attention_dropout")
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> "TransformerConfig":
@@ -101,10 +99,6 @@ class TransformerConfig:
             _check_type(name, value, fields[name].type)
         _check_others({name: value for name, value in values.items() if name not in fields})
         return cls(**own)
-
-    def to_dict(self) -> dict[str, Any]:
-        """The fields under their published names; `from_dict` gives the config back."""
-        return dataclasses.asdict(self)
 
 
 def _with_rope(values: Mapping[str, Any]) -> dict[str, Any]:

@@ -16,9 +16,9 @@ from jaxtyping import Float, Int64
 from torch import Tensor, nn
 
 from emu_agent.errors import ConfigError
+from emu_agent.stored import Settings
 from emu_agent.world_model.checkpoint import load_state, read_config, read_part
 from emu_policies.head.normalizer import Normalizer
-from emu_policies.settings import Settings
 
 PART = "confidence"
 """Name of the part of a checkpoint."""

@@ -6,7 +6,7 @@ from typing import Any
 
 from emu_agent.errors import ConfigError, lookup
 from emu_agent.observation import FITS
-from emu_policies.settings import Settings
+from emu_agent.stored import Settings
 
 HEAD_KINDS = ("flow", "regression")
 
@@ -63,22 +63,17 @@ class ActionHeadConfig(Settings):
     """Weight of the step monitor's loss beside the action loss."""
 
     def __post_init__(self) -> None:
-        if self.kind not in HEAD_KINDS:
-            raise ConfigError(f"kind={self.kind!r} is not a kind of head; there are {list(HEAD_KINDS)}")
+        self.require(HEAD_KINDS.__contains__, f"be one of {', '.join(HEAD_KINDS)}", "kind")
         if self.dim % self.num_heads:
             raise ConfigError(f"dim={self.dim} must be a multiple of num_heads={self.num_heads}")
-        if self.dim % 2:
-            raise ConfigError(f"dim={self.dim} must be even")
+        self.require(lambda value: value % 2 == 0, "be even", "dim")
         lookup("fit", self.fit, dict.fromkeys(FITS))
         if len(self.camera_size) != 2 or min(self.camera_size) < 1:
             raise ConfigError(f"camera_size={list(self.camera_size)} must be a height and a width in pixels")
-        for name in ("dropout", "imagination_dropout", "camera_dropout"):
-            if not 0.0 <= getattr(self, name) <= 1.0:
-                raise ConfigError(f"{name}={getattr(self, name)} must lie between 0 and 1")
-        for name in ("depth", "chunk_size", "num_flow_steps", "flow_draws"):
-            if getattr(self, name) < 1:
-                raise ConfigError(f"{name}={getattr(self, name)} must be at least 1")
-
+        shares = ("dropout", "imagination_dropout", "camera_dropout")
+        self.require(lambda value: 0.0 <= value <= 1.0, "lie between 0 and 1", *shares)
+        counts = ("depth", "chunk_size", "num_flow_steps", "flow_draws")
+        self.require(lambda value: value >= 1, "be at least 1", *counts)
         if self.action_limit is not None and self.action_limit <= 0.0:
             raise ConfigError(f"action_limit={self.action_limit} must be above 0, or null for none")
 

@@ -9,8 +9,8 @@ from jaxtyping import Float
 from torch import Tensor
 
 from emu_agent.errors import ConfigError, lookup
+from emu_agent.stored import Settings
 from emu_policies.head.monitor import SubtaskState
-from emu_policies.settings import Settings
 
 
 class ImaginationReason(StrEnum):
@@ -56,15 +56,13 @@ class ReplanConfig(Settings):
     """Imagine again after this many control steps."""
 
     def __post_init__(self) -> None:
-        for name in ("done_threshold", "stale_threshold"):
-            if not 0.0 < getattr(self, name) <= 1.0:
-                raise ConfigError(f"{name}={getattr(self, name)} must be above 0 and at most 1")
+        thresholds = ("done_threshold", "stale_threshold")
+        self.require(lambda value: 0.0 < value <= 1.0, "be above 0 and at most 1", *thresholds)
         if self.confidence_threshold is not None and not 0.0 < self.confidence_threshold < 1.0:
             raise ConfigError(
                 f"confidence_threshold={self.confidence_threshold} must be between 0 and 1, or null"
             )
-        if self.max_age < 1:
-            raise ConfigError(f"max_age={self.max_age} must be at least 1")
+        self.require(lambda value: value >= 1, "be at least 1", "max_age")
 
 
 @runtime_checkable

@@ -9,8 +9,8 @@ from jaxtyping import Float, UInt8
 from torch import Tensor, nn
 
 from emu_agent.errors import ConfigError
+from emu_agent.stored import Settings
 from emu_policies.head.normalizer import Normalizer
-from emu_policies.settings import Settings
 
 
 @dataclass(frozen=True, kw_only=True)

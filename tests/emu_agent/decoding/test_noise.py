@@ -105,7 +105,7 @@ def test_a_shift_spends_more_time_near_noise() -> None:
         ({"noise": "gauss"}, "noise='gauss' must be one of mask, uniform"),
         ({"order": "random"}, "must be one of confidence, left_to_right"),
         ({"c": 0.0}, "c=0.0 must be above 0"),
-        ({"remask": 1.0}, r"remask=1.0 in \[0, 1\)"),
+        ({"remask": 1.0}, r"remask=1.0 must be in \[0, 1\)"),
     ],
 )
 def test_nonsense_is_refused(settings: dict, message: str) -> None:

@@ -85,7 +85,7 @@ def test_adapters_of_another_model_are_refused(base: WorldModel, stored: Path) -
 
 
 def test_settings_that_cannot_work_are_refused() -> None:
-    with pytest.raises(ConfigError, match=r"unknown lora settings \['rank'\]; there are \['r', 'alpha'"):
+    with pytest.raises(ConfigError, match=r"no settings \['rank'\]; it has \['r', 'alpha'"):
         LoraSettings.from_dict({"rank": 4})
     for wrong in ({"r": 0}, {"targets": []}, {"targets": ["lm_head"]}):
         with pytest.raises(ConfigError, match="must be at least 1, targets some of"):
