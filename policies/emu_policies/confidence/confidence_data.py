@@ -137,7 +137,7 @@ def _decision(policy: ImaginationPolicy, time: int, made: int) -> Decision:
     signals, imagination = policy.confidence_signals, policy.imagination
     assert signals is not None
     assert imagination is not None
-    text: str = imagination.text[0][0][0]  # type: ignore[attr-defined]
+    text: str = imagination.text[0][0][0]
     return Decision(time=time, made=made, text=text, signals=tuple(signals[0].tolist()))
 
 

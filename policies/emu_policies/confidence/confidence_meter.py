@@ -1,35 +1,13 @@
 """Reads the signals of the confidence score while a policy acts."""
 
-from collections.abc import Sequence
-from typing import Any, Protocol, runtime_checkable
-
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from emu_agent.imagination.engine import ImaginationEngine
+from emu_agent.imagination.imagination import Context, Imagination
 from emu_policies.confidence.confidence_score import ConfidenceScore
 from emu_policies.head.monitor import SubtaskState
-from emu_policies.planning.engine_protocol import Engine, Imagined, Scene
-
-
-@runtime_checkable
-class CodedScene(Scene, Protocol):
-    """A scene that also tells the codes of its frame: (batch, rows, cols)."""
-
-    codes: Tensor
-
-
-@runtime_checkable
-class CodedImagination(Imagined, Protocol):
-    """An imagination that also tells its words, its codes and how likely the words are."""
-
-    codes: Tensor
-    text_log_prob: Tensor
-
-    @property
-    def text(self) -> Sequence[Sequence[Sequence[str]]]:
-        """The step instructions: of each row, its candidates and their steps."""
-        ...
 
 
 class ConfidenceMeter:
@@ -45,7 +23,7 @@ class ConfidenceMeter:
     probability: Float[Tensor, " batch"] | None
     """That the imaginations will be achieved, in the latest opinion."""
 
-    def __init__(self, score: ConfidenceScore, engine: Engine) -> None:
+    def __init__(self, score: ConfidenceScore, engine: ImaginationEngine) -> None:
         self._score, self._engine = score.eval(), engine
         self.reset(0)
 
@@ -57,7 +35,7 @@ class ConfidenceMeter:
         self.signals = self.probability = None
 
     @torch.no_grad()
-    def begin(self, scene: CodedScene, imagination: CodedImagination, *, compare: bool = True) -> None:
+    def begin(self, scene: Context, imagination: Imagination, *, compare: bool = True) -> None:
         """Take note of a new imagination.
 
         Args:
@@ -78,7 +56,7 @@ class ConfidenceMeter:
 
     @torch.no_grad()
     def measure(
-        self, scene: CodedScene, subtask_probabilities: Float[Tensor, "batch states"], age: int
+        self, scene: Context, subtask_probabilities: Float[Tensor, "batch states"], age: int
     ) -> Float[Tensor, " batch"]:
         """The probability that the imagination will be achieved, seen from the present frame."""
         begin, now = self._begin, scene.codes
@@ -106,7 +84,7 @@ class ConfidenceMeter:
         return probability
 
     @torch.no_grad()
-    def acted(self, scene: CodedScene, actions: Float[Tensor, "batch time action_dim"]) -> None:
+    def acted(self, scene: Context, actions: Float[Tensor, "batch time action_dim"]) -> None:
         """Compare the actions that are carried out next with those that the keyframe asks for."""
         wanted = self._score.wanted_action(scene.codes, self._begin["keyframe"])
         gap = (actions.mean(dim=1) - wanted) / self._score.action_std
@@ -117,7 +95,7 @@ class ConfidenceMeter:
         mean = self._score.normalizer.mean[self._score.config.signals.index("disagreement")]
         return mean.expand(len(keyframe))
 
-    def _disagreement(self, scene: Any, imagination: CodedImagination) -> Tensor:
+    def _disagreement(self, scene: Context, imagination: Imagination) -> Tensor:
         """Share of the codes in which other keyframes of the same steps differ."""
         count, keyframe = self._score.config.candidates, imagination.codes[:, 0, 0]
         if not count:

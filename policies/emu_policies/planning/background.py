@@ -1,11 +1,11 @@
 """Imagining in a thread of its own, so that chunks never wait for it."""
 
 from concurrent.futures import Future, ThreadPoolExecutor
-from typing import Any
 
 import torch
 
-from emu_policies.planning.engine_protocol import Engine, Imagined, Scene
+from emu_agent.imagination.engine import ImaginationEngine
+from emu_agent.imagination.imagination import Context, Imagination
 
 
 class BackgroundImagination:
@@ -14,25 +14,25 @@ class BackgroundImagination:
     On a GPU it has a stream of its own, or its kernels would queue before those of the next chunk.
     """
 
-    def __init__(self, engine: Engine, device: torch.device) -> None:
+    def __init__(self, engine: ImaginationEngine, device: torch.device) -> None:
         """Starts no thread before the first imagination."""
         self._engine = engine
         self._stream = torch.cuda.Stream(device) if device.type == "cuda" else None
         self._executor = ThreadPoolExecutor(1, thread_name_prefix="imagination")
-        self._running: Future[Imagined] | None = None
+        self._running: Future[Imagination] | None = None
 
     @property
     def busy(self) -> bool:
         """Whether an imagination is under way, or finished and not yet taken."""
         return self._running is not None
 
-    def start(self, scene: Scene, generator: torch.Generator) -> None:
+    def start(self, scene: Context, generator: torch.Generator) -> None:
         """Begin to imagine what follows on a scene."""
         if self._stream is not None:
             self._stream.wait_stream(torch.cuda.current_stream(self._stream.device))
         self._running = self._executor.submit(self._imagine, scene, generator)
 
-    def take(self) -> Imagined | None:
+    def take(self) -> Imagination | None:
         """The imagination that was finished since the last call, if any; its errors are raised here."""
         if self._running is None or not self._running.done():
             return None
@@ -49,7 +49,7 @@ class BackgroundImagination:
         """Let the thread end."""
         self._executor.shutdown(wait=False, cancel_futures=True)
 
-    def _imagine(self, scene: Any, generator: torch.Generator) -> Imagined:
+    def _imagine(self, scene: Context, generator: torch.Generator) -> Imagination:
         # A thread has an inference mode of its own; the scene was made under that of the control loop.
         with torch.inference_mode(), torch.cuda.stream(self._stream):
             imagined = self._engine.imagine(scene, steps=1, candidates=1, generator=generator)

@@ -1,10 +1,11 @@
 """The policy that imagines the next step before it acts."""
 
 import time
+from collections import deque
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import torch
 from jaxtyping import Float
@@ -12,31 +13,33 @@ from torch import Tensor
 
 from emu_agent.errors import ConfigError, lookup
 from emu_agent.fingerprint import embodiment_of
+from emu_agent.imagination.engine import ImaginationEngine
+from emu_agent.imagination.imagination import Context, Imagination, ImaginationConfig
 from emu_agent.observation import Observation
 from emu_agent.world_model.checkpoint import read_config, weights_digest
-from emu_policies.confidence.confidence_meter import CodedImagination, CodedScene, ConfidenceMeter
+from emu_policies.confidence.confidence_meter import ConfidenceMeter
 from emu_policies.confidence.confidence_score import ConfidenceScore, load_confidence
 from emu_policies.head.action_head import ActionHead, HeadContext
 from emu_policies.head.camera_images import camera_images
 from emu_policies.head.chunk_prefix import ChunkPrefix
 from emu_policies.head.loading import choose_head, load_heads
-from emu_policies.planning.action_queue import ActionQueue
 from emu_policies.planning.background import BackgroundImagination
-from emu_policies.planning.engine_protocol import Engine, Imagined, Scene
-from emu_policies.planning.replan import ActiveSubgoal, ImaginationReason, ReplanConfig, replan_rule
+from emu_policies.planning.replan import ActiveSubgoal, ImaginationReason, ReplanConfig
 
 
 @dataclass(frozen=True, kw_only=True)
 class ImaginationPolicyConfig(ReplanConfig):
     """When to imagine, and how much of a chunk to carry out."""
 
-    imagine: str = "adaptive"
-    """`never`, `always` (with every chunk) or `adaptive` (when there is a reason)."""
     n_action_steps: int = 4
     """Actions of a chunk that are carried out before the next one is made."""
     background: bool = False
     """Imagine in a thread of its own: a chunk never waits, and knows what was finished before it was asked
     for. How often is imagined then depends on the machine, and so do the actions."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self.require(lambda value: value >= 1, "be at least 1", "n_action_steps")
 
 
 class ImaginationPolicy:
@@ -45,7 +48,7 @@ class ImaginationPolicy:
     For a batch of observations there is one imagination per row, and all are made at the same time.
     """
 
-    imagination: Imagined | None
+    imagination: Imagination | None
     """The latest imagination, if there is one."""
     imagination_reason: ImaginationReason | None
     """Why the latest imagination was made."""
@@ -56,7 +59,7 @@ class ImaginationPolicy:
 
     def __init__(
         self,
-        engine: Engine,
+        engine: ImaginationEngine,
         head: ActionHead | Mapping[str, ActionHead],
         config: ImaginationPolicyConfig,
         fingerprint: Mapping[str, Any] | None = None,
@@ -95,8 +98,7 @@ class ImaginationPolicy:
         self.fingerprint = fingerprint
         self._engine = engine
         self._device = self._head.action_normalizer.mean.device
-        self._rule = replan_rule(config.imagine, config)
-        self._queue = ActionQueue(config.n_action_steps)
+        self._queue: deque[Tensor] = deque()
         self._background = BackgroundImagination(engine, self._device) if config.background else None
         self._meter = None if confidence is None else ConfidenceMeter(confidence.to(self._device), engine)
         depends = config.imagine == "adaptive" and config.confidence_threshold is not None
@@ -132,8 +134,6 @@ class ImaginationPolicy:
             UnknownNameError: If there is no such mode or decoder.
             CheckpointError: If the folder is not an agent checkpoint with an action head.
         """
-        from emu_agent.imagination.engine import ImaginationEngine
-        from emu_agent.imagination.imagination import ImaginationConfig
         from emu_agent.world_model.checkpoint import bundled_checkpoint
 
         folder = Path(checkpoint) if checkpoint is not None else bundled_checkpoint()
@@ -141,7 +141,6 @@ class ImaginationPolicy:
         config = ImaginationPolicyConfig.from_dict(
             {**values.get("policy", {}), **settings, "imagine": imagine}
         )
-        replan_rule(config.imagine, config)
         imagining = ImaginationConfig(decoder=decoder, passes=passes, force=force, compile=compile)
         engine = ImaginationEngine.from_pretrained(folder, imagining)
         confidence, fingerprint = load_confidence(folder), values.get("fingerprint")
@@ -204,8 +203,9 @@ class ImaginationPolicy:
         """The next action of the current chunk; makes a new chunk when the current one is used up."""
         self.last_timing = {}
         if not self._queue:
-            self._queue.refill(self.predict_action_chunk(observation))
-        return self._queue.pop()
+            chunk = self.predict_action_chunk(observation)
+            self._queue.extend(chunk[:, : self.config.n_action_steps].unbind(1))
+        return self._queue.popleft()
 
     @torch.no_grad()
     def predict_action_chunk(
@@ -231,7 +231,7 @@ class ImaginationPolicy:
         scene = self._engine.observe(observation, camera=self._head.config.camera)
         self._take_finished()
         context = self._encode(scene, observation)
-        reason = self._rule.reason(self._active_subgoal(scene, context))
+        reason = self.config.reason(self._active_subgoal(scene, context))
         if reason is not None and self._imagine(scene, reason):
             context = self._encode(scene, observation)
             self._active_subgoal(scene, context)
@@ -262,7 +262,7 @@ class ImaginationPolicy:
         if self._background is not None:
             self._background.close()
 
-    def _imagine(self, scene: Scene, reason: ImaginationReason) -> bool:
+    def _imagine(self, scene: Context, reason: ImaginationReason) -> bool:
         """Imagines, or has it begun in the background; tells whether there is a new imagination."""
         if self._background is not None:
             if not self._background.busy:
@@ -282,25 +282,24 @@ class ImaginationPolicy:
         if finished is not None:
             self._activate(finished, *self._asked)
 
-    def _activate(self, imagination: Imagined, scene: Scene, reason: ImaginationReason) -> None:
+    def _activate(self, imagination: Imagination, scene: Context, reason: ImaginationReason) -> None:
         self.imagination, self.imagination_reason, self._age = imagination, reason, 0
         if self._meter is not None:
-            coded = cast(CodedScene, scene), cast(CodedImagination, imagination)
-            self._meter.begin(*coded, compare=self._compare)
+            self._meter.begin(scene, imagination, compare=self._compare)
 
-    def _encode(self, scene: Scene, observation: Observation) -> HeadContext:
+    def _encode(self, scene: Context, observation: Observation) -> HeadContext:
         images, present = camera_images(observation, self._head.config)
         imagined = None if self.imagination is None else self.imagination.features[:, 0]
         return self._head.encode_context(scene.features, images, observation.proprio, imagined, present)
 
-    def _active_subgoal(self, scene: Scene, context: HeadContext) -> ActiveSubgoal | None:
+    def _active_subgoal(self, scene: Context, context: HeadContext) -> ActiveSubgoal | None:
         """How things stand with the imagination in this scene; the confidence in it is measured here."""
         if self.imagination is None:
             return None
         states = self._head.subtask_probabilities(context)
         confidence = None
         if self._meter is not None:
-            confidence = self._meter.measure(cast(CodedScene, scene), states, self._age)
+            confidence = self._meter.measure(scene, states, self._age)
         return ActiveSubgoal(age=self._age, confidence=confidence, subtask_probabilities=states)
 
     def _check(self, observation: Observation) -> None:

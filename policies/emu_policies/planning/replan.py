@@ -1,9 +1,7 @@
 """When to imagine again."""
 
-from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Protocol, runtime_checkable
 
 from jaxtyping import Float
 from torch import Tensor
@@ -11,6 +9,8 @@ from torch import Tensor
 from emu_agent.errors import ConfigError, lookup
 from emu_agent.stored import Settings
 from emu_policies.head.monitor import SubtaskState
+
+MODES = ("never", "always", "adaptive")
 
 
 class ImaginationReason(StrEnum):
@@ -44,8 +44,10 @@ class ActiveSubgoal:
 
 @dataclass(frozen=True, kw_only=True)
 class ReplanConfig(Settings):
-    """Thresholds of the `adaptive` mode."""
+    """When to imagine; the thresholds are those of the mode `adaptive`."""
 
+    imagine: str = "adaptive"
+    """`never`, `always` (with every chunk) or `adaptive` (when there is a reason)."""
     done_threshold: float = 0.5
     """Imagine again when the step is done with at least this probability."""
     stale_threshold: float = 0.5
@@ -56,6 +58,7 @@ class ReplanConfig(Settings):
     """Imagine again after this many control steps."""
 
     def __post_init__(self) -> None:
+        lookup("imagine mode", self.imagine, dict.fromkeys(MODES))
         thresholds = ("done_threshold", "stale_threshold")
         self.require(lambda value: 0.0 < value <= 1.0, "be above 0 and at most 1", *thresholds)
         if self.confidence_threshold is not None and not 0.0 < self.confidence_threshold < 1.0:
@@ -64,68 +67,25 @@ class ReplanConfig(Settings):
             )
         self.require(lambda value: value >= 1, "be at least 1", "max_age")
 
-
-@runtime_checkable
-class ReplanRule(Protocol):
-    """Decides, before each chunk, whether to imagine and why."""
-
     def reason(self, active: ActiveSubgoal | None) -> ImaginationReason | None:
-        """Says why to imagine now, or None; `active` is None while there is no imagination."""
-        ...
+        """Why to imagine now, before a chunk, or None; `active` is None while there is no imagination.
 
-
-class NeverImagine:
-    """Acts on the current frame alone."""
-
-    def reason(self, active: ActiveSubgoal | None) -> None:
-        """Never."""
-        return
-
-
-class AlwaysImagine:
-    """A new imagination with every chunk."""
-
-    def reason(self, active: ActiveSubgoal | None) -> ImaginationReason:
-        """Always."""
-        return ImaginationReason.FIRST if active is None else ImaginationReason.EVERY_CHUNK
-
-
-class AdaptiveImagine:
-    """Keeps an imagination until there is a reason against it.
-
-    One row of a batch with such a reason suffices: imagining for all rows costs little more than for one.
-    """
-
-    def __init__(self, config: ReplanConfig) -> None:
-        self.config = config
-
-    def reason(self, active: ActiveSubgoal | None) -> ImaginationReason | None:
-        """The first of: done, stale, low confidence, timeout."""
+        One row of a batch with a reason suffices: imagining for all rows costs little more than for one.
+        """
+        if self.imagine == "never":
+            return None
         if active is None:
             return ImaginationReason.FIRST
-        config, probabilities = self.config, active.subtask_probabilities.amax(dim=0)
-        confidence, threshold = active.confidence, config.confidence_threshold
-        doubtful = confidence is not None and threshold is not None and bool(confidence.min() < threshold)
+        if self.imagine == "always":
+            return ImaginationReason.EVERY_CHUNK
+        probabilities = active.subtask_probabilities.amax(dim=0)
+        confidence, threshold = active.confidence, self.confidence_threshold
         checks = {
-            ImaginationReason.DONE: bool(probabilities[SubtaskState.DONE] >= config.done_threshold),
-            ImaginationReason.STALE: bool(probabilities[SubtaskState.STALE] >= config.stale_threshold),
-            ImaginationReason.LOW_CONFIDENCE: doubtful,
-            ImaginationReason.TIMEOUT: active.age >= config.max_age,
+            ImaginationReason.DONE: bool(probabilities[SubtaskState.DONE] >= self.done_threshold),
+            ImaginationReason.STALE: bool(probabilities[SubtaskState.STALE] >= self.stale_threshold),
+            ImaginationReason.LOW_CONFIDENCE: confidence is not None
+            and threshold is not None
+            and bool(confidence.min() < threshold),
+            ImaginationReason.TIMEOUT: active.age >= self.max_age,
         }
         return next((reason for reason, holds in checks.items() if holds), None)
-
-
-REPLAN_RULES: Mapping[str, Callable[[ReplanConfig], ReplanRule]] = {
-    "never": lambda _: NeverImagine(),
-    "always": lambda _: AlwaysImagine(),
-    "adaptive": AdaptiveImagine,
-}
-
-
-def replan_rule(mode: str, config: ReplanConfig) -> ReplanRule:
-    """Builds the rule of a mode.
-
-    Raises:
-        UnknownNameError: If there is no such mode; the message lists them.
-    """
-    return lookup("imagine mode", mode, REPLAN_RULES)(config)

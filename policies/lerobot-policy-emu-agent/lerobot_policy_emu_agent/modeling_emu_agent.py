@@ -223,7 +223,7 @@ class EmuAgentPolicy(PreTrainedPolicy):
     def _remember_imagination(self) -> None:
         imagination = self._robots[0].imagination
         if self.config.save_predicted_video and imagination is not None:
-            self.last_predicted_latents = imagination.codes[:, :1, :1]  # type: ignore[attr-defined]
+            self.last_predicted_latents = imagination.codes[:, :1, :1]
 
     def _set_trainable(self) -> None:
         for name, part in self.named_children():

@@ -1,5 +1,4 @@
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
 
@@ -20,58 +19,46 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from emu_agent.errors import ConfigError
+from emu_agent.imagination.engine import ImaginationEngine
+from emu_agent.imagination.imagination import Context, Imagination
+from emu_agent.world_model.cache import KVCache
 from emu_agent.world_model.checkpoint import read_config, read_part, write_checkpoint
+from emu_agent.world_model.config import preset
 
 CONFIG = ConfidenceConfig(num_cells=4, num_codes=8, cell_dim=3, action_dim=2, candidates=1)
 CALM = torch.tensor([[0.8, 0.1, 0.1]])
 
 
-@dataclass(frozen=True)
-class Scene:
-    codes: Tensor
-
-    @property
-    def features(self) -> Tensor:
-        return torch.zeros(len(self.codes), 4, 16)
+def scene(codes: Tensor) -> Context:
+    cache = KVCache.empty(preset("debug"), 1, 1, torch.zeros(1))
+    return Context(cache, codes, torch.zeros(len(codes), 4, 16))
 
 
-@dataclass(frozen=True)
-class Imagination:
-    codes: Tensor
-    image_log_prob: Tensor
-    text_log_prob: Tensor
-    text: Sequence[Sequence[Sequence[str]]] = ((("grasp the cube",),),)
+def imagination(codes: Tensor, log_prob: float = 0.0) -> Imagination:
+    candidates = codes.shape[1]
+    return Imagination(
+        text=((("grasp the cube",),) * candidates,),
+        codes=codes,
+        text_log_prob=torch.zeros(1, candidates, 1),
+        image_log_prob=torch.full((1, candidates, 1), log_prob),
+        features=torch.zeros(1, candidates, 5, 16),
+    )
 
-    @property
-    def features(self) -> Tensor:
-        return torch.zeros(len(self.codes), 1, 5, 16)
 
-
-class Dreamer:
+class Dreamer(ImaginationEngine):
     """Imagines candidates that differ from the first code on in `differing` cells."""
-
-    image_tokenizer = None
 
     def __init__(self, differing: int = 0) -> None:
         self.differing, self.asked = differing, 0
         self.texts: Sequence[str] | None = None
 
-    def observe(self, observation: object, camera: str) -> Scene:
-        return Scene(torch.zeros(1, 2, 2, dtype=torch.int64))
-
-    def imagine(
-        self,
-        observation: Scene,
-        *,
-        steps: int,
-        candidates: int,
-        generator: torch.Generator,
-        texts: Sequence[str] | None = None,
+    def imagine(  # type: ignore[override]
+        self, observation: Context, *, candidates: int, texts: Sequence[str] | None = None, **_: object
     ) -> Imagination:
         self.asked, self.texts = self.asked + 1, texts
         codes = torch.tensor([[[[[1, 1], [1, 1]]]]]).repeat(1, candidates, 1, 1, 1)
         codes.view(1, candidates, -1)[..., : self.differing] = 7
-        return Imagination(codes, torch.zeros(1, candidates, 1), torch.zeros(1, candidates, 1))
+        return imagination(codes)
 
 
 def grid(*codes: int) -> Tensor:
@@ -88,9 +75,7 @@ def begun(differing: int = 0) -> ConfidenceMeter:
     """A meter with an imagination in which the last two codes shall change from 0 to 1."""
     one, _ = meter(differing)
     keyframe = torch.ones(1, 1, 1, 2, 2, dtype=torch.int64)
-    one.begin(
-        Scene(grid(1, 1, 0, 0)), Imagination(keyframe, torch.full((1, 1, 1), -0.2), torch.zeros(1, 1, 1))
-    )
+    one.begin(scene(grid(1, 1, 0, 0)), imagination(keyframe, -0.2))
     return one
 
 
@@ -107,7 +92,7 @@ def test_progress_and_drift_tell_how_reality_goes(
     now: tuple[int, ...], progress: float, drift: float
 ) -> None:
     one = begun()
-    probability = one.measure(Scene(grid(*now)), CALM, age=8)
+    probability = one.measure(scene(grid(*now)), CALM, age=8)
     assert (signal(one, "progress"), signal(one, "drift"), signal(one, "age")) == (progress, drift, 8.0)
     assert signal(one, "image_log_prob") == pytest.approx(-0.2)
     assert signal(one, "stale") == pytest.approx(0.1)
@@ -117,7 +102,7 @@ def test_progress_and_drift_tell_how_reality_goes(
 @pytest.mark.parametrize("differing", [0, 1, 4])
 def test_candidates_that_differ_are_noticed(differing: int) -> None:
     one = begun(differing)
-    one.measure(Scene(grid(1, 1, 0, 0)), CALM, age=0)
+    one.measure(scene(grid(1, 1, 0, 0)), CALM, age=0)
     assert signal(one, "disagreement") == differing / 4
     assert one._engine.texts == ["grasp the cube"]  # type: ignore[attr-defined] - of the same step
 
@@ -160,9 +145,9 @@ def test_an_action_against_the_keyframe_widens_the_gap() -> None:
     keyframe = torch.ones(1, 1, 1, 2, 2, dtype=torch.int64)
     gaps = []
     for action in (0.5, -0.5):
-        one.begin(Scene(grid(1, 1, 0, 0)), Imagination(keyframe, torch.zeros(1, 1, 1), torch.zeros(1, 1, 1)))
-        one.acted(Scene(grid(1, 1, 0, 0)), torch.tensor([[[action, 0.0]] * 4]))
-        one.measure(Scene(grid(1, 1, 0, 0)), CALM, age=4)
+        one.begin(scene(grid(1, 1, 0, 0)), Imagination(keyframe, torch.zeros(1, 1, 1), torch.zeros(1, 1, 1)))
+        one.acted(scene(grid(1, 1, 0, 0)), torch.tensor([[[action, 0.0]] * 4]))
+        one.measure(scene(grid(1, 1, 0, 0)), CALM, age=4)
         gaps.append(signal(one, "inverse_dynamics"))
     assert gaps == pytest.approx([0.0, 0.5**0.5])
 
@@ -182,7 +167,7 @@ def test_a_signal_far_from_all_that_was_seen_counts_as_four_deviations(
 
 def test_reset_forgets() -> None:
     one = begun()
-    one.measure(Scene(grid(1, 1, 0, 0)), CALM, age=0)
+    one.measure(scene(grid(1, 1, 0, 0)), CALM, age=0)
     one.reset(1)
     assert (one.signals, one.probability) == (None, None)
 
@@ -190,8 +175,7 @@ def test_reset_forgets() -> None:
 def test_no_candidates_are_drawn_where_a_chunk_would_wait() -> None:
     one, _ = meter()
     keyframe = torch.ones(1, 1, 1, 2, 2, dtype=torch.int64)
-    imagination = Imagination(keyframe, torch.zeros(1, 1, 1), torch.zeros(1, 1, 1))
-    one.begin(Scene(grid(1, 1, 0, 0)), imagination, compare=False)
+    one.begin(scene(grid(1, 1, 0, 0)), imagination(keyframe), compare=False)
     assert one._engine.asked == 0  # type: ignore[attr-defined]
 
 

@@ -1,48 +1,41 @@
 """An imagination engine without a world model: enough to test a policy."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from typing import Any
 
 import torch
-from torch import Tensor
 
+from emu_agent.imagination.engine import ImaginationEngine
+from emu_agent.imagination.imagination import Context, Imagination
 from emu_agent.observation import Observation
+from emu_agent.world_model.cache import KVCache
+from emu_agent.world_model.config import preset
 
 
-@dataclass(frozen=True)
-class FakeScene:
-    features: Tensor
-
-
-@dataclass(frozen=True)
-class FakeImagination:
-    features: Tensor
-    image_log_prob: Tensor
-
-
-class FakeEngine:
+class FakeEngine(ImaginationEngine):
     """Features are a function of the pixels' mean; what is imagined is noise."""
 
-    image_tokenizer = None
+    image_tokenizer = None  # type: ignore[assignment]
 
     def __init__(self, log_prob: float = -1.0) -> None:
         self.log_prob = log_prob
         self.num_imaginations = 0
 
-    def observe(self, observation: Observation, camera: str) -> FakeScene:
+    def observe(self, observation: Observation, camera: str) -> Context:
         brightness = observation.images[camera].float().mean(dim=(1, 2, 3)) / 255.0
-        return FakeScene((brightness[:, None, None] * torch.linspace(-1, 1, 16)).expand(-1, 4, -1))
+        features = (brightness[:, None, None] * torch.linspace(-1, 1, 16)).expand(-1, 4, -1)
+        cache = KVCache.empty(preset("debug"), len(brightness), 1, features)
+        return Context(cache, torch.zeros(len(brightness), 2, 2, dtype=torch.int64), features)
 
-    def imagine(
-        self,
-        observation: FakeScene,
-        *,
-        steps: int,
-        candidates: int,
-        generator: torch.Generator,
-        texts: Sequence[str] | None = None,
-    ) -> FakeImagination:
+    def imagine(  # type: ignore[override]
+        self, observation: Context, *, steps: int, candidates: int, generator: torch.Generator, **_: Any
+    ) -> Imagination:
         self.num_imaginations += 1
         batch = len(observation.features)
-        features = torch.randn(batch, candidates, 5, 16, generator=generator)
-        return FakeImagination(features, torch.full((batch, candidates, steps), self.log_prob))
+        log_prob = torch.full((batch, candidates, steps), self.log_prob)
+        return Imagination(
+            text=((("lift",) * steps,) * candidates,) * batch,
+            codes=torch.zeros(batch, candidates, steps, 2, 2, dtype=torch.int64),
+            text_log_prob=log_prob,
+            image_log_prob=log_prob,
+            features=torch.randn(batch, candidates, 5, 16, generator=generator),
+        )

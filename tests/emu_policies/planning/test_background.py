@@ -10,6 +10,7 @@ import pytest
 import torch
 from emu_policies import ActionHead, ImaginationPolicy, ImaginationPolicyConfig
 
+from emu_agent.imagination.engine import ImaginationEngine
 from emu_agent.observation import Observation
 
 PATIENCE = 10.0
@@ -21,10 +22,8 @@ def observation() -> Observation:
     return Observation(pictures, torch.zeros(1, 5), ("lift the cube",))
 
 
-class Held:
+class Held(ImaginationEngine):
     """An engine whose imaginations end when they are let go."""
-
-    image_tokenizer = None
 
     def __init__(self, engine: Any) -> None:
         self.engine, self.let_go, self.finished = engine, threading.Event(), threading.Event()

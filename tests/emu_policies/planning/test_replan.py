@@ -1,6 +1,9 @@
+from dataclasses import replace
+
 import pytest
 import torch
-from emu_policies.planning.replan import ActiveSubgoal, ImaginationReason, ReplanConfig, replan_rule
+from emu_policies import ImaginationPolicyConfig
+from emu_policies.planning.replan import ActiveSubgoal, ImaginationReason, ReplanConfig
 
 from emu_agent.errors import ConfigError, UnknownNameError
 
@@ -36,27 +39,27 @@ def active(
 def test_adaptive_imagines_for_a_reason(
     situation: ActiveSubgoal | None, reason: ImaginationReason | None
 ) -> None:
-    assert replan_rule("adaptive", CONFIG).reason(situation) == reason
+    assert CONFIG.reason(situation) == reason
 
 
 def test_confidence_can_be_left_out() -> None:
-    assert replan_rule("adaptive", ReplanConfig()).reason(active(CALM, confidence=(0.01,))) is None
+    assert ReplanConfig().reason(active(CALM, confidence=(0.01,))) is None
 
 
 def test_a_checkpoint_without_confidence_is_not_doubted() -> None:
     unknown = ActiveSubgoal(age=4, confidence=None, subtask_probabilities=torch.tensor([CALM]))
-    assert replan_rule("adaptive", CONFIG).reason(unknown) is None
+    assert CONFIG.reason(unknown) is None
 
 
 def test_never_and_always() -> None:
-    never, always = (replan_rule(mode, CONFIG) for mode in ("never", "always"))
+    never, always = (replace(CONFIG, imagine=mode) for mode in ("never", "always"))
     assert [never.reason(None), never.reason(active(CALM, age=99))] == [None, None]
     assert [always.reason(None), always.reason(active(CALM))] == ["first", "every_chunk"]
 
 
 def test_unknown_mode_is_refused_with_the_choices() -> None:
     with pytest.raises(UnknownNameError, match=r"sometimes.*adaptive, always, never"):
-        replan_rule("sometimes", CONFIG)
+        ReplanConfig(imagine="sometimes")
 
 
 @pytest.mark.parametrize(
@@ -66,3 +69,8 @@ def test_unknown_mode_is_refused_with_the_choices() -> None:
 def test_thresholds_that_cannot_work_are_refused(settings: dict[str, float]) -> None:
     with pytest.raises(ConfigError, match=next(iter(settings))):
         ReplanConfig(**settings)
+
+
+def test_a_chunk_of_which_nothing_is_carried_out_is_refused() -> None:
+    with pytest.raises(ConfigError, match="n_action_steps=0 must be at least 1"):
+        ImaginationPolicyConfig(n_action_steps=0)
