@@ -145,7 +145,7 @@ def test_an_action_against_the_keyframe_widens_the_gap() -> None:
     keyframe = torch.ones(1, 1, 1, 2, 2, dtype=torch.int64)
     gaps = []
     for action in (0.5, -0.5):
-        one.begin(scene(grid(1, 1, 0, 0)), Imagination(keyframe, torch.zeros(1, 1, 1), torch.zeros(1, 1, 1)))
+        one.begin(scene(grid(1, 1, 0, 0)), imagination(keyframe))
         one.acted(scene(grid(1, 1, 0, 0)), torch.tensor([[[action, 0.0]] * 4]))
         one.measure(scene(grid(1, 1, 0, 0)), CALM, age=4)
         gaps.append(signal(one, "inverse_dynamics"))
