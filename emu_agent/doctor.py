@@ -58,10 +58,25 @@ def packages() -> list[Finding]:
     for extra in ("", *EXTRAS):
         wrong = [problem for requirement in _required(extra) if (problem := _problem(requirement))]
         name = f"packages [{extra}]" if extra else "packages"
-        mend = f"{FRESH} with the extra [{extra}]" if extra else FRESH
+        mend = f"install emu-agent[{extra}], or ./emu install in a checkout" if extra else FRESH
         state = "fail" if extra in NEEDED else "note"
         findings.append(Finding.of(name, not wrong, "; ".join(wrong) or "all there", mend, state))
     return findings
+
+
+def brought_by(package: str) -> str | None:
+    """What to install for a package, by its import name: emu-agent, with or without an extra."""
+    extras = metadata.metadata("emu-agent").get_all("Provides-Extra") or []
+    name = package.replace("_", "-")
+    brings = (extra for extra in ("", *extras) if name in {asked.name for asked in _required(extra)})
+    return next((f"emu-agent[{extra}]" if extra else "emu-agent anew" for extra in brings), None)
+
+
+def too_old(package: str) -> str:
+    """What is wrong with an installed package that is older than emu-agent asks for, or nothing."""
+    asked, have = next(one for one in _required("") if one.name == package), _installed(package)
+    floors = [Version(bound.version) for bound in asked.specifier if bound.operator == ">="]
+    return _problem(asked) if have is not None and have < max(floors) else ""
 
 
 def locked_versions() -> Finding:

@@ -6,10 +6,12 @@ from importlib import metadata
 
 import pytest
 from omegaconf import DictConfig
+from packaging.version import Version
 
 from emu_agent import cli
-from emu_agent.cli import COMMANDS, EXTRA_OF, available_commands, main
+from emu_agent.cli import COMMANDS, available_commands, main
 from emu_agent.commands import doctor
+from emu_agent.doctor import brought_by, too_old
 from emu_agent.errors import CheckpointError
 
 
@@ -129,8 +131,36 @@ def test_bugs_are_not_hidden(error: Exception, monkeypatch: pytest.MonkeyPatch) 
         main(["doctor"])
 
 
-def test_every_extra_that_is_recommended_exists() -> None:
-    assert set(EXTRA_OF.values()) <= set(metadata.metadata("emu-agent").get_all("Provides-Extra") or [])
+@pytest.mark.parametrize(
+    ("package", "brought"),
+    [
+        ("robosuite", "emu-agent[sim]"),
+        ("fast_simplification", "emu-agent[sim]"),
+        ("lerobot", "emu-agent[lerobot]"),
+        ("torchao", "emu-agent[official]"),
+        ("ray", "emu-agent[scale]"),
+        ("torch", "emu-agent anew"),
+        ("no_such_package", None),
+    ],
+)
+def test_what_brings_a_missing_package(package: str, brought: str | None) -> None:
+    assert brought_by(package) == brought
+
+
+def test_a_torch_that_is_too_old_is_refused_in_one_sentence(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("emu_agent.doctor._installed", lambda name: Version("2.3.1"))
+    assert main(["run", "episodes=1"]) == 2
+    message = capsys.readouterr().err
+    assert message.startswith("emu-agent: torch 2.3.1 is not ")
+    assert message.endswith("install emu-agent anew, or --upgrade torch\n")
+    assert message.count("\n") == 1
+
+
+def test_a_torch_that_is_newer_than_measured_is_not_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("emu_agent.doctor._installed", lambda name: Version("99"))
+    assert not too_old("torch")
 
 
 def test_python_dash_m_is_the_same_command() -> None:
