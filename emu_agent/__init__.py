@@ -16,8 +16,8 @@ if TYPE_CHECKING:
     from emu_agent.imagination.imagination import Imagination as Imagination
     from emu_agent.imagination.imagination import ImaginationConfig as ImaginationConfig
     from emu_agent.observation import Observation as Observation
+    from emu_agent.official.assembly import generate as generate
     from emu_agent.official.assembly import official_engine as official_engine
-    from emu_agent.official.folders import generate as generate
     from emu_agent.tokens.vocabulary import Vocabulary as Vocabulary
     from emu_agent.world_model.checkpoint import load_world_model as load_world_model
     from emu_agent.world_model.tokenizers import load_image_tokenizer as load_image_tokenizer

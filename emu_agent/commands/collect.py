@@ -17,10 +17,9 @@ from emu_agent.data.frames import cache_of
 from emu_agent.data.lerobot_writer import write_dataset
 from emu_agent.data.split import PURPOSES, seeds_for
 from emu_agent.episodes.branching import BranchWork, branch_episodes, counted
-from emu_agent.episodes.collection import Collection
+from emu_agent.episodes.collection import Collection, unpack
 from emu_agent.episodes.executors import Executor, Job, open_executor
 from emu_agent.episodes.recording import RecordWork
-from emu_agent.episodes.unpack import unpack
 from emu_agent.errors import ConfigError, DatasetError, lookup
 from emu_agent.fingerprint import fingerprint_differences, refuse_differences
 from emu_agent.provenance import provenance

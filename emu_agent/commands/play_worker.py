@@ -99,8 +99,7 @@ class PlayWork:
     @contextmanager
     def film(self, job: Job, path: Path) -> "Iterator[Recorder]":
         """Film an episode into a file that appears when the block has succeeded."""
-        from emu_agent.report.film import EpisodeFilm
-        from emu_agent.report.video import open_video
+        from emu_agent.report.video import EpisodeFilm, open_video
 
         env = self.cast(job.task).env
         limits = [n for n in (self.config["max_steps"], getattr(env.spec, "max_episode_steps", None)) if n]

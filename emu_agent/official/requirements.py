@@ -13,7 +13,7 @@ import torch
 
 from emu_agent.errors import CheckpointError, EmuAgentError
 from emu_agent.finding import Finding
-from emu_agent.official.folders import find_folders
+from emu_agent.official.assembly import find_folders
 from emu_agent.tokens.image import CONFIG_FILE as IMAGE_CONFIG_FILE
 from emu_agent.tokens.image import ImageTokenizer
 from emu_agent.tokens.text import RANKS_FILE, VISION_FILE, EmuTokenizer

@@ -1,9 +1,13 @@
-"""Write videos that every browser plays: H.264, 4:2:0, index at the front. No external program is needed."""
+"""Steps of an episode as panels, and panels as a video that every browser plays.
 
-from collections.abc import Iterator
+Videos are H.264, 4:2:0, with the index at the front; no external program is needed.
+"""
+
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from fractions import Fraction
 from pathlib import Path
+from typing import Any
 
 import av
 import numpy as np
@@ -11,6 +15,8 @@ from av.container import OutputContainer
 from av.video.stream import VideoStream
 from jaxtyping import UInt8
 
+from emu_agent.episodes.rollout import StepRecord
+from emu_agent.report.panel import PanelContent, draw_panel
 from emu_agent.run_folder import replacing
 
 
@@ -62,3 +68,54 @@ def open_video(path: Path, fps: int = 20, quality: int = 23) -> Iterator[VideoWr
         writer = VideoWriter(container, fps, quality)
         yield writer
         writer.finish()
+
+
+HOLD_FRAMES = 20
+"""How often the last frame is repeated, so that the outcome can be read."""
+
+type Picture = UInt8[np.ndarray, "height width 3"]
+
+
+class EpisodeFilm:
+    """Recorder that writes one panel per control step.
+
+    Args:
+        writer: Takes the frames.
+        show: Gives step instruction and keyframe of an imagination; called once for each.
+        fixed: Fields of `PanelContent` that stay: task, actor, instruction, camera and max_steps.
+    """
+
+    def __init__(
+        self, writer: VideoWriter, *, show: Callable[[Any], tuple[str, Picture]], **fixed: Any
+    ) -> None:
+        self._writer, self._show, self._fixed = writer, show, fixed
+        self._seen: Any = None
+        self._shown: tuple[str | None, Picture | None] = (None, None)
+        self._actions: list[np.ndarray] = []
+        self._imagined: list[tuple[int, float]] = []
+
+    def record(self, step: StepRecord) -> None:
+        """Add the panel of this step; the step without an action ends the film."""
+        if step.imagination is not self._seen:
+            self._seen = step.imagination
+            self._shown = (None, None) if step.imagination is None else self._show(step.imagination)
+        if "imagine_ms" in step.timing:
+            self._imagined.append((step.index, step.timing["imagine_ms"]))
+        ended = step.action is None
+        if step.action is not None:
+            self._actions.append(step.action)
+        text, keyframe = self._shown
+        actions = np.stack(self._actions) if self._actions else np.zeros((0, 7))
+        now = {"step": step.index, "pixels": step.pixels, "success": step.success, "ended": ended}
+        content = PanelContent(
+            **self._fixed,
+            **now,
+            keyframe=keyframe,
+            subtask_text=text,
+            reason=step.imagination_reason,
+            actions=actions.astype(np.float32),
+            imagined=tuple(self._imagined),
+        )
+        panel = draw_panel(content)
+        for _ in range(HOLD_FRAMES if ended else 1):
+            self._writer.add(panel)

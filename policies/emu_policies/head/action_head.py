@@ -11,8 +11,8 @@ from torch import Tensor, nn
 from emu_policies.head.chunk_decoder import ChunkDecoder, KeysValues
 from emu_policies.head.chunk_prefix import ChunkPrefix
 from emu_policies.head.context_encoder import ContextEncoder, ContextTokens
-from emu_policies.head.head_batch import HeadBatch
 from emu_policies.head.head_config import ActionHeadConfig
+from emu_policies.head.head_data import HeadBatch
 from emu_policies.head.monitor import SubtaskMonitor, SubtaskState
 from emu_policies.head.normalizer import Normalizer
 

@@ -1,19 +1,49 @@
-"""Samples of the action head: a frame, the subgoal active in it, and the expert's next actions."""
+"""What the action head learns from: a frame, the subgoal active in it, and the expert's next actions."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
 import numpy as np
 import torch
-from jaxtyping import Int64, UInt8
+from jaxtyping import Bool, Float, Int64, UInt8
 from torch import Tensor
 
 from emu_agent.data.frames import Frames
 from emu_agent.data.mixture import places
 from emu_agent.data.segments import Segment
+from emu_agent.training.stage import Share
+from emu_agent.training.workers import shared
 from emu_policies.head.feature_bank import FeatureBank, LiveFeatures
-from emu_policies.head.head_batch import HeadBatch
 from emu_policies.head.monitor import SubtaskState
+
+
+@dataclass(frozen=True, kw_only=True)
+class HeadBatch:
+    """Training samples of the action head; one row per control step of a demonstration."""
+
+    frame_features: Float[Tensor, "batch frame_tokens feature_dim"]
+    """World-model features of the current frame."""
+    imagination_features: Float[Tensor, "batch imagination_tokens feature_dim"]
+    """Features of an imagination: its step text (one token), then its keyframe."""
+    images: UInt8[Tensor, "batch cameras height width 3"]
+    """Current images of the further cameras, in the order of the head's config."""
+    proprio: Float[Tensor, "batch proprio_dim"]
+    """Proprioception in the units of the dataset."""
+    actions: Float[Tensor, "batch chunk action_dim"]
+    """The expert's next actions in the units of the dataset."""
+    action_valid: Bool[Tensor, "batch chunk"]
+    """False behind the end of an episode."""
+    monitor_label: Int64[Tensor, " batch"]
+    """`SubtaskState` of the imagination with respect to the current frame."""
+
+    def share(self, share: Share) -> "HeadBatch":
+        """The rows that belong to a share of the batch."""
+        rows = list(shared(range(len(self.proprio)), share))
+        return HeadBatch(**{field.name: getattr(self, field.name)[rows] for field in fields(self)})
+
+    def to(self, device: torch.device | str) -> "HeadBatch":
+        """The same batch on another device."""
+        return HeadBatch(**{field.name: getattr(self, field.name).to(device) for field in fields(self)})
 
 
 @dataclass(frozen=True, kw_only=True)

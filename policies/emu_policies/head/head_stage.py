@@ -27,9 +27,8 @@ from emu_agent.world_model.checkpoint import (
 )
 from emu_policies.head.action_head import ActionHead
 from emu_policies.head.feature_bank import load_bank
-from emu_policies.head.head_batch import HeadBatch
 from emu_policies.head.head_config import ActionHeadConfig, action_limit
-from emu_policies.head.head_data import HeadData, SubgoalSamplerConfig
+from emu_policies.head.head_data import HeadBatch, HeadData, SubgoalSamplerConfig
 from emu_policies.head.loading import PREFIX, head_parts, starting_weights
 from emu_policies.head.normalizer import Normalizer
 

@@ -10,9 +10,9 @@ from contextlib import suppress
 from dataclasses import dataclass
 
 from emu_agent.errors import ConfigError, ServingError
-from emu_policies.serving.frames import SERVER_BYTES, read_frame, to_frame
 from emu_policies.serving.messages import (
     PROTOCOL,
+    SERVER_BYTES,
     BadMessageError,
     Beat,
     Hello,
@@ -21,6 +21,8 @@ from emu_policies.serving.messages import (
     ServerMessage,
     Welcome,
     decode_server,
+    read_frame,
+    to_frame,
 )
 from emu_policies.serving.security import check_exposure, client_context, read_token
 

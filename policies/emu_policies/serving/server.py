@@ -13,15 +13,19 @@ from typing import Any
 
 from emu_agent.episodes.rollout import Policy
 from emu_agent.errors import ConfigError, EmuAgentError
-from emu_policies.serving.frames import HELLO_BYTES, ROBOT_BYTES, SERVER_BYTES, read_frame, to_frame
 from emu_policies.serving.messages import (
+    HELLO_BYTES,
     PROTOCOL,
+    ROBOT_BYTES,
+    SERVER_BYTES,
     BadMessageError,
     Hello,
     Message,
     Refused,
     Welcome,
     decode_robot,
+    read_frame,
+    to_frame,
 )
 from emu_policies.serving.security import check_exposure, read_token, same_token, server_context
 from emu_policies.serving.session import Session

@@ -15,7 +15,6 @@ from torch import Tensor
 from emu_agent.episodes.rollout import Policy
 from emu_agent.errors import ServingError
 from emu_agent.observation import Observation
-from emu_policies.serving.frames import read_frame
 from emu_policies.serving.messages import (
     ActiveChunk,
     Array,
@@ -28,6 +27,7 @@ from emu_policies.serving.messages import (
     Reset,
     decode_robot,
     observation_of,
+    read_frame,
 )
 
 

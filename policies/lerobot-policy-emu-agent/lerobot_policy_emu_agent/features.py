@@ -1,19 +1,25 @@
-"""Do a dataset, an environment or a robot have what an agent was trained with?"""
+"""LeRobot's features and batches as an agent wants them, and whether they are what it was trained with."""
 
 from collections.abc import Mapping
+from dataclasses import replace
 from difflib import get_close_matches
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from emu_policies import ActionHeadConfig
 from lerobot.configs import FeatureType, PolicyFeature
 from lerobot.utils.constants import ACTION, OBS_STATE
 from lerobot.utils.feature_utils import dataset_to_policy_features
 
 from emu_agent.data.columns import read_side_file
 from emu_agent.errors import ConfigError, FingerprintError
+from emu_agent.observation import IMAGE_PREFIX, Observation
 
 if TYPE_CHECKING:
     from lerobot_policy_emu_agent.configuration_emu_agent import EmuAgentConfig
+if TYPE_CHECKING:
+    from lerobot_policy_emu_agent.configuration_emu_agent import EmuAgentConfig
+
 
 UNIT_RATIO = 10.0
 """How much wider or narrower an entry of a dataset may be than what the head was trained with."""
@@ -182,3 +188,38 @@ def refuse_other_units(
             "and fractions?):\n" + "\n".join(lines) + "\nconvert the dataset, or begin with "
             "--policy.new_head=true"
         )
+
+
+def observation_of(batch: Mapping[str, Any], config: "EmuAgentConfig", head: ActionHeadConfig) -> Observation:
+    """The observation of a batch, with the cameras called as the agent calls them.
+
+    Raises:
+        ConfigError: The batch lacks a picture or the proprioception; the message lists what it has.
+    """
+    assert config.camera_key is not None
+    assert config.camera_keys is not None
+    if missing := sorted({config.camera_key, *needed_cameras(config), OBS_STATE} - set(batch)):
+        there = sorted(key for key in batch if key.startswith("observation."))
+        raise ConfigError(
+            f"the policy needs {missing}, and the observation has {there}; --rename_map="
+            f'\'{{"{there[0] if there else "there"}": "{missing[0]}"}}\' gives one the other\'s name'
+        )
+    keys = {**dict(zip(head.cameras, config.camera_keys, strict=True)), head.camera: config.camera_key}
+    return Observation.from_lerobot({
+        **{IMAGE_PREFIX + camera: batch[key] for camera, key in keys.items() if key in batch},
+        OBS_STATE: batch[OBS_STATE],
+        "task": batch.get("task") or [""] * len(batch[OBS_STATE]),
+    })  # fmt: skip
+
+
+def rows_of(observation: Observation) -> list[Observation]:
+    """One observation for each robot."""
+    return [
+        replace(
+            observation,
+            images={camera: images[i : i + 1] for camera, images in observation.images.items()},
+            proprio=observation.proprio[i : i + 1],
+            instruction=observation.instruction[i : i + 1],
+        )
+        for i in range(observation.batch_size)
+    ]

@@ -20,13 +20,14 @@ from emu_agent.world_model.stored_names import current_tensor
 from lerobot_policy_emu_agent.configuration_emu_agent import PHASES, TEXT_TOKENIZER, EmuAgentConfig
 from lerobot_policy_emu_agent.features import (
     image_size,
+    observation_of,
     origin_of,
     own_features,
     refuse_other_rate,
+    rows_of,
     use_features,
 )
 from lerobot_policy_emu_agent.lessons import Lessons
-from lerobot_policy_emu_agent.observing import observation_of, rows_of
 from lerobot_policy_emu_agent.parts import build_engine, build_parts
 
 

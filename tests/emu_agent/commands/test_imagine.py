@@ -11,7 +11,7 @@ import pytest
 from PIL import Image
 
 from emu_agent.cli import main
-from emu_agent.commands.imagine_parts import read_pictures
+from emu_agent.commands.imagine import read_pictures
 from emu_agent.config import load_config
 
 SENTENCE = "Reach for the cube."

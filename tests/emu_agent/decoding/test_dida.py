@@ -10,8 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from emu_agent.decoding.autoregressive import Keyframe, decode_image, pad_left
-from emu_agent.decoding.denoising import cosine_schedule
-from emu_agent.decoding.dida import decode_image_dida
+from emu_agent.decoding.dida import cosine_schedule, decode_image_dida
 from emu_agent.decoding.grammar import ImageBlock
 from emu_agent.decoding.noise import DidaConfig
 from emu_agent.decoding.sampling import GREEDY, SamplingConfig

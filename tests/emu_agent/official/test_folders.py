@@ -11,7 +11,7 @@ from safetensors.torch import load_file
 
 import emu_agent
 from emu_agent.errors import CheckpointError, ConfigError, VocabularyError
-from emu_agent.official.folders import SIZE_CHARACTERS, find_folders
+from emu_agent.official.assembly import SIZE_CHARACTERS, find_folders
 
 OFFICIAL = emu_agent.Vocabulary.official()
 

@@ -6,9 +6,8 @@ import numpy as np
 import pytest
 
 from emu_agent.episodes.rollout import run_episode
-from emu_agent.report.film import HOLD_FRAMES, EpisodeFilm
 from emu_agent.report.panel import HEIGHT, WIDTH
-from emu_agent.report.video import open_video
+from emu_agent.report.video import HOLD_FRAMES, EpisodeFilm, open_video
 
 
 def ramp(count: int, height: int = 48, width: int = 64) -> list[np.ndarray]:

@@ -11,8 +11,7 @@ from safetensors import safe_open
 import emu_agent
 from emu_agent.cli import main
 from emu_agent.data.demonstration import Demonstration
-from emu_agent.official.assembly import official_engine
-from emu_agent.official.folders import find_folders
+from emu_agent.official.assembly import find_folders, official_engine
 from emu_agent.tokens.action import ActionBins
 from emu_agent.world_model.adapter import fold_adapter
 from emu_agent.world_model.shards import stored_tensors

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from emu_agent.world_model.compiling import lacks
+from emu_agent.world_model.fast import lacks
 
 
 @pytest.mark.slow

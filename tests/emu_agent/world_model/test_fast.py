@@ -6,9 +6,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from emu_agent.errors import ConfigError
-from emu_agent.world_model.compiling import compiled
 from emu_agent.world_model.config import preset
-from emu_agent.world_model.fast import FastModel, bucket
+from emu_agent.world_model.fast import FastModel, bucket, compiled
 from emu_agent.world_model.fast_network import Sight, additive, attend_few, attend_many
 from emu_agent.world_model.transformer import WorldModel
 

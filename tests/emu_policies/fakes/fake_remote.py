@@ -10,8 +10,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from emu_policies.serving.frames import HEADER, to_frame
-from emu_policies.serving.messages import PROTOCOL, Hello, Message, Refused, decode_server
+from emu_policies.serving.messages import HEADER, PROTOCOL, Hello, Message, Refused, decode_server, to_frame
 
 from emu_agent.observation import Observation
 

@@ -10,8 +10,7 @@ import numpy as np
 import pytest
 import torch
 from emu_policies.head.feature_bank import FeatureBank, imagined_frames
-from emu_policies.head.head_batch import HeadBatch
-from emu_policies.head.head_data import HeadData, SubgoalSampler, SubgoalSamplerConfig
+from emu_policies.head.head_data import HeadBatch, HeadData, SubgoalSampler, SubgoalSamplerConfig
 from emu_policies.head.monitor import SubtaskState
 
 from emu_agent.data.frames import Frames

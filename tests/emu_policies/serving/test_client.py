@@ -12,8 +12,7 @@ import pytest
 import torch
 from emu_policies import ActionGate, ActionLimits, RandomPolicy
 from emu_policies.serving import RemotePolicy, run_control_loop
-from emu_policies.serving.frames import to_frame
-from emu_policies.serving.messages import PROTOCOL, Welcome
+from emu_policies.serving.messages import PROTOCOL, Welcome, to_frame
 from emu_policies.serving.schedule import Schedule, TimedChunk
 
 from emu_agent.errors import ConfigError, ServingError

@@ -7,8 +7,17 @@ from typing import Any
 
 import pytest
 from emu_policies.serving import PolicyServer
-from emu_policies.serving.frames import HELLO_BYTES
-from emu_policies.serving.messages import ActiveChunk, Beat, Chunk, Ready, Reset, Welcome, encode, observe
+from emu_policies.serving.messages import (
+    HELLO_BYTES,
+    ActiveChunk,
+    Beat,
+    Chunk,
+    Ready,
+    Reset,
+    Welcome,
+    encode,
+    observe,
+)
 
 from emu_agent.errors import ConfigError
 

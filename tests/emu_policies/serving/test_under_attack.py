@@ -18,8 +18,8 @@ import numpy as np
 import pytest
 from emu_policies import ActionGate, ActionLimits
 from emu_policies.serving import RemotePolicy, run_control_loop
-from emu_policies.serving.frames import HEADER, to_frame
 from emu_policies.serving.messages import (
+    HEADER,
     PROTOCOL,
     BadMessageError,
     Beat,
@@ -30,6 +30,7 @@ from emu_policies.serving.messages import (
     encode,
     observation_of,
     observe,
+    to_frame,
 )
 
 FAKES = Path(__file__).parents[1] / "fakes"

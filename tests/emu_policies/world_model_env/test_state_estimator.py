@@ -5,8 +5,12 @@ from types import ModuleType
 import numpy as np
 import pytest
 import torch
-from emu_policies.world_model_env.estimator_data import draw_stretches
-from emu_policies.world_model_env.estimator_training import EstimatorData, EstimatorTraining, train_estimator
+from emu_policies.world_model_env.estimator_training import (
+    EstimatorData,
+    EstimatorTraining,
+    draw_stretches,
+    train_estimator,
+)
 from emu_policies.world_model_env.state_estimator import (
     RobotState,
     StateEstimatorConfig,

@@ -1,6 +1,6 @@
 import numpy as np
 import torch
-from emu_policies.head.camera_encoder import CameraEncoder, num_camera_tokens, shift_randomly
+from emu_policies.head.context_encoder import CameraEncoder, num_camera_tokens, shift_randomly
 
 
 def random_frames(rows: int, size: int) -> torch.Tensor:
