@@ -8,19 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from emu_agent.data.columns import (
-    ACTION,
-    EXECUTED,
-    IMAGES,
-    REWARD,
-    SEED,
-    SIDE_FILE,
-    STATE,
-    SUBTASK,
-    SUCCESS,
-    TASK,
-    compared,
-)
+from emu_agent.data import columns
 from emu_agent.data.demonstration import Demonstration
 from emu_agent.errors import DatasetError
 from emu_agent.run_folder import write_json
@@ -29,6 +17,7 @@ PICTURES = "images"
 """Where lerobot keeps the pictures of an episode until it is saved."""
 
 PNG_END = b"IEND\xaeB`\x82"
+SIDES = ["height", "width", "channels"]
 
 
 def write_dataset(
@@ -85,8 +74,7 @@ def write_dataset(
     shutil.rmtree(part / PICTURES)  # empty: the tables hold the pictures
     _write_step_instructions(part, steps, fps)
     write_json(
-        part / SIDE_FILE,
-        {"fingerprint": fingerprint, "collection": collection, "episodes": episodes},
+        part / columns.SIDE_FILE, {"fingerprint": fingerprint, "collection": collection, "episodes": episodes}
     )
     _replace(root, part)
 
@@ -118,20 +106,20 @@ def _features(
         return {"dtype": dtype, "shape": (size,), "names": None if names is None else list(names)}
 
     images = {
-        IMAGES + name: {"dtype": "image", "shape": images.shape[1:], "names": ["height", "width", "channels"]}
+        columns.IMAGES + name: {"dtype": "image", "shape": images.shape[1:], "names": SIDES}
         for name, images in demonstration.images.items()
     }
     action = column("float32", demonstration.actions.shape[1], names)
     return {
         **images,
-        STATE: column("float32", demonstration.proprio.shape[1], names),
-        ACTION: action,
-        EXECUTED: action,
-        REWARD: column("float32"),
-        SUCCESS: column("bool"),
-        SUBTASK: column("int64"),
-        SEED: {**column("int64"), "info": {"fingerprint": compared(fingerprint)}},
-        TASK: column("string"),
+        columns.STATE: column("float32", demonstration.proprio.shape[1], names),
+        columns.ACTION: action,
+        columns.EXECUTED: action,
+        columns.REWARD: column("float32"),
+        columns.SUCCESS: column("bool"),
+        columns.SUBTASK: column("int64"),
+        columns.SEED: {**column("int64"), "info": {"fingerprint": columns.compared(fingerprint)}},
+        columns.TASK: column("string"),
         **{name: column(_word_or(one.dtype)) for name, one in demonstration.extra.items()},
     }
 
@@ -141,18 +129,21 @@ def _word_or(dtype: np.dtype) -> str:
 
 
 def _frame(demonstration: Demonstration, t: int) -> dict[str, Any]:
-    images = {IMAGES + name: images[t] for name, images in demonstration.images.items()}
+    images = {columns.IMAGES + name: images[t] for name, images in demonstration.images.items()}
     return {
         **images,
-        STATE: demonstration.proprio[t],
-        ACTION: demonstration.actions[t],
-        EXECUTED: demonstration.executed[t],
-        REWARD: demonstration.rewards[t : t + 1],
-        SUCCESS: demonstration.successes[t : t + 1],
-        SUBTASK: demonstration.subtask_index[t : t + 1],
-        SEED: np.array([demonstration.seed]),
-        TASK: demonstration.task,
-        **{name: str(one[t]) if one.dtype.kind == "U" else one[t : t + 1] for name, one in demonstration.extra.items()},
+        columns.STATE: demonstration.proprio[t],
+        columns.ACTION: demonstration.actions[t],
+        columns.EXECUTED: demonstration.executed[t],
+        columns.REWARD: demonstration.rewards[t : t + 1],
+        columns.SUCCESS: demonstration.successes[t : t + 1],
+        columns.SUBTASK: demonstration.subtask_index[t : t + 1],
+        columns.SEED: np.array([demonstration.seed]),
+        columns.TASK: demonstration.task,
+        **{
+            name: str(one[t]) if one.dtype.kind == "U" else one[t : t + 1]
+            for name, one in demonstration.extra.items()
+        },
         "task": demonstration.instruction,
     }
 

@@ -12,15 +12,7 @@ from torch import Tensor
 
 from emu_agent.config import build
 from emu_agent.data.demonstration import Demonstration, count_subtasks
-from emu_agent.episodes.environment import (
-    control_hz_of,
-    embodiment_of,
-    expert_of,
-    fingerprint_of,
-    instruction_of,
-    make_env,
-    task_of,
-)
+from emu_agent.episodes import environment
 from emu_agent.episodes.executors import Job, Kept
 from emu_agent.episodes.rollout import play
 from emu_agent.observation import Observation
@@ -66,7 +58,9 @@ def record(
         max_steps: Stop after so many steps; None leaves it to the environment.
         named: `task` and `phrasing` of `demonstrate`.
     """
-    return demonstrate(env, DisturbedExpert(env, expert_of(env), perturbation), seed, max_steps, **named)
+    return demonstrate(
+        env, DisturbedExpert(env, environment.expert_of(env), perturbation), seed, max_steps, **named
+    )
 
 
 def demonstrate(
@@ -93,11 +87,11 @@ def demonstrate(
     words = tuple(str(step.info.get("subtask", "")) for step in steps)
     counted = [step.info.get("subtask_index") for step in steps]
     return Demonstration(
-        task=task or task_of(env),
+        task=task or environment.task_of(env),
         seed=seed,
-        embodiment=embodiment_of(env),
+        embodiment=environment.embodiment_of(env),
         success=last.success,
-        instruction=instruction_of(env, last.info),
+        instruction=environment.instruction_of(env, last.info),
         steps=words,
         subtask_index=count_subtasks(words) if None in counted else np.array(counted, np.int64),
         images={name: np.stack([step.pixels[name] for step in steps]) for name in last.pixels},
@@ -126,10 +120,12 @@ class RecordWork:
     def __call__(self, job: Job) -> dict[str, Any]:
         """Record one seed; without a seed, say what must be known of the environment."""
         torch.set_num_threads(1)
-        env = self._envs.get(job.task, lambda: make_env(self.make, job.task))
+        env = self._envs.get(job.task, lambda: environment.make_env(self.make, job.task))
         about = {
-            "fingerprint": fingerprint_of(env), "fps": control_hz_of(env), "embodiment": embodiment_of(env)
-        }  # fmt: skip
+            "fingerprint": environment.fingerprint_of(env),
+            "fps": environment.control_hz_of(env),
+            "embodiment": environment.embodiment_of(env),
+        }
         if job.seed is None:
             return about
         given = self.phrasings.get(job.task, 0)

@@ -24,15 +24,8 @@ from emu_agent.tokens.image import ImageTokenizer, ImageTokenizerConfig
 from emu_agent.tokens.sequence import ImageGrid, SequenceFormat
 from emu_agent.tokens.text import TEXT_FILE, BytePairTokenizer, TextTokenizer
 from emu_agent.tokens.vocabulary import Vocabulary
+from emu_agent.world_model import checkpoint
 from emu_agent.world_model.cache import KVCache
-from emu_agent.world_model.checkpoint import (
-    bundled_checkpoint,
-    load_state,
-    load_world_model,
-    read_config,
-    read_part,
-    read_section,
-)
 from emu_agent.world_model.fast import FastModel, TokenModel
 from emu_agent.world_model.transformer import WorldModel
 
@@ -99,13 +92,13 @@ class ImaginationEngine:
             CheckpointError: the folder is not such a checkpoint, is damaged, or its parts do not fit
                 together.
         """
-        folder = bundled_checkpoint() if folder is None else Path(folder)
-        values, tensors = read_part(folder, "image_tokenizer")
+        folder = checkpoint.bundled_checkpoint() if folder is None else Path(folder)
+        values, tensors = checkpoint.read_part(folder, "image_tokenizer")
         image_tokenizer = ImageTokenizer(ImageTokenizerConfig.from_dict(values))
-        load_state(image_tokenizer, tensors, folder)
-        meta = read_config(folder)
-        vocabulary = Vocabulary.from_dict(read_section(meta, "vocabulary", folder))
-        world_model = load_world_model(folder, vocab_size=vocabulary.size)
+        checkpoint.load_state(image_tokenizer, tensors, folder)
+        meta = checkpoint.read_config(folder)
+        vocabulary = Vocabulary.from_dict(checkpoint.read_section(meta, "vocabulary", folder))
+        world_model = checkpoint.load_world_model(folder, vocab_size=vocabulary.size)
         model = FastModel(world_model) if config is not None and config.compile else world_model
         return cls.from_parts(
             meta, image_tokenizer, BytePairTokenizer.load(folder / TEXT_FILE), model, config
@@ -126,7 +119,7 @@ class ImaginationEngine:
             ConfigError: the parts do not fit together.
             CheckpointError: the world model cannot do what the config asks for.
         """
-        vocabulary = Vocabulary.from_dict(read_section(meta, "vocabulary", "the checkpoint"))
+        vocabulary = Vocabulary.from_dict(checkpoint.read_section(meta, "vocabulary", "the checkpoint"))
         size = meta.get("image_size")
         return cls(
             image_tokenizer,

@@ -18,20 +18,11 @@ from emu_agent.tokens.image import CONFIG_FILE as IMAGE_CONFIG_FILE
 from emu_agent.tokens.image import ImageTokenizer
 from emu_agent.tokens.text import RANKS_FILE, VISION_FILE, EmuTokenizer
 from emu_agent.tokens.vocabulary import Vocabulary
+from emu_agent.world_model import shards
 from emu_agent.world_model.checkpoint import check_shapes
 from emu_agent.world_model.config import TransformerConfig
 from emu_agent.world_model.folders import CONFIG_FILE
 from emu_agent.world_model.placement import QUANTIZED_BITS, quantized_bytes
-from emu_agent.world_model.shards import (
-    FLOATING,
-    INDEX_FILE,
-    StoredTensor,
-    check_floating,
-    index_of,
-    opened,
-    read_json,
-    stored_tensors,
-)
 from emu_agent.world_model.transformer import WorldModel
 
 AGAIN = "copy or download it again"
@@ -56,7 +47,7 @@ def examine_weights(folder: Path | str) -> list[Finding]:
     ]
 
 
-def memory_of(tensors: Mapping[str, StoredTensor]) -> dict[str, int]:
+def memory_of(tensors: Mapping[str, shards.StoredTensor]) -> dict[str, int]:
     """Bytes of a world model in each precision; few bits are for the matrices of the layers only."""
     numbers = sum(tensor.numel for tensor in tensors.values())
     sizes = {"float32": 4 * numbers, "bfloat16": 2 * numbers}
@@ -83,8 +74,8 @@ def _language_model(folder: Path | None) -> list[Finding]:
     if broken := _broken_files(folder):
         return broken
     try:
-        config = TransformerConfig.from_dict(read_json(folder / CONFIG_FILE))
-        tensors = stored_tensors(folder)
+        config = TransformerConfig.from_dict(shards.read_json(folder / CONFIG_FILE))
+        tensors = shards.stored_tensors(folder)
         _check(config, tensors, folder)
     except EmuAgentError as error:
         return [Finding(name, "fail", str(error), f"{AGAIN}, with its {CONFIG_FILE}")]
@@ -110,24 +101,24 @@ def _broken_files(folder: Path) -> list[Finding]:
     """One finding for each file that the index names and that is missing or cut off."""
     findings = []
     try:
-        names = sorted(set(index_of(folder).values()))
+        names = sorted(set(shards.index_of(folder).values()))
     except CheckpointError as error:
-        return [Finding(INDEX_FILE, "fail", str(error), AGAIN)]
+        return [Finding(shards.INDEX_FILE, "fail", str(error), AGAIN)]
     for name in names:
         try:
             if not (folder / name).is_file():
                 raise CheckpointError("it is missing, but the index names it")
-            with opened(folder / name):
+            with shards.opened(folder / name):
                 pass
         except CheckpointError as error:
             findings.append(Finding(name, "fail", str(error), AGAIN))
     return findings
 
 
-def _check(config: TransformerConfig, tensors: Mapping[str, StoredTensor], folder: Path) -> None:
+def _check(config: TransformerConfig, tensors: Mapping[str, shards.StoredTensor], folder: Path) -> None:
     with torch.device("meta"):
         model = WorldModel(config)
-    check_floating(tensors)
+    shards.check_floating(tensors)
     check_shapes(
         {key: tuple(tensor.shape) for key, tensor in model.state_dict().items()},
         {key: tensor.shape for key, tensor in tensors.items()},
@@ -136,17 +127,17 @@ def _check(config: TransformerConfig, tensors: Mapping[str, StoredTensor], folde
     )
 
 
-def _index_size(folder: Path, tensors: Mapping[str, StoredTensor]) -> list[Finding]:
+def _index_size(folder: Path, tensors: Mapping[str, shards.StoredTensor]) -> list[Finding]:
     """What the index says of the size of all tensors, against what the files hold."""
-    if not index_of(folder):
+    if not shards.index_of(folder):
         return []
-    total = sum(tensor.numel * FLOATING[tensor.dtype] for tensor in tensors.values())
-    said = read_json(folder / INDEX_FILE).get("metadata", {}).get("total_size", total)
+    total = sum(tensor.numel * shards.FLOATING[tensor.dtype] for tensor in tensors.values())
+    said = shards.read_json(folder / shards.INDEX_FILE).get("metadata", {}).get("total_size", total)
     found = f"{total} bytes of tensors, {'as in the index' if said == total else f'not {said}'}"
     return [Finding.of("index", said == total, found, f"the index is of other files; {AGAIN}", "note")]
 
 
-def _memory(tensors: Mapping[str, StoredTensor]) -> Finding:
+def _memory(tensors: Mapping[str, shards.StoredTensor]) -> Finding:
     sizes = memory_of(tensors)
     gpus = [torch.cuda.get_device_properties(i).total_memory for i in range(torch.cuda.device_count())]
     room = max([os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"), *gpus])

@@ -4,15 +4,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from emu_agent.errors import CheckpointError
+from emu_agent.tokens import text
 from emu_agent.tokens.image import ImageTokenizer, ImageTokenizerConfig
-from emu_agent.tokens.text import (
-    RANKS_FILE,
-    TEXT_FILE,
-    VISION_FILE,
-    BytePairTokenizer,
-    EmuTokenizer,
-    TextTokenizer,
-)
 from emu_agent.world_model.checkpoint import FORMAT, load_state, read_part
 from emu_agent.world_model.folders import CONFIG_FILE, existing_folder
 from emu_agent.world_model.shards import read_json
@@ -34,7 +27,7 @@ def load_image_tokenizer(folder: Path | str) -> ImageTokenizer:
     return tokenizer.requires_grad_(False)
 
 
-def load_text_tokenizer(files: Path | str | Sequence[Path | str]) -> TextTokenizer:
+def load_text_tokenizer(files: Path | str | Sequence[Path | str]) -> text.TextTokenizer:
     """Load a text tokenizer; control strings in a text are ordinary characters to its `encode`.
 
     Args:
@@ -45,18 +38,20 @@ def load_text_tokenizer(files: Path | str | Sequence[Path | str]) -> TextTokeniz
     """
     if not isinstance(files, str | Path):
         paths = [Path(file) for file in files]
-        ranks = [path for path in paths if path.suffix == Path(RANKS_FILE).suffix]
-        vision = [path for path in paths if path.suffix == Path(VISION_FILE).suffix]
+        ranks = [path for path in paths if path.suffix == Path(text.RANKS_FILE).suffix]
+        vision = [path for path in paths if path.suffix == Path(text.VISION_FILE).suffix]
         if len(paths) != 2 or len(ranks) != 1 or len(vision) != 1:
             names = [str(path) for path in paths]
-            raise CheckpointError(f"a text tokenizer is {RANKS_FILE} and {VISION_FILE}, not {names}")
-        return EmuTokenizer.from_files(*ranks, *vision)
+            raise CheckpointError(
+                f"a text tokenizer is {text.RANKS_FILE} and {text.VISION_FILE}, not {names}"
+            )
+        return text.EmuTokenizer.from_files(*ranks, *vision)
     path = Path(files)
-    if path.is_file() and path.name != TEXT_FILE:
+    if path.is_file() and path.name != text.TEXT_FILE:
         path = path.parent
     if path.is_file() or _is_agent(path):
-        return BytePairTokenizer.load(path if path.is_file() else path / TEXT_FILE)
-    return EmuTokenizer.from_folder(existing_folder(path))
+        return text.BytePairTokenizer.load(path if path.is_file() else path / text.TEXT_FILE)
+    return text.EmuTokenizer.from_folder(existing_folder(path))
 
 
 def _is_agent(folder: Path) -> bool:

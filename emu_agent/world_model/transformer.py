@@ -11,14 +11,7 @@ from torch.nn import functional as F
 from torch.nn.attention.flex_attention import BlockMask
 
 from emu_agent.errors import CheckpointError, ConfigError
-from emu_agent.world_model.attention import (
-    Attention,
-    AttentionMask,
-    Geometry,
-    RMSNorm,
-    attention_mask,
-    rotary_tables,
-)
+from emu_agent.world_model import attention
 from emu_agent.world_model.cache import KVCache
 from emu_agent.world_model.config import TransformerConfig
 
@@ -42,13 +35,13 @@ class Block(nn.Module):
 
     def __init__(self, config: TransformerConfig, layer: int) -> None:
         super().__init__()
-        self.input_layernorm = RMSNorm(config.hidden_size, config.rms_norm_eps)
-        self.self_attn = Attention(config, layer)
-        self.post_attention_layernorm = RMSNorm(config.hidden_size, config.rms_norm_eps)
+        self.input_layernorm = attention.RMSNorm(config.hidden_size, config.rms_norm_eps)
+        self.self_attn = attention.Attention(config, layer)
+        self.post_attention_layernorm = attention.RMSNorm(config.hidden_size, config.rms_norm_eps)
         self.mlp = MLP(config)
         self.dropout = dropout(config)
 
-    def forward(self, x: Tensor, geometry: Geometry, cache: KVCache | None) -> Tensor:
+    def forward(self, x: Tensor, geometry: attention.Geometry, cache: KVCache | None) -> Tensor:
         """Refine the residual stream."""
         x = x + self.dropout(self.self_attn(self.input_layernorm(x), geometry, cache))
         return x + self.dropout(self.mlp(self.post_attention_layernorm(x)))
@@ -93,8 +86,8 @@ class Transformer(nn.Module):
         self.embed_tokens = nn.Embedding(config.vocab_size, config.hidden_size)
         self.dropout = dropout(config)
         self.layers = nn.ModuleList(Block(config, layer) for layer in range(config.num_hidden_layers))
-        self.norm = RMSNorm(config.hidden_size, config.rms_norm_eps)
-        cos, signed_sin = rotary_tables(config)
+        self.norm = attention.RMSNorm(config.hidden_size, config.rms_norm_eps)
+        cos, signed_sin = attention.rotary_tables(config)
         self.register_buffer("rotary_cos", cos, persistent=False)
         self.register_buffer("rotary_sin", signed_sin, persistent=False)
 
@@ -119,14 +112,14 @@ class Transformer(nn.Module):
         return x if added is None else x + added
 
     def arranged(
-        self, ids: Tensor, positions: Tensor, mask: AttentionMask, added: Tensor | None = None
+        self, ids: Tensor, positions: Tensor, mask: attention.AttentionMask, added: Tensor | None = None
     ) -> Tensor:
         """Hidden states where position and sight of each token are given."""
         limit = self.config.max_position_embeddings
-        geometry = Geometry(self._rotary(positions, limit), mask, causal=False)
+        geometry = attention.Geometry(self._rotary(positions, limit), mask, causal=False)
         return self._refine(self._embedded(ids, added), geometry, None)
 
-    def _refine(self, x: Tensor, geometry: Geometry, cache: KVCache | None) -> Tensor:
+    def _refine(self, x: Tensor, geometry: attention.Geometry, cache: KVCache | None) -> Tensor:
         x = self.dropout(x)
         for layer in self.layers:
             x = layer(x, geometry, cache)
@@ -140,7 +133,7 @@ class Transformer(nn.Module):
         dtype: torch.dtype,
         *,
         bidirectional: bool,
-    ) -> Geometry:
+    ) -> attention.Geometry:
         """Positions and sight of new tokens; no mask where plain attention is meant."""
         start, dense, seen = 0, valid is None, valid
         if cache is not None:
@@ -150,15 +143,15 @@ class Transformer(nn.Module):
         if dense or seen is None:
             mask = None
             if seen is not None and start > 0 and length > 1 and not bidirectional:
-                mask = attention_mask(seen[:1], length, dtype)
+                mask = attention.attention_mask(seen[:1], length, dtype)
             rotary = self._rotary(slice(start, start + length), start + length)
-            return Geometry(rotary, mask, causal=not bidirectional)
+            return attention.Geometry(rotary, mask, causal=not bidirectional)
         positions = (seen.cumsum(1) - seen.long())[:, -length:]
         limit = start + length
         if limit > self.config.max_position_embeddings:
             limit = int(positions.max()) + 1
-        mask = attention_mask(seen, length, dtype, bidirectional=bidirectional)
-        return Geometry(self._rotary(positions, limit), mask, causal=False)
+        mask = attention.attention_mask(seen, length, dtype, bidirectional=bidirectional)
+        return attention.Geometry(self._rotary(positions, limit), mask, causal=False)
 
     def _rotary(self, positions: Tensor | slice, limit: int) -> tuple[Tensor, Tensor]:
         if limit > self.config.max_position_embeddings:

@@ -23,13 +23,7 @@ from emu_agent.tokens.text import TEXT_FILE
 from emu_agent.training.stage import WHOLE, Share, StepResult
 from emu_agent.training.starting import carry_over, starting_folder
 from emu_agent.training.upstream import refuse_other_data
-from emu_agent.world_model.checkpoint import (
-    WEIGHTS_FILE,
-    read_config,
-    read_part,
-    weights_digest,
-    write_checkpoint,
-)
+from emu_agent.world_model import checkpoint
 from emu_policies.confidence.confidence_data import Decisions, as_tensors, judged, play_all, step_horizon
 from emu_policies.confidence.confidence_score import PART, ConfidenceConfig, ConfidenceScore
 from emu_policies.head.head_stage import HALF
@@ -87,7 +81,7 @@ class ConfidenceStage:
         **settings: Any,
     ) -> None:
         self.source, self.settings = starting_folder(agent), ConfidenceStageConfig(**settings)
-        self.base = read_config(self.source)
+        self.base = checkpoint.read_config(self.source)
         engine, head = ImaginationEngine.from_pretrained(self.source), load_head(self.source)
         camera, size = head.config.camera, tuple(self.base["image_size"])
         frames = load_frames(Path(dataset), [camera], size, self.base.get("fit", "resize"))
@@ -119,7 +113,7 @@ class ConfidenceStage:
 
     def sources(self) -> dict[str, str]:
         """Return digests of the checkpoint before and of the dataset."""
-        return {"checkpoint": weights_digest(self.source), "dataset": self.dataset}
+        return {"checkpoint": checkpoint.weights_digest(self.source), "dataset": self.dataset}
 
     def build(self) -> nn.Module:
         """Return a new score with its tables and the statistics of the signals."""
@@ -127,7 +121,7 @@ class ConfidenceStage:
         score.load_state_dict(dict(self.tables.named_buffers()), strict=False)  # the network begins anew
         if self.settings.start is not None:
             folder, own = starting_folder(self.settings.start), dict(score.named_parameters())
-            weights = {key: t for key, t in read_part(folder, PART)[1].items() if key in own}
+            weights = {key: t for key, t in checkpoint.read_part(folder, PART)[1].items() if key in own}
             carry_over(score, {**score.state_dict(), **weights}, folder)
         signals, _ = as_tensors(self.fit)
         score.normalizer = Normalizer(signals.mean(dim=0), signals.std(dim=0))
@@ -170,10 +164,10 @@ class ConfidenceStage:
         }
         tensors = {f"{PART}.{key}": value for key, value in model.state_dict().items()}
         for part in base_parts:
-            _, stored = read_part(self.source, part)
+            _, stored = checkpoint.read_part(self.source, part)
             tensors |= {f"{part}.{key}": value for key, value in stored.items()}
         text = {TEXT_FILE: (self.source / TEXT_FILE).read_bytes()}
-        write_checkpoint(folder, config, tensors, text, dtype=HALF)
+        checkpoint.write_checkpoint(folder, config, tensors, text, dtype=HALF)
 
     def _fit_tables(
         self, frames: Frames, codes: torch.Tensor, engine: ImaginationEngine, known: Sequence[int], steps: int
@@ -199,7 +193,7 @@ class ConfidenceStage:
         limits = f"{self.settings.max_steps} {self.settings.held_out}"  # which episodes the tables are of
         order = list(subtask_instructions_of(env))
         about = f"{limits} {seen} {policy.config} {order} {where}"
-        weights = (self.source / WEIGHTS_FILE).read_bytes()
+        weights = (self.source / checkpoint.WEIGHTS_FILE).read_bytes()
         key = hashlib.sha256(weights + about.encode()).hexdigest()[:12]
         folder, settings = frames.cache / f"confidence-{key}", self.settings
         spans = (settings.fit_seed, settings.fit_episodes), (settings.test_seed, settings.test_episodes)

@@ -17,16 +17,8 @@ from torch import Tensor
 
 from emu_agent.errors import ConfigError, ServingError
 from emu_agent.observation import Observation
+from emu_policies.serving import messages
 from emu_policies.serving.link import GOODBYE_S, Link, LinkConfig
-from emu_policies.serving.messages import (
-    ActiveChunk,
-    BadMessageError,
-    Chunk,
-    Ready,
-    Reset,
-    ServerMessage,
-    observe,
-)
 from emu_policies.serving.schedule import Schedule, TimedChunk
 
 REMEMBERED_WAITS = 10
@@ -132,7 +124,7 @@ class RemotePolicy:
             self._queue, self._asked, self._answer = [], None, None
             self._last_action, self._observed_at, self._ready = None, None, -1
             self._index += 1
-            self._link.send(Reset(seed=seed, index=self._index))
+            self._link.send(messages.Reset(seed=seed, index=self._index))
             self._wait(lambda: self._ready == self._index)
 
     def predict_action_chunk(self, observation: Observation) -> Float[Tensor, "batch chunk action_dim"]:
@@ -208,14 +200,16 @@ class RemotePolicy:
     def _ask(self, observation: Observation, captured_at: float, now: float) -> None:
         self._index += 1
         self._asked, self._answer = (self._index, captured_at, now), None
-        self._link.send(observe(self._index, captured_at, observation, self._active_chunk(captured_at)))
+        self._link.send(
+            messages.observe(self._index, captured_at, observation, self._active_chunk(captured_at))
+        )
 
     @property
     def _wait_s(self) -> float:
         """How long an answer takes, mostly."""
         return median(self._waits) if self._waits else 0.0
 
-    def _active_chunk(self, at: float) -> ActiveChunk | None:
+    def _active_chunk(self, at: float) -> messages.ActiveChunk | None:
         """What is being carried out meanwhile, so that the new chunk can go on from it."""
         chunk = self._schedule.chunk if self.config.realtime else None
         number = None if chunk is None else chunk.number(at)
@@ -224,7 +218,7 @@ class RemotePolicy:
         delay = math.ceil(self._wait_s / self.period_s)
         if number + delay >= len(chunk.actions):  # nothing of it is left when the new chunk comes
             return None
-        return ActiveChunk(index=chunk.index, carried_out=number, delay=delay)
+        return messages.ActiveChunk(index=chunk.index, carried_out=number, delay=delay)
 
     def _wait(self, arrived: Any) -> None:
         """Wait until something has come, or the server is known to have gone."""
@@ -246,22 +240,24 @@ class RemotePolicy:
         with self._changed:
             self._changed.notify_all()
 
-    def _received(self, message: ServerMessage) -> None:
+    def _received(self, message: messages.ServerMessage) -> None:
         """Called in the link's thread; what it raises ends the link."""
         with self._changed:
             match message:
-                case Ready():
+                case messages.Ready():
                     self._ready = message.index
-                case Chunk():
+                case messages.Chunk():
                     self._take(message)
                 case _:
-                    raise BadMessageError("order", f"a {type(message).__name__} is out of place here")
+                    raise messages.BadMessageError(
+                        "order", f"a {type(message).__name__} is out of place here"
+                    )
             self._changed.notify_all()
 
-    def _take(self, message: Chunk) -> None:
+    def _take(self, message: messages.Chunk) -> None:
         actions = message.actions.numpy("float32", 2)
         if actions.size == 0 or not 1 <= message.execute <= len(actions):
-            raise BadMessageError("array", "a chunk needs actions")
+            raise messages.BadMessageError("array", "a chunk needs actions")
         if self._asked is None or message.index != self._asked[0]:
             self.counts["chunk_stale"] += 1
             return

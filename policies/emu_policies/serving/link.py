@@ -10,20 +10,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 
 from emu_agent.errors import ConfigError, ServingError
-from emu_policies.serving.messages import (
-    PROTOCOL,
-    SERVER_BYTES,
-    BadMessageError,
-    Beat,
-    Hello,
-    Message,
-    Refused,
-    ServerMessage,
-    Welcome,
-    decode_server,
-    read_frame,
-    to_frame,
-)
+from emu_policies.serving import messages
 from emu_policies.serving.security import check_exposure, client_context, read_token
 
 HUNG_UP = getattr(select, "POLLRDHUP", 0) | select.POLLHUP | select.POLLERR
@@ -75,7 +62,10 @@ class Link:
     """A connection to a policy server; once lost, it stays lost."""
 
     def __init__(
-        self, config: LinkConfig, on_message: Callable[[ServerMessage], None], on_lost: Callable[[], None]
+        self,
+        config: LinkConfig,
+        on_message: Callable[[messages.ServerMessage], None],
+        on_lost: Callable[[], None],
     ) -> None:
         """Connect, and wait to be welcomed.
 
@@ -89,7 +79,7 @@ class Link:
             ConfigError: If token or certificate cannot be read, or the address needs them.
         """
         self._config, self._on_message, self._on_lost = config, on_message, on_lost
-        self._hello = Hello(protocol=PROTOCOL, token=read_token(config.token_file))
+        self._hello = messages.Hello(protocol=messages.PROTOCOL, token=read_token(config.token_file))
         self._tls = client_context(config.authority)
         check_exposure(
             config.host, token=self._hello.token, tls=self._tls is not None, insecure=config.insecure
@@ -99,7 +89,7 @@ class Link:
         self._loop = asyncio.new_event_loop()
         self._writer: asyncio.StreamWriter | None = None
         self._ended = select.poll()
-        welcome: Future[Welcome] = Future()
+        welcome: Future[messages.Welcome] = Future()
         self._thread = threading.Thread(target=self._run, args=(welcome,), daemon=True, name="policy-link")
         self._thread.start()
         self.welcome = welcome.result()
@@ -118,9 +108,9 @@ class Link:
             return f"nothing heard of the server for {silence:.3f} s"
         return self._lost
 
-    def send(self, message: Message) -> None:
+    def send(self, message: messages.Message) -> None:
         """Send soon; never waits, and does nothing once the link is lost."""
-        frame = to_frame(message)
+        frame = messages.to_frame(message)
         with suppress(RuntimeError):  # the loop has ended
             self._loop.call_soon_threadsafe(self._write, frame)
 
@@ -130,7 +120,7 @@ class Link:
             self._loop.call_soon_threadsafe(self._task.cancel)
         self._thread.join()
 
-    def _run(self, welcome: "Future[Welcome]") -> None:
+    def _run(self, welcome: "Future[messages.Welcome]") -> None:
         self._task = self._loop.create_task(self._main(welcome))
         try:
             with suppress(asyncio.CancelledError):
@@ -138,7 +128,7 @@ class Link:
         finally:
             self._loop.close()
 
-    async def _main(self, welcome: "Future[Welcome]") -> None:
+    async def _main(self, welcome: "Future[messages.Welcome]") -> None:
         try:
             reader = await asyncio.wait_for(self._greet(welcome), self._config.connect_timeout_s)
             await self._converse(reader)
@@ -156,15 +146,15 @@ class Link:
                 with suppress(OSError):
                     await asyncio.wait_for(self._writer.wait_closed(), GOODBYE_S)
 
-    async def _greet(self, welcome: "Future[Welcome]") -> asyncio.StreamReader:
+    async def _greet(self, welcome: "Future[messages.Welcome]") -> asyncio.StreamReader:
         config = self._config
         reader, self._writer = await asyncio.open_connection(config.host, config.port, ssl=self._tls)
-        self._writer.write(to_frame(self._hello))
-        answer = decode_server(await read_frame(reader, SERVER_BYTES))
-        if isinstance(answer, Refused):
+        self._writer.write(messages.to_frame(self._hello))
+        answer = messages.decode_server(await messages.read_frame(reader, messages.SERVER_BYTES))
+        if isinstance(answer, messages.Refused):
             raise ServingError(f"the server refuses: {answer.reason}")
-        if not isinstance(answer, Welcome) or answer.protocol != PROTOCOL:
-            raise BadMessageError("order", f"the server does not speak protocol {PROTOCOL}")
+        if not isinstance(answer, messages.Welcome) or answer.protocol != messages.PROTOCOL:
+            raise messages.BadMessageError("order", f"the server does not speak protocol {messages.PROTOCOL}")
         self._heard_at = time.monotonic()
         # Asked by the control loop itself: it must not depend on when this thread gets its turn.
         self._ended.register(self._writer.get_extra_info("socket").fileno(), HUNG_UP)
@@ -175,18 +165,18 @@ class Link:
         beating = asyncio.create_task(self._beat())
         try:
             while True:
-                message = decode_server(await read_frame(reader, SERVER_BYTES))
+                message = messages.decode_server(await messages.read_frame(reader, messages.SERVER_BYTES))
                 self._heard_at = time.monotonic()
-                if isinstance(message, Refused):
+                if isinstance(message, messages.Refused):
                     raise ServingError(f"the server refuses: {message.reason}")
-                if not isinstance(message, Beat):
+                if not isinstance(message, messages.Beat):
                     self._on_message(message)
         finally:
             beating.cancel()
 
     async def _beat(self) -> None:
         while True:
-            self._write(to_frame(Beat(sent_at=time.monotonic())))
+            self._write(messages.to_frame(messages.Beat(sent_at=time.monotonic())))
             await asyncio.sleep(self._config.heartbeat_s)
 
     def _write(self, frame: bytes) -> None:

@@ -13,20 +13,7 @@ from typing import Any
 
 from emu_agent.episodes.rollout import Policy
 from emu_agent.errors import ConfigError, EmuAgentError
-from emu_policies.serving.messages import (
-    HELLO_BYTES,
-    PROTOCOL,
-    ROBOT_BYTES,
-    SERVER_BYTES,
-    BadMessageError,
-    Hello,
-    Message,
-    Refused,
-    Welcome,
-    decode_robot,
-    read_frame,
-    to_frame,
-)
+from emu_policies.serving import messages
 from emu_policies.serving.security import check_exposure, read_token, same_token, server_context
 from emu_policies.serving.session import Session
 
@@ -54,7 +41,7 @@ class ServerConfig:
     """Listen without token or TLS even where others can reach it."""
     control_hz: float | None = None
     """Actions per second; None takes what the policy was trained with."""
-    largest_frame: int = ROBOT_BYTES
+    largest_frame: int = messages.ROBOT_BYTES
     """Bytes that one message of a robot may have."""
     max_connections: int = 8
     """Connections at a time, those that are not yet welcome included."""
@@ -153,7 +140,7 @@ class PolicyServer:
             if reason:
                 _log.warning("connection refused, %s: %s", kind, reason)
                 with suppress(OSError):
-                    await self._send(writer, Refused(reason=reason[:2000]))
+                    await self._send(writer, messages.Refused(reason=reason[:2000]))
         except asyncio.CancelledError:
             self.counts["server_stopped"] += 1
         finally:
@@ -175,7 +162,7 @@ class PolicyServer:
             return "left", ""
         except TimeoutError:
             return "silent", "nothing was heard for too long"
-        except BadMessageError as error:
+        except messages.BadMessageError as error:
             return error.kind, str(error)
         except EmuAgentError as error:
             return "policy_error", str(error)
@@ -186,19 +173,23 @@ class PolicyServer:
 
     async def _greet(self, reader: asyncio.StreamReader) -> None:
         if self._connections > self._config.max_connections:
-            raise BadMessageError("too_many", f"{self._config.max_connections} connections are open already")
-        hello = decode_robot(await read_frame(reader, HELLO_BYTES))
-        if not isinstance(hello, Hello):
-            raise BadMessageError("order", "the first message must be a hello")
+            raise messages.BadMessageError(
+                "too_many", f"{self._config.max_connections} connections are open already"
+            )
+        hello = messages.decode_robot(await messages.read_frame(reader, messages.HELLO_BYTES))
+        if not isinstance(hello, messages.Hello):
+            raise messages.BadMessageError("order", "the first message must be a hello")
         if not same_token(hello.token, self._token):
-            raise BadMessageError("token", "the token is wrong")
-        if hello.protocol != PROTOCOL:
-            raise BadMessageError("protocol", f"this server speaks protocol {PROTOCOL}, not {hello.protocol}")
+            raise messages.BadMessageError("token", "the token is wrong")
+        if hello.protocol != messages.PROTOCOL:
+            raise messages.BadMessageError(
+                "protocol", f"this server speaks protocol {messages.PROTOCOL}, not {hello.protocol}"
+            )
         if self._robot_present:
-            raise BadMessageError("busy", "another robot is being served")
+            raise messages.BadMessageError("busy", "another robot is being served")
 
     async def _talk(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        async def send(message: Message) -> None:
+        async def send(message: messages.Message) -> None:
             await self._send(writer, message)
 
         await send(self._welcome)
@@ -213,17 +204,19 @@ class PolicyServer:
         )
         await session.run()
 
-    async def _send(self, writer: asyncio.StreamWriter, message: Message) -> None:
-        frame = to_frame(message)
-        if len(frame) > SERVER_BYTES:
-            raise BadMessageError("chunk_size", f"a {type(message).__name__} of {len(frame)} bytes")
+    async def _send(self, writer: asyncio.StreamWriter, message: messages.Message) -> None:
+        frame = messages.to_frame(message)
+        if len(frame) > messages.SERVER_BYTES:
+            raise messages.BadMessageError("chunk_size", f"a {type(message).__name__} of {len(frame)} bytes")
         writer.write(frame)
         await asyncio.wait_for(writer.drain(), self._config.silence_timeout_s)
 
 
-def _welcome(policy: Policy, config: ServerConfig) -> Welcome:
+def _welcome(policy: Policy, config: ServerConfig) -> messages.Welcome:
     fingerprint: Mapping[str, Any] | None = getattr(policy, "fingerprint", None)
     control_hz = config.control_hz or (fingerprint or {}).get("control_hz")
     if not control_hz or control_hz <= 0:
         raise ConfigError("the policy does not say how often it acts: set control_hz, such as control_hz=20")
-    return Welcome(protocol=PROTOCOL, period_s=1.0 / control_hz, fingerprint=json.dumps(fingerprint))
+    return messages.Welcome(
+        protocol=messages.PROTOCOL, period_s=1.0 / control_hz, fingerprint=json.dumps(fingerprint)
+    )

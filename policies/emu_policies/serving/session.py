@@ -15,20 +15,7 @@ from torch import Tensor
 from emu_agent.episodes.rollout import Policy
 from emu_agent.errors import ServingError
 from emu_agent.observation import Observation
-from emu_policies.serving.messages import (
-    ActiveChunk,
-    Array,
-    BadMessageError,
-    Beat,
-    Chunk,
-    Message,
-    Observe,
-    Ready,
-    Reset,
-    decode_robot,
-    observation_of,
-    read_frame,
-)
+from emu_policies.serving import messages
 
 
 @dataclass(frozen=True)
@@ -60,7 +47,7 @@ class Session:
         policy: Policy,
         executor: Executor,
         reader: asyncio.StreamReader,
-        send: Callable[[Message], Any],
+        send: Callable[[messages.Message], Any],
         *,
         largest_frame: int,
         silence_s: float,
@@ -78,8 +65,8 @@ class Session:
         self._policy, self._executor = policy, executor
         self._reader, self._send = reader, send
         self._largest_frame, self._silence_s = largest_frame, silence_s
-        self._reset: Reset | None = None
-        self._seen: tuple[Observe, Observation] | None = None
+        self._reset: messages.Reset | None = None
+        self._seen: tuple[messages.Observe, Observation] | None = None
         self._was_reset = False
         self._sent: tuple[int, Float32[np.ndarray, "steps action_dim"]] | None = None
         self._news = asyncio.Event()
@@ -98,18 +85,22 @@ class Session:
 
     async def _listen(self) -> None:
         while True:
-            frame = await asyncio.wait_for(read_frame(self._reader, self._largest_frame), self._silence_s)
-            match decode_robot(frame):
-                case Beat() as beat:
+            frame = await asyncio.wait_for(
+                messages.read_frame(self._reader, self._largest_frame), self._silence_s
+            )
+            match messages.decode_robot(frame):
+                case messages.Beat() as beat:
                     await self._send(beat)
-                case Reset() as reset:
+                case messages.Reset() as reset:
                     self._reset, self._seen, self._was_reset = reset, None, True
                     self._news.set()
-                case Observe() as message if self._was_reset:
-                    self._seen = message, observation_of(message)
+                case messages.Observe() as message if self._was_reset:
+                    self._seen = message, messages.observation_of(message)
                     self._news.set()
                 case message:
-                    raise BadMessageError("order", f"a {type(message).__name__.lower()} is out of place here")
+                    raise messages.BadMessageError(
+                        "order", f"a {type(message).__name__.lower()} is out of place here"
+                    )
 
     async def _answer(self) -> None:
         loop = asyncio.get_running_loop()
@@ -119,7 +110,7 @@ class Session:
             if (reset := self._reset) is not None:
                 self._reset = self._sent = None
                 await loop.run_in_executor(self._executor, self._policy.reset, reset.seed)
-                await self._send(Ready(index=reset.index))
+                await self._send(messages.Ready(index=reset.index))
             elif (seen := self._seen) is not None:
                 self._seen = None
                 started = time.perf_counter()
@@ -130,7 +121,7 @@ class Session:
             if self._reset is not None or self._seen is not None:
                 self._news.set()
 
-    def _rest(self, active: ActiveChunk | None) -> Rest | None:
+    def _rest(self, active: messages.ActiveChunk | None) -> Rest | None:
         """What the robot has left of the chunk that was sent last, if that is what it carries out."""
         if active is None or self._sent is None or self._sent[0] != active.index:
             return None
@@ -138,14 +129,14 @@ class Session:
         return Rest(left, active.delay) if len(left) else None
 
     def _chunk(
-        self, message: Observe, actions: Float32[np.ndarray, "steps action_dim"], compute_ms: float
-    ) -> Chunk:
+        self, message: messages.Observe, actions: Float32[np.ndarray, "steps action_dim"], compute_ms: float
+    ) -> messages.Chunk:
         planned = getattr(getattr(self._policy, "config", None), "n_action_steps", len(actions))
-        return Chunk(
+        return messages.Chunk(
             index=message.index,
             captured_at=message.captured_at,
             execute=min(planned, len(actions)),
-            actions=Array.of(actions),
+            actions=messages.Array.of(actions),
             compute_ms=compute_ms,
         )
 

@@ -20,13 +20,7 @@ from emu_agent.data.frames import Frames
 from emu_agent.imagination.engine import ImaginationEngine
 from emu_agent.run_folder import replacing
 from emu_policies.head.normalizer import Normalizer
-from emu_policies.world_model_env.state_estimator import (
-    RobotState,
-    StateEstimator,
-    StateEstimatorConfig,
-    principal_components,
-    shrink,
-)
+from emu_policies.world_model_env import state_estimator
 
 BATCH = 32
 
@@ -101,7 +95,7 @@ def small_wrist_frames(frames: Frames, camera: str, side: int) -> Float[Tensor, 
     """Small versions of all wrist frames of a dataset."""
     pictures = frames.images[camera]
     parts = (torch.from_numpy(np.array(pictures[i : i + 512])) for i in range(0, len(pictures), 512))
-    return torch.cat([shrink(part, side) for part in parts])
+    return torch.cat([state_estimator.shrink(part, side) for part in parts])
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -151,7 +145,7 @@ def load_estimator(
     wrist_camera: str,
     episodes: Sequence[int],
     training: EstimatorTraining | None = None,
-) -> StateEstimator:
+) -> state_estimator.StateEstimator:
     """The state estimator of a world model on a dataset, from the cache or freshly trained.
 
     Args:
@@ -164,7 +158,7 @@ def load_estimator(
     """
     training = training or EstimatorTraining()
     codebook = engine.image_tokenizer.quantize.embedding.weight.detach()
-    config = StateEstimatorConfig(
+    config = state_estimator.StateEstimatorConfig(
         stride=training.stride,
         num_cells=int(np.prod(engine.image_tokenizer.grid(*frames.images[camera].shape[1:3]))),
         code_dim=codebook.shape[1],
@@ -186,14 +180,14 @@ def load_estimator(
         )
         with replacing(path) as part:
             save_file(train_estimator(data, config, training).state_dict(), part)
-    estimator = StateEstimator(config)
+    estimator = state_estimator.StateEstimator(config)
     estimator.load_state_dict(load_file(path))
     return estimator.eval()
 
 
 def train_estimator(
-    data: EstimatorData, config: StateEstimatorConfig, training: EstimatorTraining
-) -> StateEstimator:
+    data: EstimatorData, config: state_estimator.StateEstimatorConfig, training: EstimatorTraining
+) -> state_estimator.StateEstimator:
     """Train a state estimator; the same data and settings give the same one."""
     spans = [data.frames.span(episode) for episode in data.episodes]
     own = np.concatenate([np.arange(span.start, span.stop) for span in spans])
@@ -225,12 +219,12 @@ def _digest(engine: ImaginationEngine, settings: str) -> str:
 
 
 def _untrained(
-    data: EstimatorData, config: StateEstimatorConfig, own: np.ndarray, starts: np.ndarray
-) -> StateEstimator:
+    data: EstimatorData, config: state_estimator.StateEstimatorConfig, own: np.ndarray, starts: np.ndarray
+) -> state_estimator.StateEstimator:
     proprio = data.frames.proprio
     change = proprio[starts + config.stride] - proprio[starts]
-    estimator = StateEstimator(config, _normalizer(proprio[own]), _normalizer(change))
-    estimator.wrist_mean, estimator.wrist_basis = principal_components(
+    estimator = state_estimator.StateEstimator(config, _normalizer(proprio[own]), _normalizer(change))
+    estimator.wrist_mean, estimator.wrist_basis = state_estimator.principal_components(
         data.wrist[torch.from_numpy(own)], config.wrist_dim
     )
     return estimator
@@ -245,13 +239,16 @@ def _normalizer(values: np.ndarray) -> Normalizer:
 
 
 def _loss(
-    estimator: StateEstimator, data: EstimatorData, starts: np.ndarray, training: EstimatorTraining
+    estimator: state_estimator.StateEstimator,
+    data: EstimatorData,
+    starts: np.ndarray,
+    training: EstimatorTraining,
 ) -> Float[Tensor, ""]:
     """Error of proprioception and wrist frame, and cross-entropy of success, along a stretch."""
     stretch = draw_stretches(data.frames, starts, training.stride, training.steps, training.hold)
     proprio = torch.from_numpy(data.frames.proprio)[stretch.frames]
     wrist = (data.wrist[stretch.frames] - estimator.wrist_mean) @ estimator.wrist_basis
-    state = _blurred(RobotState(proprio[:, 0], wrist[:, 0]), estimator)
+    state = _blurred(state_estimator.RobotState(proprio[:, 0], wrist[:, 0]), estimator)
     losses = []
     for step in range(1, training.steps):
         now, valid = stretch.frames[:, step], stretch.valid[:, step]
@@ -266,8 +263,10 @@ def _loss(
     return torch.stack(losses).mean()
 
 
-def _blurred(state: RobotState, estimator: StateEstimator) -> RobotState:
+def _blurred(
+    state: state_estimator.RobotState, estimator: state_estimator.StateEstimator
+) -> state_estimator.RobotState:
     """A start that is a little wrong, as answers of the state estimator are."""
     spread = 0.2 * estimator.step_normalizer.std
     proprio = state.proprio + spread * torch.randn_like(state.proprio)
-    return RobotState(proprio, state.wrist + 0.1 * torch.randn_like(state.wrist))
+    return state_estimator.RobotState(proprio, state.wrist + 0.1 * torch.randn_like(state.wrist))
