@@ -93,11 +93,6 @@ def task_of(env: Any) -> str:
     return str(spec.id) if spec is not None else type(env.unwrapped).__name__
 
 
-def embodiment_of(env: Any) -> str:
-    """Robot, controller and gripper in a word; empty where the environment does not say."""
-    return str(_offer(env, "embodiment") or "")
-
-
 def render_seconds_of(env: Any) -> float | None:
     """Seconds spent on rendering since the environment was made; None where they are not counted."""
     return _offer(env, "render_seconds")

@@ -89,7 +89,7 @@ def demonstrate(
     return Demonstration(
         task=task or environment.task_of(env),
         seed=seed,
-        embodiment=environment.embodiment_of(env),
+        embodiment=environment.fingerprint_of(env).get("embodiment", ""),
         success=last.success,
         instruction=environment.instruction_of(env, last.info),
         steps=words,
@@ -121,11 +121,7 @@ class RecordWork:
         """Record one seed; without a seed, say what must be known of the environment."""
         torch.set_num_threads(1)
         env = self._envs.get(job.task, lambda: environment.make_env(self.make, job.task))
-        about = {
-            "fingerprint": environment.fingerprint_of(env),
-            "fps": environment.control_hz_of(env),
-            "embodiment": environment.embodiment_of(env),
-        }
+        about = {"fingerprint": environment.fingerprint_of(env), "fps": environment.control_hz_of(env)}
         if job.seed is None:
             return about
         given = self.phrasings.get(job.task, 0)

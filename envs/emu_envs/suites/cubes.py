@@ -8,7 +8,6 @@ from jaxtyping import Float64
 
 from emu_envs.errors import lookup
 from emu_envs.experts.cubes import CubesExpert
-from emu_envs.protocol import Expert
 from emu_envs.subtasks import Subtask
 from emu_envs.suites.cubes_table import holds
 from emu_envs.suites.robosuite import RobosuiteEnv
@@ -24,6 +23,7 @@ class Cubes(RobosuiteTask):
     """The scene of all chains, and what its states mean for one of them."""
 
     name = "ThreeCubes"
+    expert = CubesExpert
 
     def __init__(self, chain: Chain) -> None:
         self.chain = chain
@@ -60,10 +60,6 @@ class Cubes(RobosuiteTask):
         at = {colour: state[f"{colour}_position"] for colour in COLOURS}
         settled = {f"{colour}_settled": state[f"{colour}_settled"] for colour in COLOURS}
         return {move.name: holds(move, at) for move in MOVES} | settled
-
-    def make_expert(self) -> Expert:
-        """Return the scripted expert."""
-        return CubesExpert()
 
 
 class CubesEnv(RobosuiteEnv):

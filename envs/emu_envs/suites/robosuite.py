@@ -96,7 +96,7 @@ class RobosuiteEnv(SuiteEnv):
 
     def make_expert(self) -> Expert:
         """Return the scripted expert for this task."""
-        return self.definition.make_expert()
+        return self.definition.expert()
 
     def close(self) -> None:
         """Free the renderer and the simulation."""

@@ -30,6 +30,8 @@ class RobosuiteTask(ABC):
     """Arguments for robosuite's environment."""
     subtasks: tuple[Subtask, ...]
     """In order."""
+    expert: type[Expert]
+    """The scripted expert, which takes no arguments."""
     agentview: tuple[tuple[float, float, float], tuple[float, float, float]] | None = None
     """Where the third-person camera stands and where it looks [m]; None leaves it where robosuite has it."""
 
@@ -59,10 +61,6 @@ class RobosuiteTask(ABC):
     def predicates(self, state: Mapping[str, Any]) -> dict[str, bool]:
         """Return the facts that hold in a privileged state; subtasks begin with them."""
 
-    @abstractmethod
-    def make_expert(self) -> Expert:
-        """Return the scripted expert."""
-
 
 def held(state: Mapping[str, Any], name: str) -> bool:
     """Whether an object is between the fingers."""
@@ -86,6 +84,7 @@ class Lift(RobosuiteTask):
     """A cube that has to leave the table."""
 
     name = "Lift"
+    expert = LiftExpert
     subtasks = (
         Subtask("move the gripper above the red cube"),
         Subtask("lower the gripper and grasp the red cube", begins="grasping"),
@@ -107,15 +106,12 @@ class Lift(RobosuiteTask):
             "lifted": holds and bool(state["cube_position"][2] >= self.high),
         }
 
-    def make_expert(self) -> Expert:
-        """Return the scripted expert."""
-        return LiftExpert()
-
 
 class Stack(RobosuiteTask):
     """A small cube that has to stand on a larger one."""
 
     name = "Stack"
+    expert = StackExpert
     subtasks = (
         Subtask("move the gripper above the red cube"),
         Subtask("lower the gripper and grasp the red cube", begins="grasping"),
@@ -141,15 +137,12 @@ class Stack(RobosuiteTask):
             "stacked": stacked and not state["red_cube_grasped"],
         }
 
-    def make_expert(self) -> Expert:
-        """Return the scripted expert."""
-        return StackExpert()
-
 
 class PickPlaceCan(RobosuiteTask):
     """A can that belongs into a compartment of the other bin."""
 
     name = "PickPlaceCan"
+    expert = CanExpert
     subtasks = (
         Subtask("move the gripper above the can"),
         Subtask("lower the gripper and grasp the can", begins="grasping"),
@@ -179,15 +172,12 @@ class PickPlaceCan(RobosuiteTask):
             "placed": inside and low and not state["can_grasped"],
         }
 
-    def make_expert(self) -> Expert:
-        """Return the scripted expert."""
-        return CanExpert()
-
 
 class NutAssemblySquare(RobosuiteTask):
     """A square nut with a handle that belongs on a square peg."""
 
     name = "NutAssemblySquare"
+    expert = NutExpert
     subtasks = (
         Subtask("move the gripper above the handle of the square nut"),
         Subtask("lower the gripper and grasp the handle", begins="grasping"),
@@ -219,15 +209,12 @@ class NutAssemblySquare(RobosuiteTask):
             "placed": around and bool(nut[2] < goal[2] + 0.11) and not state["nut_grasped"],
         }
 
-    def make_expert(self) -> Expert:
-        """Return the scripted expert."""
-        return NutExpert()
-
 
 class Door(RobosuiteTask):
     """A door that opens once its handle is turned."""
 
     name = "Door"
+    expert = DoorExpert
     agentview = ((0.35, 0.45, 1.55), (-0.14, -0.2, 1.08))
     subtasks = (
         Subtask("move the gripper to the door handle"),
@@ -259,10 +246,6 @@ class Door(RobosuiteTask):
             "pulling": turned > UNLATCHED or state["hinge"] > 0.045,  # latched, the door has less play
             "open": state["hinge"] > 0.3,
         }
-
-    def make_expert(self) -> Expert:
-        """Return the scripted expert."""
-        return DoorExpert()
 
 
 DEFINITIONS: dict[str, RobosuiteTask] = {

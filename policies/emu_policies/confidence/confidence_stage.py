@@ -15,6 +15,7 @@ from torch import nn
 from emu_agent.data.codes import load_codes
 from emu_agent.data.frames import Frames, load_frames
 from emu_agent.data.plans import Plans
+from emu_agent.data.split import seeds_for
 from emu_agent.episodes.environment import fingerprint_of, subtask_instructions_of
 from emu_agent.errors import DatasetError
 from emu_agent.evaluation.metrics.usefulness import auroc, brier, calibration_error
@@ -38,12 +39,12 @@ class ConfidenceStageConfig:
 
     held_out: float = 0.1
     """Share of the dataset's episodes, chosen by seed, that nothing is fitted to."""
-    fit_seed: int = 200_000
-    """First episode that is played to fit the score."""
+    fit_seed: int = 40_000
+    """First episode that is played to fit the score; a seed of training."""
     fit_episodes: int = 96
     """How many of these."""
-    test_seed: int = 400_000
-    """First episode that is played to test it."""
+    test_seed: int = 50_000
+    """First episode that is played to test it, and to choose a threshold; a seed of validation."""
     test_episodes: int = 64
     """How many of these."""
     max_steps: int = 100
@@ -68,6 +69,7 @@ class ConfidenceStage:
 
     Raises:
         DatasetError: all imaginations were achieved, or none.
+        ConfigError: seeds are not for what they are used for.
     """
 
     unit = "decisions"
@@ -196,12 +198,12 @@ class ConfidenceStage:
         weights = (self.source / checkpoint.WEIGHTS_FILE).read_bytes()
         key = hashlib.sha256(weights + about.encode()).hexdigest()[:12]
         folder, settings = frames.cache / f"confidence-{key}", self.settings
-        spans = (settings.fit_seed, settings.fit_episodes), (settings.test_seed, settings.test_episodes)
-        played = [
-            play_all(folder, env, policy, range(first, first + count), settings.max_steps)
-            for first, count in spans
-        ]
-        fit, test = (judged(episodes, order, self.config.horizon) for episodes in played)
+        fit_seeds = seeds_for("training", settings.fit_seed, settings.fit_episodes)
+        test_seeds = seeds_for("validation", settings.test_seed, settings.test_episodes)
+        fit, test = (
+            judged(play_all(folder, env, policy, seeds, settings.max_steps), order, self.config.horizon)
+            for seeds in (fit_seeds, test_seeds)
+        )
         return foreseen(fit), foreseen(test)
 
 

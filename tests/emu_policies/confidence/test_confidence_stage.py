@@ -11,7 +11,7 @@ from emu_policies.confidence.confidence_stage import ConfidenceStage
 from emu_policies.planning.imagination_policy import ImaginationPolicy
 from gymnasium import spaces
 
-from emu_agent.errors import DatasetError
+from emu_agent.errors import ConfigError, DatasetError
 from emu_agent.training.loop import LoopConfig, train
 
 pytestmark = pytest.mark.slow
@@ -114,4 +114,11 @@ def test_a_score_begins_as_the_seed_says(make_stage: Any) -> None:
 
 def test_episodes_in_which_nothing_fails_teach_nothing(make_stage: Any) -> None:
     with pytest.raises(DatasetError, match="raise fit_episodes"):
-        make_stage(stuck=False, fit_seed=1000, test_seed=2000)
+        make_stage(stuck=False, fit_seed=1000, test_seed=52_000)
+
+
+def test_it_is_not_fitted_on_seeds_that_choose_or_test(make_stage: Any) -> None:
+    with pytest.raises(ConfigError, match="seeds 200000 to 200005 are not for training"):
+        make_stage(fit_seed=200_000)
+    with pytest.raises(ConfigError, match="seeds 100000 to 100005 are not for validation"):
+        make_stage(test_seed=100_000)
