@@ -72,23 +72,15 @@ def step_ids(vocabulary: Vocabulary) -> tuple[range, ...]:
 class Grammar:
     """Reads a sequence token by token and says what may come next.
 
-    Outside image blocks everything but visual and later ids is free, as in the reference implementation;
-    with `strict_steps` a step instruction (BOC .. EOC) holds nothing but text.
+    Outside image blocks everything but visual and later ids is free, as in the reference implementation.
     """
 
     def __init__(
-        self,
-        vocabulary: Vocabulary,
-        characters: Mapping[str, int],
-        grid: ImageGrid | None = None,
-        *,
-        strict_steps: bool = False,
+        self, vocabulary: Vocabulary, characters: Mapping[str, int], grid: ImageGrid | None = None
     ) -> None:
         """Start outside any block; `grid` fixes the size of all images, else the first one does."""
         self.vocabulary, self.characters, self.grid = vocabulary, characters, grid
-        self.strict_steps = strict_steps
         self.in_image = False
-        self._in_step = False
         self._forced: deque[int] = deque()
         self._size: list[int] | None = None
         self._num_codes = 0
@@ -109,8 +101,6 @@ class Grammar:
             return tuple(range(token, token + 1) for token in ids)
         if self.in_image:
             return (self.vocabulary.visual,)
-        if self._in_step:
-            return step_ids(self.vocabulary)
         return (range(self.vocabulary.visual.start),)
 
     def advance(self, token: int) -> None:
@@ -133,8 +123,6 @@ class Grammar:
             self._forced.extend(self._block.after(self._num_codes))
         elif token == self.vocabulary.boi:
             self._open_image()
-        elif token in (self.vocabulary.boc, self.vocabulary.eoc):
-            self._in_step = self.strict_steps and token == self.vocabulary.boc
 
     def _open_image(self) -> None:
         self.in_image, self._num_codes = True, 0

@@ -11,6 +11,8 @@ from einops import rearrange
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from emu_agent.tokens.image_config import ImageTokenizerConfig
+
 type FeatureMap = Float[Tensor, "batch channels height width"]
 
 NORM_EPS = 1e-6
@@ -134,41 +136,22 @@ class Middle(nn.Module):
 
 
 class Encoder(nn.Module):
-    """Pixels to a map of vectors, halved once between two levels.
+    """Pixels to a map of vectors, halved once between two levels."""
 
-    Args:
-        in_channels: Channels of the input.
-        z_channels: Channels of the result.
-        widths: Channels of each level, finest first.
-        num_res_blocks: Residual blocks per level.
-        attention: Whether each level has attention.
-        dropout: Dropout inside the residual blocks.
-        norm_groups: Groups of every normalisation.
-    """
-
-    def __init__(
-        self,
-        *,
-        in_channels: int,
-        z_channels: int,
-        widths: list[int],
-        num_res_blocks: int,
-        attention: list[bool],
-        dropout: float,
-        norm_groups: int,
-    ) -> None:
+    def __init__(self, config: ImageTokenizerConfig) -> None:
         super().__init__()
-        self.conv_in = nn.Conv2d(in_channels, widths[0], 3, padding=1)
+        widths, options = config.widths, config.block_options
+        self.conv_in = nn.Conv2d(config.in_channels * config.patch_size**2, widths[0], 3, padding=1)
         self.down = nn.ModuleList()
         for index, (before, width) in enumerate(pairwise([widths[0], *widths])):
-            channels = [before] + [width] * num_res_blocks
-            level = Level(channels, attention=attention[index], dropout=dropout, norm_groups=norm_groups)
+            channels = [before] + [width] * config.num_res_blocks
+            level = Level(channels, attention=config.attention[index], **options)
             if index + 1 < len(widths):
                 level.downsample = Downsample(width)
             self.down.append(level)
-        self.mid = Middle(widths[-1], dropout=dropout, norm_groups=norm_groups)
-        self.norm_out = nn.GroupNorm(norm_groups, widths[-1], eps=NORM_EPS)
-        self.conv_out = nn.Conv2d(widths[-1], z_channels, 3, padding=1)
+        self.mid = Middle(widths[-1], **options)
+        self.norm_out = nn.GroupNorm(config.norm_groups, widths[-1], eps=NORM_EPS)
+        self.conv_out = nn.Conv2d(widths[-1], config.z_channels, 3, padding=1)
 
     def forward(self, pixels: FeatureMap) -> Tensor:
         """Encode; height and width shrink by two per level change."""
@@ -179,41 +162,22 @@ class Encoder(nn.Module):
 
 
 class Decoder(nn.Module):
-    """A map of vectors to pixels; one residual block more per level than the encoder.
+    """A map of vectors to pixels; one residual block more per level than the encoder."""
 
-    Args:
-        out_channels: Channels of the result.
-        z_channels: Channels of the input.
-        widths: Channels of each level, finest first, as for the encoder.
-        num_res_blocks: Residual blocks per level of the encoder.
-        attention: Whether each level has attention.
-        dropout: Dropout inside the residual blocks.
-        norm_groups: Groups of every normalisation.
-    """
-
-    def __init__(
-        self,
-        *,
-        out_channels: int,
-        z_channels: int,
-        widths: list[int],
-        num_res_blocks: int,
-        attention: list[bool],
-        dropout: float,
-        norm_groups: int,
-    ) -> None:
+    def __init__(self, config: ImageTokenizerConfig) -> None:
         super().__init__()
-        self.conv_in = nn.Conv2d(z_channels, widths[-1], 3, padding=1)
-        self.mid = Middle(widths[-1], dropout=dropout, norm_groups=norm_groups)
+        widths, options = config.widths, config.block_options
+        self.conv_in = nn.Conv2d(config.z_channels, widths[-1], 3, padding=1)
+        self.mid = Middle(widths[-1], **options)
         self.up = nn.ModuleList()
         for index, (width, before) in enumerate(pairwise([*widths, widths[-1]])):
-            channels = [before] + [width] * (num_res_blocks + 1)
-            level = Level(channels, attention=attention[index], dropout=dropout, norm_groups=norm_groups)
+            channels = [before] + [width] * (config.num_res_blocks + 1)
+            level = Level(channels, attention=config.attention[index], **options)
             if index > 0:
                 level.upsample = Upsample(width)
             self.up.append(level)
-        self.norm_out = nn.GroupNorm(norm_groups, widths[0], eps=NORM_EPS)
-        self.conv_out = nn.Conv2d(widths[0], out_channels, 3, padding=1)
+        self.norm_out = nn.GroupNorm(config.norm_groups, widths[0], eps=NORM_EPS)
+        self.conv_out = nn.Conv2d(widths[0], config.out_ch * config.patch_size**2, 3, padding=1)
 
     def forward(self, vectors: FeatureMap) -> Tensor:
         """Decode; height and width double per level change, coarsest level first."""

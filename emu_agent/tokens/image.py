@@ -4,8 +4,6 @@ With `patch_size=1` this is the published model; a larger patch size folds pixel
 first convolution, which makes a small tokenizer fast enough to train on a CPU.
 """
 
-from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -18,98 +16,12 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from emu_agent.errors import CheckpointError, ConfigError
-from emu_agent.stored import Settings
 from emu_agent.tokens.autoencoder import Decoder, Encoder
+from emu_agent.tokens.image_config import ImageTokenizerConfig
 from emu_agent.tokens.quantizer import IndexBackpropagationQuantizer
 
 CONFIG_FILE, NATIVE_FILE, SAFE_FILE = "config.yaml", "model.ckpt", "model.safetensors"
 """Files of a published image tokenizer; the weights are in either of the last two."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class ImageTokenizerConfig(Settings):
-    """Shape and loss weights of an image tokenizer; the names are those of the published configuration."""
-
-    ch: int = 256
-    """Channels of the finest level."""
-    ch_mult: tuple[int, ...] = (1, 1, 2, 2, 4)
-    """Channels of each level, finest first, as multiples of `ch`; each level halves the one before."""
-    num_res_blocks: int = 4
-    """Residual blocks per level of the encoder; the decoder has one more."""
-    attn_resolutions: tuple[int, ...] = (16,)
-    """Nominal sides of the feature maps that get attention."""
-    resolution: int = 256
-    """Nominal side of a picture [px]; only places the attention, pictures of any size are encoded."""
-    z_channels: int = 256
-    """Channels between the convolutional networks and the 1x1 projections."""
-    embed_dim: int = 256
-    """Width of a codebook entry."""
-    n_embed: int = 131_072
-    """Entries of the codebook."""
-    in_channels: int = 3
-    """Colour channels read."""
-    out_ch: int = 3
-    """Colour channels written."""
-    dropout: float = 0.0
-    """Dropout inside the residual blocks."""
-    norm_groups: int = 32
-    """Groups of every normalisation."""
-    patch_size: int = 1
-    """Side of the pixel squares folded into channels before the first convolution [px]."""
-    beta: float = 0.25
-    """Weight of the quantiser's codebook term."""
-    codebook_std: float | None = None
-    """Spread of a fresh codebook; None is the published one, uniform in +-1 / n_embed, which trains slowly
-    (few codes are used for long)."""
-    use_entropy_loss: bool = False
-    """Compute the entropy penalty in training."""
-    entropy_temperature: float = 0.01
-    """Temperature of the entropy penalty."""
-    sample_minimization_weight: float = 1.0
-    """Weight of the entropy of one vector's code distribution, to be lowered."""
-    batch_maximization_weight: float = 1.0
-    """Weight of the entropy of the mean code distribution, to be raised."""
-
-    def __post_init__(self) -> None:
-        odd = [width for width in self.widths if width % self.norm_groups]
-        if odd:
-            raise ConfigError(
-                f"every level width must be a multiple of norm_groups={self.norm_groups}, not {odd}"
-            )
-        if self.resolution % self.downsampling:
-            raise ConfigError(f"resolution={self.resolution} must be a multiple of {self.downsampling}")
-
-    @property
-    def widths(self) -> list[int]:
-        """Channels of each level, finest first."""
-        return [self.ch * factor for factor in self.ch_mult]
-
-    @property
-    def downsampling(self) -> int:
-        """Pixels per code along one side."""
-        return self.patch_size * 2 ** (len(self.ch_mult) - 1)
-
-    @property
-    def attention(self) -> list[bool]:
-        """Whether each level has attention, from the nominal resolution."""
-        side = self.resolution // self.patch_size
-        return [side // 2**level in self.attn_resolutions for level in range(len(self.ch_mult))]
-
-    @classmethod
-    def from_dict(cls, values: Mapping[str, Any]) -> "ImageTokenizerConfig":
-        """Read `to_dict`'s form or the published one, in which the shape is nested under `ddconfig`.
-
-        Raises:
-            ConfigError: If a key is unknown or the model would need what this class lacks.
-        """
-        flat = dict(values)
-        flat |= flat.pop("ddconfig", {})
-        unsupported = [name for name in ("double_z", "cosine_similarity") if flat.pop(name, False)]
-        if unsupported:
-            raise ConfigError(
-                f"an image tokenizer with {unsupported[0]}=true is not supported; it must be false"
-            )
-        return super().from_dict(flat)
 
 
 class TokenizerOutput(NamedTuple):
@@ -127,27 +39,9 @@ class ImageTokenizer(nn.Module):
     def __init__(self, config: ImageTokenizerConfig) -> None:
         super().__init__()
         self.config = config
-        shape = {
-            "z_channels": config.z_channels,
-            "widths": config.widths,
-            "num_res_blocks": config.num_res_blocks,
-            "attention": config.attention,
-            "dropout": config.dropout,
-            "norm_groups": config.norm_groups,
-        }
-        patch_area = config.patch_size**2
-        self.encoder = Encoder(in_channels=config.in_channels * patch_area, **shape)
-        self.decoder = Decoder(out_channels=config.out_ch * patch_area, **shape)
-        self.quantize = IndexBackpropagationQuantizer(
-            config.n_embed,
-            config.embed_dim,
-            beta=config.beta,
-            codebook_std=config.codebook_std,
-            use_entropy_loss=config.use_entropy_loss,
-            entropy_temperature=config.entropy_temperature,
-            sample_minimization_weight=config.sample_minimization_weight,
-            batch_maximization_weight=config.batch_maximization_weight,
-        )
+        self.encoder = Encoder(config)
+        self.decoder = Decoder(config)
+        self.quantize = IndexBackpropagationQuantizer(config)
         self.quant_conv = nn.Conv2d(config.z_channels, config.embed_dim, 1)
         self.post_quant_conv = nn.Conv2d(config.embed_dim, config.z_channels, 1)
 

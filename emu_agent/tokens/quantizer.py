@@ -10,6 +10,8 @@ import torch.nn.functional as F
 from jaxtyping import Float, Int64
 from torch import Tensor, nn
 
+from emu_agent.tokens.image_config import ImageTokenizerConfig
+
 LOGITS_PER_PASS = 2**26
 """Most logits held at once when only the codes are wanted (256 MiB in float32)."""
 
@@ -24,42 +26,16 @@ class Quantized(NamedTuple):
 
 
 class IndexBackpropagationQuantizer(nn.Module):
-    """Codebook whose entries all learn, through a straight-through softmax over the codes.
+    """Codebook whose entries all learn, through a straight-through softmax over the codes."""
 
-    Args:
-        num_codes: Entries of the codebook.
-        embed_dim: Width of an entry.
-        beta: Weight of the term that pulls codes towards vectors.
-        codebook_std: Spread of a fresh codebook; None is uniform in +-1 / num_codes, as published.
-        use_entropy_loss: Compute the entropy penalty in training.
-        entropy_temperature: Temperature of the distribution in the entropy penalty.
-        sample_minimization_weight: Weight of the entropy of one vector's distribution, to be lowered.
-        batch_maximization_weight: Weight of the entropy of the mean distribution, to be raised.
-    """
-
-    def __init__(
-        self,
-        num_codes: int,
-        embed_dim: int,
-        *,
-        beta: float = 0.25,
-        codebook_std: float | None = None,
-        use_entropy_loss: bool = False,
-        entropy_temperature: float = 0.01,
-        sample_minimization_weight: float = 1.0,
-        batch_maximization_weight: float = 1.0,
-    ) -> None:
+    def __init__(self, config: ImageTokenizerConfig) -> None:
         super().__init__()
-        self.beta = beta
-        self.use_entropy_loss = use_entropy_loss
-        self.entropy_temperature = entropy_temperature
-        self.sample_minimization_weight = sample_minimization_weight
-        self.batch_maximization_weight = batch_maximization_weight
-        self.embedding = nn.Embedding(num_codes, embed_dim)
-        if codebook_std is None:
-            nn.init.uniform_(self.embedding.weight, -1.0 / num_codes, 1.0 / num_codes)
+        self.config = config
+        self.embedding = nn.Embedding(config.n_embed, config.embed_dim)
+        if config.codebook_std is None:
+            nn.init.uniform_(self.embedding.weight, -1.0 / config.n_embed, 1.0 / config.n_embed)
         else:
-            nn.init.normal_(self.embedding.weight, std=codebook_std)
+            nn.init.normal_(self.embedding.weight, std=config.codebook_std)
 
     def forward(self, vectors: Float[Tensor, "batch embed rows cols"]) -> Quantized:
         """Quantise; in training the result carries gradients to the vectors and to all codes."""
@@ -74,7 +50,7 @@ class IndexBackpropagationQuantizer(nn.Module):
         hard = F.one_hot(codes, len(codebook)).to(soft.dtype)
         quantized = ((hard - soft).detach() + soft) @ codebook
         loss = self._loss(channels_last, quantized, self.embedding(codes))
-        entropy_loss = self._entropy_loss(logits) if self.use_entropy_loss else None
+        entropy_loss = self._entropy_loss(logits) if self.config.use_entropy_loss else None
         return Quantized(quantized.movedim(-1, 1), codes, loss, entropy_loss)
 
     @torch.no_grad()
@@ -100,15 +76,17 @@ class IndexBackpropagationQuantizer(nn.Module):
         soft = F.mse_loss(quantized, vectors)
         commitment = F.mse_loss(vectors, entries.detach())
         codebook = F.mse_loss(entries, vectors.detach())
-        return soft + commitment + self.beta * codebook
+        return soft + commitment + self.config.beta * codebook
 
     def _entropy_loss(self, logits: Float[Tensor, "*shape codes"]) -> Float[Tensor, ""]:
         # Low entropy for each vector (sure of its code), high entropy on average (all codes in use).
-        log_prob = (logits.flatten(0, -2) / self.entropy_temperature).log_softmax(dim=-1)
+        log_prob = (logits.flatten(0, -2) / self.config.entropy_temperature).log_softmax(dim=-1)
         prob = log_prob.exp()
         mean_prob = prob.mean(dim=0)
         sample_entropy = -(prob * log_prob).sum(dim=-1).mean()
         batch_entropy = -(mean_prob * (mean_prob + 1e-5).log()).sum()
+        config = self.config
         return (
-            self.sample_minimization_weight * sample_entropy - self.batch_maximization_weight * batch_entropy
+            config.sample_minimization_weight * sample_entropy
+            - config.batch_maximization_weight * batch_entropy
         )

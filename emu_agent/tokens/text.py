@@ -1,14 +1,12 @@
 """Text to token ids and back: the published tokenizer, and small ones trained for the small models.
 
-Control strings that a person types are ordinary characters here, unless a caller asks otherwise.
+Control strings that a person types are ordinary characters here.
 """
 
-import re
 import unicodedata
 from base64 import b64decode
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Protocol, runtime_checkable
 
 import tiktoken
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
@@ -26,25 +24,6 @@ PRETOKENIZATION = (
     r"| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
 )
 """How the Qwen tokenizers split a text into words before merging bytes."""
-CONTROL_STRING = re.compile(r"<\|[^|]*\|>")
-
-
-@runtime_checkable
-class TextTokenizer(Protocol):
-    """Maps text to ids below `num_text` and back."""
-
-    @property
-    def num_text(self) -> int:
-        """Number of text ids."""
-        ...
-
-    def encode(self, text: str) -> list[int]:
-        """Return the ids of a text."""
-        ...
-
-    def decode(self, ids: Sequence[int]) -> str:
-        """Return the text of ids."""
-        ...
 
 
 class BytePairTokenizer:
@@ -132,7 +111,6 @@ class EmuTokenizer:
             "emu3", pat_str=PRETOKENIZATION, mergeable_ranks=ranks, special_tokens={}
         )
         self._control_strings = list(control_strings)
-        self._control_ids = {string: len(ranks) + index for index, string in enumerate(control_strings)}
 
     @classmethod
     def from_folder(cls, folder: str | Path) -> "EmuTokenizer":
@@ -164,38 +142,9 @@ class EmuTokenizer:
         """Number of all ids, control strings included."""
         return self.num_text + len(self._control_strings)
 
-    def control_id(self, string: str) -> int:
-        """Return the id of a control string.
-
-        Raises:
-            VocabularyError: If it is none.
-        """
-        if string not in self._control_ids:
-            raise VocabularyError(
-                f"{string!r} is no control string; they look like {self._control_strings[0]!r}"
-            )
-        return self._control_ids[string]
-
-    def encode(self, text: str, *, allow_special: bool = False) -> list[int]:
-        """Return the ids of a text.
-
-        Args:
-            text: Any text; it is normalised to composed characters (NFC) first.
-            allow_special: Turn control strings into control tokens, as the published code always does.
-        """
-        text = unicodedata.normalize("NFC", text)
-        if not allow_special:
-            return self._encoding.encode_ordinary(text)
-        ids: list[int] = []
-        start = 0
-        for match in CONTROL_STRING.finditer(text):
-            if match.group() in self._control_ids:
-                ids += [
-                    *self._encoding.encode_ordinary(text[start : match.start()]),
-                    self._control_ids[match.group()],
-                ]
-                start = match.end()
-        return ids + self._encoding.encode_ordinary(text[start:])
+    def encode(self, text: str) -> list[int]:
+        """Return the ids of a text, which is normalised to composed characters (NFC) first."""
+        return self._encoding.encode_ordinary(unicodedata.normalize("NFC", text))
 
     def decode(self, ids: Sequence[int]) -> str:
         """Return the text of ids, control strings spelled out; bytes that are no valid text are replaced.
@@ -211,6 +160,10 @@ class EmuTokenizer:
         if token < self.num_text:
             return self._encoding.decode_single_token_bytes(token)
         return self._control_strings[token - self.num_text].encode()
+
+
+TextTokenizer = BytePairTokenizer | EmuTokenizer
+"""Maps text to ids below `num_text` and back."""
 
 
 def _read_ranks(path: Path) -> dict[bytes, int]:

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from emu_agent.decoding.grammar import Grammar, ImageBlock, last_grid, parse_size, size_characters, step_ids
+from emu_agent.decoding.grammar import Grammar, ImageBlock, last_grid, parse_size, size_characters
 from emu_agent.errors import GrammarError
 from emu_agent.tokens.sequence import ImageGrid
 from emu_agent.tokens.text import BytePairTokenizer
@@ -93,20 +93,7 @@ def test_codes_and_actions_may_not_stand_in_text() -> None:
             Grammar(VOCABULARY, CHARACTERS).advance(token)
 
 
-@given(path=paths)
-@settings(max_examples=10, deadline=None)
-def test_a_strict_step_holds_text_until_its_end(path: random.Random) -> None:
-    grammar = Grammar(VOCABULARY, CHARACTERS, strict_steps=True)
-    grammar.advance(VOCABULARY.boc)
-    while grammar.allowed == step_ids(VOCABULARY):
-        (token,) = walk(grammar, path, 1)
-        assert token < VOCABULARY.num_text or token == VOCABULARY.eoc
-    assert token == VOCABULARY.eoc
-    grammar.advance(VOCABULARY.boi)
-    assert grammar.in_image
-
-
-def test_a_step_is_free_by_default() -> None:
+def test_a_step_is_free() -> None:
     grammar = Grammar(VOCABULARY, CHARACTERS)
     grammar.advance(VOCABULARY.boc)
     grammar.advance(VOCABULARY.eos)

@@ -1,16 +1,24 @@
 import math
+from typing import Any
 
 import pytest
 import torch
 
 from emu_agent.tokens import quantizer as quantizer_module
+from emu_agent.tokens.image_config import ImageTokenizerConfig
 from emu_agent.tokens.quantizer import IndexBackpropagationQuantizer
+
+
+def quantizer_of(num_codes: int, embed_dim: int, **settings: Any) -> IndexBackpropagationQuantizer:
+    return IndexBackpropagationQuantizer(
+        ImageTokenizerConfig(n_embed=num_codes, embed_dim=embed_dim, **settings)
+    )
 
 
 @pytest.fixture
 def quantizer() -> IndexBackpropagationQuantizer:
     torch.manual_seed(0)
-    quantizer = IndexBackpropagationQuantizer(20, 6, use_entropy_loss=True, entropy_temperature=0.5)
+    quantizer = quantizer_of(20, 6, use_entropy_loss=True, entropy_temperature=0.5)
     torch.nn.init.normal_(quantizer.embedding.weight)
     return quantizer
 
@@ -30,7 +38,7 @@ def test_the_code_is_the_entry_with_the_largest_dot_product(
 
 
 def test_a_longer_entry_wins_over_a_nearer_one() -> None:
-    quantizer = IndexBackpropagationQuantizer(2, 2)
+    quantizer = quantizer_of(2, 2)
     quantizer.embedding.weight.data = torch.tensor([[1.0, 0.0], [5.0, 5.0]])
     assert quantizer.nearest(torch.tensor([1.0, 0.0]).view(1, 2, 1, 1)).item() == 1
 
@@ -86,7 +94,7 @@ def test_every_code_learns_and_the_gradient_is_that_of_the_soft_assignment(
 
 
 def test_the_entropy_loss_is_lowest_for_sure_and_varied_codes() -> None:
-    quantizer = IndexBackpropagationQuantizer(4, 4, use_entropy_loss=True, entropy_temperature=1.0)
+    quantizer = quantizer_of(4, 4, use_entropy_loss=True, entropy_temperature=1.0)
     quantizer.embedding.weight.data = torch.eye(4)
     sure_and_varied = 30 * torch.eye(4).view(1, 4, 2, 2)
     sure_and_alike = 30 * torch.eye(4)[0].view(1, 4, 1, 1).expand(1, 4, 2, 2)
@@ -97,9 +105,7 @@ def test_the_entropy_loss_is_lowest_for_sure_and_varied_codes() -> None:
 
 def test_the_entropy_loss_has_its_two_weights() -> None:
     def loss(**weights: float) -> float:
-        quantizer = IndexBackpropagationQuantizer(
-            4, 4, use_entropy_loss=True, entropy_temperature=1.0, **weights
-        )
+        quantizer = quantizer_of(4, 4, use_entropy_loss=True, entropy_temperature=1.0, **weights)
         quantizer.embedding.weight.data = torch.eye(4)
         return quantizer(torch.zeros(1, 4, 2, 2)).entropy_loss.item()
 
@@ -108,11 +114,11 @@ def test_the_entropy_loss_has_its_two_weights() -> None:
 
 
 def test_without_the_option_there_is_no_entropy_loss(vectors: torch.Tensor) -> None:
-    assert IndexBackpropagationQuantizer(20, 6)(vectors).entropy_loss is None
+    assert quantizer_of(20, 6)(vectors).entropy_loss is None
 
 
 def test_the_spread_of_a_fresh_codebook_can_be_chosen() -> None:
     torch.manual_seed(0)
-    assert IndexBackpropagationQuantizer(500, 20).embedding.weight.abs().max() <= 1 / 500
-    chosen = IndexBackpropagationQuantizer(500, 20, codebook_std=0.3).embedding.weight
+    assert quantizer_of(500, 20).embedding.weight.abs().max() <= 1 / 500
+    chosen = quantizer_of(500, 20, codebook_std=0.3).embedding.weight
     assert chosen.std().item() == pytest.approx(0.3, rel=0.05)

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from emu_agent.errors import CheckpointError, VocabularyError
-from emu_agent.tokens.text import BytePairTokenizer, EmuTokenizer, TextTokenizer
+from emu_agent.tokens.text import BytePairTokenizer, EmuTokenizer
 from emu_agent.tokens.vocabulary import Vocabulary
 
 CORPUS = ["pick up the red cube", "move above the cube", "close the gripper", "lift the cube"] * 3
@@ -56,11 +56,6 @@ def test_a_missing_file_is_named(tmp_path: Path) -> None:
         BytePairTokenizer.load(tmp_path / "tokenizer.json")
     with pytest.raises(CheckpointError, match=r"emu3\.tiktoken"):
         EmuTokenizer.from_folder(tmp_path)
-
-
-def test_both_are_text_tokenizers(small: BytePairTokenizer, published_text: EmuTokenizer) -> None:
-    assert isinstance(small, TextTokenizer)
-    assert isinstance(published_text, TextTokenizer)
 
 
 def test_texts_of_the_reference_get_the_same_ids(published_text: EmuTokenizer, reference: Path) -> None:
@@ -112,28 +107,19 @@ def test_the_published_vocabulary_is_complete(published_text: EmuTokenizer) -> N
         "<|image end|>": official.eoi,
     }
     strings |= {"<|visual token 000000|>": official.visual[0], "<|visual token 131071|>": official.visual[-1]}
-    assert {string: published_text.control_id(string) for string in strings} == strings
     assert published_text.decode([*strings.values()]) == "".join(strings)
 
 
-def test_control_strings_of_a_person_stay_text_unless_asked_otherwise(published_text: EmuTokenizer) -> None:
+def test_control_strings_of_a_person_stay_text(published_text: EmuTokenizer) -> None:
     text = "put <|image start|> on <|no such thing|>."
-    official = Vocabulary.official()
-    assert max(published_text.encode(text)) < official.num_text
-    parsed = published_text.encode(text, allow_special=True)
-    assert parsed == [
-        *published_text.encode("put "),
-        official.boi,
-        *published_text.encode(" on <|no such thing|>."),
-    ]
-    assert published_text.decode(parsed) == published_text.decode(published_text.encode(text)) == text
+    ids = published_text.encode(text)
+    assert max(ids) < Vocabulary.official().num_text
+    assert published_text.decode(ids) == text
 
 
-def test_unknown_ids_and_strings_are_refused(published_text: EmuTokenizer) -> None:
+def test_unknown_ids_are_refused(published_text: EmuTokenizer) -> None:
     with pytest.raises(VocabularyError, match="282925"):
         published_text.decode([282_926])
-    with pytest.raises(VocabularyError, match="no control string"):
-        published_text.control_id("<|no such thing|>")
 
 
 def test_broken_characters_are_replaced(published_text: EmuTokenizer) -> None:
