@@ -18,6 +18,7 @@ from tqdm import tqdm
 from emu_agent.data.frames import Frames, new_array
 from emu_agent.data.plans import plan_of
 from emu_agent.imagination.engine import ImaginationEngine
+from emu_agent.imagination.imagination import Context
 from emu_agent.run_folder import replacing
 
 BATCH = 64
@@ -59,19 +60,45 @@ class LiveFeatures:
 
     def of_frames(self, chosen: Int64[np.ndarray, " batch"]) -> Float[Tensor, "batch codes feature_dim"]:
         """Features of frames."""
-        return frame_features(self.engine, self.frames, self.codes, chosen)
+        return self._context(chosen).features
 
     def imagined(
         self, places: Int64[np.ndarray, " batch"], recorded: Bool[np.ndarray, " batch"]
     ) -> Float[Tensor, "batch tokens feature_dim"]:
         """Features of imaginations by their place among the sources, recorded or sampled ones."""
-        world, sources = (self.engine, self.frames, self.codes), self.sources[places]
-        features = recorded_features(*world, sources)
+        features = self.recorded(self.sources[places])
         # A step that was broken off has no recorded future: what the model imagines stands for it.
         sampled = ~torch.from_numpy(recorded) | features[:, 0, 0].isnan().cpu()
         if sampled.any():
-            features[sampled] = sampled_features(*world, sources[sampled.numpy()]).to(features)
+            features[sampled] = self.sampled(self.sources[places][sampled.numpy()]).to(features)
         return features
+
+    def sampled(self, chosen: Int64[np.ndarray, " batch"]) -> Float[Tensor, "batch tokens feature_dim"]:
+        """Features of what the model imagines from frames."""
+        return self.engine.imagine(self._context(chosen)).features[:, 0]
+
+    def recorded(self, chosen: Int64[np.ndarray, " batch"]) -> Float[Tensor, "batch tokens feature_dim"]:
+        """Those of the recorded step and keyframe, as if imagined; NaN where the step was broken off."""
+        frames, codes = self.frames, self.codes
+        shape = (len(chosen), 1 + codes[0].numel(), self.engine.world_model.config.hidden_size)
+        features, known = torch.full(shape, torch.nan), []
+        for row, frame in enumerate(chosen.tolist()):
+            episode = frames.episode_of(frame)
+            plan = plan_of(frames, episode, frame - int(frames.starts[episode]), max_steps=1)
+            if plan is not None:
+                known.append((row, plan))
+        if known:
+            now = codes[[plan.frame for _, plan in known]]
+            texts = [plan.steps[0].text for _, plan in known]
+            keyframes = codes[[plan.steps[0].keyframe for _, plan in known]]
+            instructions = [frames.instructions[plan.episode] for _, plan in known]
+            made = self.engine.features_of(now, instructions, texts, keyframes)
+            features[[row for row, _ in known]] = made.to(features)
+        return features
+
+    def _context(self, chosen: np.ndarray) -> Context:
+        instructions = [self.frames.instructions[self.frames.episode_of(int(frame))] for frame in chosen]
+        return self.engine.context(self.codes[chosen], instructions)
 
 
 def load_bank(
@@ -94,23 +121,19 @@ def load_bank(
     settings += frames.digest() if frames.members else ""  # the first one's cache holds that of the mixture
     key = hashlib.sha256(weights.read_bytes() + settings.encode()).hexdigest()[:12]
     folder = frames.cache / f"features-{key}"
-    sources = imagined_frames(frames, stride)
-    tokens = 1 + codes[0].numel()
-    every, world = np.arange(len(frames)), (engine, frames, codes)
-    frame = _filled(
-        folder / "frame.npy", every, tokens - 1, engine, lambda part: frame_features(*world, part)
-    )
-    sampled = _filled(
-        folder / "sampled.npy", sources, tokens, engine, lambda part: sampled_features(*world, part)
-    )
+    sources, every = imagined_frames(frames, stride), np.arange(len(frames))
+    live = LiveFeatures(engine=engine, frames=frames, codes=codes, sources=sources)
+    tokens, width = codes[0].numel(), engine.world_model.config.hidden_size
+    frame = _filled(folder / "frame.npy", every, (tokens, width), live.of_frames)
+    sampled = _filled(folder / "sampled.npy", sources, (1 + tokens, width), live.sampled)
 
     def whole(part: np.ndarray) -> Tensor:
-        features = recorded_features(*world, part)
+        features = live.recorded(part)
         missing = features[:, 0, 0].isnan().numpy()
         features[missing] = torch.from_numpy(sampled[np.searchsorted(sources, part[missing])]).float()
         return features
 
-    recorded = _filled(folder / "recorded_or_sampled.npy", sources, tokens, engine, whole)
+    recorded = _filled(folder / "recorded_or_sampled.npy", sources, (1 + tokens, width), whole)
     return FeatureBank(frame=frame, sources=sources, sampled=sampled, recorded=recorded)
 
 
@@ -123,66 +146,12 @@ def imagined_frames(frames: Frames, stride: int) -> Int64[np.ndarray, " sources"
 
 
 def _filled(
-    path: Path,
-    indices: np.ndarray,
-    tokens: int,
-    engine: ImaginationEngine,
-    compute: Callable[[np.ndarray], Tensor],
+    path: Path, indices: np.ndarray, shape: tuple[int, int], compute: Callable[[np.ndarray], Tensor]
 ) -> np.ndarray:
     if not path.exists():
-        width = engine.world_model.config.hidden_size
         with replacing(path) as part:
-            array = new_array(part, np.float16, (len(indices), tokens, width))
+            array = new_array(part, np.float16, (len(indices), *shape))
             for start in tqdm(range(0, len(indices), BATCH), f"features ({path.stem})", unit="batch"):
                 array[start : start + BATCH] = compute(indices[start : start + BATCH]).cpu().numpy()
             array.flush()
     return np.load(path, mmap_mode="r")
-
-
-def _instructions(frames: Frames, part: np.ndarray) -> list[str]:
-    return [frames.instructions[frames.episode_of(int(frame))] for frame in part]
-
-
-def frame_features(
-    engine: ImaginationEngine,
-    frames: Frames,
-    codes: Int64[Tensor, "frames rows cols"],
-    part: Int64[np.ndarray, " part"],
-) -> Float[Tensor, "part codes feature_dim"]:
-    """What the world model makes of some frames."""
-    return engine.context(codes[part], _instructions(frames, part)).features
-
-
-def sampled_features(
-    engine: ImaginationEngine,
-    frames: Frames,
-    codes: Int64[Tensor, "frames rows cols"],
-    part: Int64[np.ndarray, " part"],
-) -> Float[Tensor, "part tokens feature_dim"]:
-    """What the world model imagines from them."""
-    return engine.imagine(engine.context(codes[part], _instructions(frames, part))).features[:, 0]
-
-
-def recorded_features(
-    engine: ImaginationEngine,
-    frames: Frames,
-    codes: Int64[Tensor, "frames rows cols"],
-    part: Int64[np.ndarray, " part"],
-) -> Float[Tensor, "part tokens feature_dim"]:
-    """What it would be, had the recorded step and keyframe been imagined; NaN where it was broken off."""
-    width, tokens = engine.world_model.config.hidden_size, 1 + codes[0].numel()
-    features = torch.full((len(part), tokens, width), torch.nan)
-    known = []
-    for row, frame in enumerate(part.tolist()):
-        episode = frames.episode_of(frame)
-        plan = plan_of(frames, episode, frame - int(frames.starts[episode]), max_steps=1)
-        if plan is not None:
-            known.append((row, plan))
-    if known:
-        now = codes[[plan.frame for _, plan in known]]
-        texts = [plan.steps[0].text for _, plan in known]
-        keyframes = codes[[plan.steps[0].keyframe for _, plan in known]]
-        instructions = [frames.instructions[plan.episode] for _, plan in known]
-        made = engine.features_of(now, instructions, texts, keyframes)
-        features[[row for row, _ in known]] = made.to(features)
-    return features
