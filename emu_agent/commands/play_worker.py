@@ -143,16 +143,6 @@ class PlayWork:
         return imagination.text[0][0][0], pixels[0, 0, 0].cpu().numpy()
 
 
-class _Kept:
-    """Keeps all steps: whether they are to be filmed is known when they are over."""
-
-    def __init__(self) -> None:
-        self.steps: list[StepRecord] = []
-
-    def record(self, step: "StepRecord") -> None:
-        self.steps.append(step)
-
-
 @dataclass(kw_only=True)
 class BenchmarkWork(PlayWork):
     """The same for many tasks: the first solved and first failed episode of each leave film and strip."""
@@ -168,19 +158,19 @@ class BenchmarkWork(PlayWork):
     @contextmanager
     def recorder(self, job: Job) -> "Iterator[Recorder | None]":
         """Keep the steps, and film them where the outcome is the first of its kind."""
-        kept = _Kept() if self.films else None
-        yield kept
-        if kept is None:
+        steps: list[StepRecord] = []
+        yield steps.append if self.films else None
+        if not steps:
             return
-        name = f"{self.names[job.task]}_{OUTCOMES[kept.steps[-1].success]}"
+        name = f"{self.names[job.task]}_{OUTCOMES[steps[-1].success]}"
         if not any((self.folder / "strips").glob(f"{name}_*.jpg")):
-            self._film(job, f"{name}_{job.seed}", kept.steps)
+            self._film(job, f"{name}_{job.seed}", steps)
 
     def _film(self, job: Job, name: str, steps: "list[StepRecord]") -> None:
         from emu_agent.report.benchmark import write_strip
 
         with self.film(job, self.folder / "videos" / f"{name}.mp4") as film:
             for step in steps:
-                film.record(step)
+                film(step)
         images = [step.pixels[self.config["camera"]] for step in steps]
         write_strip(self.folder / "strips" / f"{name}.jpg", images)

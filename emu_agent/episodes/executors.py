@@ -22,7 +22,7 @@ from abc import ABC, abstractmethod
 from collections import Counter, OrderedDict
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any, Protocol, runtime_checkable
+from typing import Any
 
 from emu_agent.errors import EmuAgentError, lookup
 
@@ -49,13 +49,9 @@ class Job:
         return self.task if self.seed is None else f"{self.task}, seed {self.seed}"
 
 
-@runtime_checkable
-class Work(Protocol):
-    """What a worker does with a job; sent to it once, so it holds settings and builds the rest itself."""
-
-    def __call__(self, job: Job) -> Any:
-        """Do one job and return what came out: numbers, arrays, plain data."""
-        ...
+type Work = Callable[[Job], Any]
+"""What a worker does with a job; sent to it once, so it holds settings and builds the rest itself; it returns
+what came out: numbers, arrays, plain data."""
 
 
 @dataclass(frozen=True, kw_only=True)

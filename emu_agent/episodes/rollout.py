@@ -4,7 +4,7 @@ Knows nothing of particular environments or policies: it meets them in Gymnasium
 """
 
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any, Protocol, runtime_checkable
 
@@ -80,13 +80,8 @@ class StepRecord:
         return bool(self.info.get("is_success", False))
 
 
-@runtime_checkable
-class Recorder(Protocol):
-    """Watches an episode, for a video or a progress bar."""
-
-    def record(self, step: StepRecord) -> None:
-        """Take note of one control step."""
-        ...
+type Recorder = Callable[[StepRecord], None]
+"""Watches an episode step by step, for a video or a progress bar."""
 
 
 @dataclass
@@ -225,7 +220,7 @@ def run_episode(
     for step in play(env, policy, seed, max_steps):
         shown = time.perf_counter()
         if recorder is not None:
-            recorder.record(step)
+            recorder(step)
         watching += time.perf_counter() - shown
         timings.add(step)
         total += float(step.reward)

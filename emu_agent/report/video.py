@@ -94,7 +94,7 @@ class EpisodeFilm:
         self._actions: list[np.ndarray] = []
         self._imagined: list[tuple[int, float]] = []
 
-    def record(self, step: StepRecord) -> None:
+    def __call__(self, step: StepRecord) -> None:
         """Add the panel of this step; the step without an action ends the film."""
         if step.imagination is not self._seen:
             self._seen = step.imagination

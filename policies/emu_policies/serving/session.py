@@ -5,12 +5,11 @@ import time
 from collections.abc import Callable
 from concurrent.futures import Executor
 from dataclasses import dataclass
-from typing import Any, Protocol, runtime_checkable
+from typing import Any
 
 import numpy as np
 import torch
-from jaxtyping import Float, Float32
-from torch import Tensor
+from jaxtyping import Float32
 
 from emu_agent.episodes.rollout import Policy
 from emu_agent.errors import ServingError
@@ -26,17 +25,6 @@ class Rest:
     """From the time of the observation on."""
     delay: int
     """Periods until the next chunk is there."""
-
-
-@runtime_checkable
-class ContinuingPolicy(Protocol):
-    """A policy whose chunks can go on from the one before."""
-
-    def continue_chunk(
-        self, observation: Observation, rest: Float[Tensor, "batch steps action_dim"], delay: int
-    ) -> Float[Tensor, "batch chunk action_dim"]:
-        """A chunk that begins with what will have been carried out before it is there."""
-        ...
 
 
 class Session:
@@ -147,12 +135,15 @@ def predict(
 ) -> Float32[np.ndarray, "steps action_dim"]:
     """The policy's chunk for one robot, going on from a rest if it can; without chunks, its one action.
 
+    A policy goes on by `continue_chunk(observation, rest, delay)`: a chunk that begins with what will have
+    been carried out before it is there.
+
     Raises:
         ServingError: An action is not finite.
     """
-    make_chunk = getattr(policy, "predict_action_chunk", None)
-    if rest is not None and isinstance(policy, ContinuingPolicy):
-        chunk = policy.continue_chunk(observation, torch.from_numpy(rest.actions)[None], rest.delay)[0]
+    make_chunk, go_on = (getattr(policy, name, None) for name in ("predict_action_chunk", "continue_chunk"))
+    if rest is not None and go_on:
+        chunk = go_on(observation, torch.from_numpy(rest.actions)[None], rest.delay)[0]
     else:
         chunk = make_chunk(observation)[0] if make_chunk else policy.select_action(observation)
     actions = chunk.detach().to("cpu", torch.float32).numpy()

@@ -15,7 +15,7 @@ class Notes:
         self.steps: list[StepRecord] = []
         self.pause_s = pause_s
 
-    def record(self, step: StepRecord) -> None:
+    def __call__(self, step: StepRecord) -> None:
         time.sleep(self.pause_s)
         self.steps.append(step)
 
