@@ -25,6 +25,12 @@ from emu_agent.world_model.checkpoint import bundled_checkpoint, read_config
 
 SHEET_FILE = "imagination.png"
 DEFAULT_STEPS = 3
+DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
+PUBLISHED_ONLY = ("size", "aspect", "max_new_tokens", "dtype", "device", "device_map", "quantize")
+"""Settings that say nothing to a checkpoint of this project."""
+CHECKPOINT_ONLY = ("decoder", "passes")
+"""Settings that say nothing to the stream of the published model."""
+DEFAULT_CAMERA = "agentview"
 
 
 def main(cfg: DictConfig) -> int:
@@ -98,14 +104,6 @@ def _rows(
             for text, frame, note in zip(texts, candidate, notes, strict=True)
         ]
     return rows
-
-
-DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
-PUBLISHED_ONLY = ("size", "aspect", "max_new_tokens", "dtype", "device", "device_map", "quantize")
-"""Settings that say nothing to a checkpoint of this project."""
-CHECKPOINT_ONLY = ("decoder", "passes")
-"""Settings that say nothing to the stream of the published model."""
-DEFAULT_CAMERA = "agentview"
 
 
 def check_settings(cfg: DictConfig) -> None:

@@ -19,6 +19,11 @@ from emu_agent.run_folder import replacing
 
 TRIES = 3
 """Further seeds replace failures until a task has seen so many times the episodes asked for."""
+COLUMNS = {
+    "rewards": (REWARD, np.float32), "successes": (SUCCESS, bool),
+    "subtask_index": (SUBTASK, np.int64),
+}  # fmt: skip
+"""Fields of a demonstration, where a dataset has them, and their types."""
 
 
 class Collection:
@@ -114,13 +119,6 @@ class Collection:
 
     def _failed(self, job: Job) -> bool:
         return job in self._lost or (job in self._done and not self._done[job][0])
-
-
-COLUMNS = {
-    "rewards": (REWARD, np.float32), "successes": (SUCCESS, bool),
-    "subtask_index": (SUBTASK, np.int64),
-}  # fmt: skip
-"""Fields of a demonstration, where a dataset has them, and their types."""
 
 
 def unpack(root: Path, collection: Collection) -> None:

@@ -229,11 +229,7 @@ class ImaginationEngine:
             answers.append(self.sequence_format.imagine_answer([(text, keyframe.cpu())])[:-2])
         sequences = [prompt + answer for prompt, answer in zip(prompts, answers, strict=True)]
         _, hidden, length = self._prefill(sequences)
-        visual = torch.stack([
-            self.sequence_format.visual_positions(answer)[0].flatten() + length - len(answer)
-            for answer in answers
-        ]).to(hidden.device)  # fmt: skip
-        features = hidden.gather(1, visual[..., None].expand(-1, -1, hidden.shape[-1]))
+        features = hidden.gather(1, self._visual_index(answers, length, hidden))
         words = []
         for row, answer in enumerate(answers):
             first = length - len(answer) + 1  # behind BOC
@@ -314,7 +310,7 @@ class ImaginationEngine:
         return cache, hidden, length
 
     def _visual_index(self, prompts: list[list[int]], length: int, hidden: Tensor) -> Tensor:
-        """Where the codes of each prompt's picture stand after padding, as an index for `gather`."""
+        """Where the codes of the picture at each row's end stand after padding, as an index for `gather`."""
         rows = [
             self.sequence_format.visual_positions(prompt)[0].flatten() + length - len(prompt)
             for prompt in prompts

@@ -34,6 +34,8 @@ SIDE_FILE = "emu_agent.json"
 """What fine-tuning adds to a published folder: action bins, and how it was trained."""
 SIZE_CHARACTERS = {character: ord(character) - ord("!") for character in "0123456789*"}
 """Their ids: text ids begin with the printable ASCII characters, in all our tokenizers."""
+MAX_TEXT_TOKENS = 256
+"""Longest text of the published model before a frame, when it is asked for one [tokens]."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -150,10 +152,6 @@ def _one(what: str, places: Sequence[Sequence[Path]], fits: Callable[[Path], boo
         if found:
             return found[0]
     return None
-
-
-MAX_TEXT_TOKENS = 256
-"""Longest text of the published model before a frame, when it is asked for one [tokens]."""
 
 
 def official_engine(

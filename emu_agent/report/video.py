@@ -19,6 +19,11 @@ from emu_agent.episodes.rollout import StepRecord
 from emu_agent.report.panel import PanelContent, draw_panel
 from emu_agent.run_folder import replacing
 
+HOLD_FRAMES = 20
+"""How often the last frame is repeated, so that the outcome can be read."""
+
+type Picture = UInt8[np.ndarray, "height width 3"]
+
 
 class VideoWriter:
     """Takes frames one by one; all of one size, both sides even."""
@@ -68,12 +73,6 @@ def open_video(path: Path, fps: int = 20, quality: int = 23) -> Iterator[VideoWr
         writer = VideoWriter(container, fps, quality)
         yield writer
         writer.finish()
-
-
-HOLD_FRAMES = 20
-"""How often the last frame is repeated, so that the outcome can be read."""
-
-type Picture = UInt8[np.ndarray, "height width 3"]
 
 
 class EpisodeFilm:

@@ -67,6 +67,7 @@ def test_pictures_may_be_larger_than_the_models_frame(preset: str) -> None:
     assert draw(preset, 700).shape == (700, 700, 3)
 
 
+@pytest.mark.slow
 def test_lift_looks_as_mujoco_draws_all_of_it() -> None:
     env: Any = gymnasium.make(
         "emu_envs:emu/robosuite/Lift", preset="fast", camera_names=list(RobosuiteEnv.cameras)

@@ -21,6 +21,11 @@ from lerobot.utils.constants import ACTION, OBS_IMAGES, OBS_STATE
 
 from emu_agent.errors import ConfigError
 
+ACTION_DIM = 7
+"""Displacement and rotation of the end effector, and the gripper."""
+FINGERPRINT = "fingerprint"
+"""Key of the environment's fingerprint in what LeRobot passes on as `info`."""
+
 
 class RobosuiteEpisode(gymnasium.Wrapper):
     """Tells success when an episode ends, shows its latest picture, and keeps a log of episodes.
@@ -72,10 +77,6 @@ class RobosuiteEpisode(gymnasium.Wrapper):
             file.write(json.dumps(record).encode() + b"\n")
 
 
-FINGERPRINT = "fingerprint"
-"""Key of the environment's fingerprint in what LeRobot passes on as `info`."""
-
-
 @ProcessorStepRegistry.register(name="emu_environment_fingerprint")
 class FingerprintStep(InfoProcessorStep):
     """Puts the environment's fingerprint beside the observation.
@@ -100,10 +101,6 @@ class FingerprintStep(InfoProcessorStep):
     ) -> dict[PipelineFeatureType, dict[str, PolicyFeature]]:
         """No feature changes."""
         return features
-
-
-ACTION_DIM = 7
-"""Displacement and rotation of the end effector, and the gripper."""
 
 
 @EnvConfig.register_subclass("emu_robosuite")

@@ -13,6 +13,10 @@ from lerobot_env_emu_agent.config_emu_script import EmuScriptTeleopConfig
 from lerobot_env_emu_agent.config_emu_sim_arm import ACTION_FEATURES
 from lerobot_env_emu_agent.emu_sim_arm import CONNECTED, EmuSimArm
 
+DONE_ACTIONS = 6
+"""An episode ends when the cube has been on the marker, and the gripper home, for so many actions."""
+HOME_TOLERANCE = 3.0
+"""A joint this near to its place at home is there [degrees]."""
 NEXT = b"n"
 """LeRobot's key for "end this episode"."""
 
@@ -39,12 +43,6 @@ class Keys:
         """Press a key, if there is a keyboard."""
         if self._keyboard is not None:
             os.write(self._keyboard, key)
-
-
-DONE_ACTIONS = 6
-"""An episode ends when the cube has been on the marker, and the gripper home, for so many actions."""
-HOME_TOLERANCE = 3.0
-"""A joint this near to its place at home is there [degrees]."""
 
 
 class EmuScriptTeleop(Teleoperator):

@@ -29,6 +29,7 @@ def solves(env: CubesEnv, seed: int, perturbation: Perturbation | None = None) -
     return False
 
 
+@pytest.mark.slow
 def test_it_solves_a_single_move(env: CubesEnv) -> None:
     assert solves(env, seed=1)
 

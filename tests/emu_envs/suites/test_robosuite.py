@@ -43,6 +43,7 @@ def test_it_obeys_gymnasium(env: Any) -> None:
     check_env(env.unwrapped, skip_render_check=True)
 
 
+@pytest.mark.slow
 def test_a_seed_gives_the_same_episode_in_a_reused_and_in_a_fresh_environment(env: Any) -> None:
     first = play(env, seed=7)
     assert env.unwrapped._control.refusal is None
@@ -121,6 +122,7 @@ def test_simplified_meshes_leave_the_physics_alone(env: Any) -> None:
     full.close()
 
 
+@pytest.mark.slow
 def test_a_state_put_back_leads_to_the_same_episode_also_elsewhere(env: Any) -> None:
     rng = np.random.default_rng(1)
     env.reset(seed=3)
