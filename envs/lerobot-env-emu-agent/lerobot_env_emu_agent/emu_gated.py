@@ -14,11 +14,6 @@ from lerobot_env_emu_agent.config_emu_sim_arm import EmuSimArmConfig
 from lerobot_env_emu_agent.named_joints import joint_array, named_joints
 
 
-def _inner(name: str) -> Any:
-    """What the robot inside offers under this name."""
-    return property(lambda self: getattr(self.robot, name), doc=f"`{name}` of the robot inside.")
-
-
 class EmuGated(Robot):
     """Looks to LeRobot like the robot inside, `robot`, and tells it only what the gate lets pass.
 
@@ -51,13 +46,38 @@ class EmuGated(Robot):
         self.observed_at = 0.0
         self._episode: int | None = None
 
-    cameras = _inner("cameras")
-    observation_features = _inner("observation_features")
-    action_features = _inner("action_features")
-    is_connected = _inner("is_connected")
-    is_calibrated = _inner("is_calibrated")
-    calibrate = _inner("calibrate")
-    configure = _inner("configure")
+    @property
+    def cameras(self) -> dict[str, Any]:
+        """The robot's."""
+        return getattr(self.robot, "cameras", {})
+
+    @property
+    def observation_features(self) -> dict[str, Any]:
+        """The robot's."""
+        return self.robot.observation_features
+
+    @property
+    def action_features(self) -> dict[str, Any]:
+        """The robot's."""
+        return self.robot.action_features
+
+    @property
+    def is_connected(self) -> bool:
+        """Whether the robot is."""
+        return self.robot.is_connected
+
+    @property
+    def is_calibrated(self) -> bool:
+        """Whether the robot is."""
+        return self.robot.is_calibrated
+
+    def calibrate(self) -> None:
+        """Calibrate the robot."""
+        self.robot.calibrate()
+
+    def configure(self) -> None:
+        """Configure the robot."""
+        self.robot.configure()
 
     @check_if_already_connected
     def connect(self, calibrate: bool = True) -> None:
