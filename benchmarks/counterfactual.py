@@ -10,6 +10,7 @@ import argparse
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import torch
 
 from emu_agent.data.lerobot_folder import LeRobotFolder
@@ -21,7 +22,6 @@ from emu_agent.evaluation.branches import (
     Branches,
     BranchImages,
     action_sensitivity,
-    combined,
     negative_controls,
     predicted,
 )
@@ -65,10 +65,10 @@ def main() -> None:
 
 def row(name: str, branches: Branches, answers: BranchImages) -> dict[str, Any]:
     """Figures of one candidate, printed as well."""
-    found = action_sensitivity(branches, answers)
-    shown = [f"{key} {found[key]['value']:6.3f}" for key in ("skill_own", "skill", "correlation")]
+    found = msgspec.to_builtins(action_sensitivity(branches, answers))
+    shown = [f"{key} {found[key]['mean']:6.3f}" for key in ("skill_own", "skill", "correlation")]
     print(f"{name:>16}  {'  '.join(shown)}  found {found['found_share']:.3f}", flush=True)
-    return {**found, "action_sensitivity": combined(found)}
+    return found
 
 
 if __name__ == "__main__":

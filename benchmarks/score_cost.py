@@ -43,7 +43,7 @@ def main() -> None:
         "model": args.model,
         "episodes": len(scores.scored),
         "horizons": scores.settings["samples"]["horizons"],
-        "samples": scores.headline.value.samples,
+        "samples": scores.overall.skill.samples,
         "seconds": round(seconds, 1),
         "peak_memory_gb": round(peak, 2),
     }

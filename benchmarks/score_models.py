@@ -1,7 +1,7 @@
 """How models of different make score on the same held-out episodes.
 
-Run `python benchmarks/train_tdmpc.py`, then `python benchmarks/score_models.py episodes=30`. Finished
-episodes are kept in `--runs`.
+Run `python benchmarks/train_tdmpc.py`, then `python benchmarks/score_models.py held_out=1.0
+branches=data/branches`. Finished episodes are kept in `--runs`.
 """
 
 import argparse
@@ -20,7 +20,7 @@ MODELS = ("ours", "tdmpc", "nearest", "persistence")
 
 
 def main() -> None:
-    """Score every model with the command, and store headlines, controls and metrics side by side."""
+    """Score every model with the command, and store scores, controls and metrics side by side."""
     parser = argparse.ArgumentParser()
     parser.add_argument("--dataset", default="data/robosuite_Lift")
     parser.add_argument("--models", nargs="*", default=MODELS)
@@ -34,7 +34,7 @@ def main() -> None:
         command = [sys.executable, "-m", "emu_agent", "score", f"dataset={args.dataset}", f"model={name}"]
         subprocess.run([*command, f"output={folder}", *args.settings], check=True)
         found[name] = summary(Scores.read(folder))
-        print(f"{name:>12}  {found[name]['headline']['mean']:6.3f}")
+        print(f"{name:>12}  {found[name]['verdict']}")
     about = {"dataset": args.dataset, "settings": args.settings}
     write_json(args.output, {**about, "models": found, **provenance()})
 
@@ -44,18 +44,11 @@ def summary(scores: Scores) -> dict[str, Any]:
     return {
         "digest": scores.model["digest"],
         "episodes": len(scores.scored),
-        "headline": msgspec.to_builtins(scores.headline.value),
-        "parts": msgspec.to_builtins(scores.headline.parts),
-        "controls": [
-            {
-                "control": check.control,
-                "mode": check.mode,
-                "against": check.against,
-                "better_by": [check.difference.mean, check.difference.low, check.difference.high],
-                "below": check.below,
-            }
-            for check in scores.headline.checks
-        ],
+        "overall": msgspec.to_builtins(scores.overall.value),
+        "verdict": scores.overall.verdict,
+        "skill": msgspec.to_builtins(scores.overall.skill),
+        "action_sensitivity": msgspec.to_builtins(scores.overall.action_sensitivity),
+        "negative_checks": msgspec.to_builtins(scores.overall.negative_checks),
         "metrics": {metric.name: values(metric) for metric in scores.metrics},
     }
 

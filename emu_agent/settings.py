@@ -28,15 +28,13 @@ _KINDS: dict[type, tuple[tuple[type, ...], str]] = {
     dict: ((dict,), "a mapping, for example {a:1}"),
 }
 UNSET: dict[str, type] = {
-    **dict.fromkeys(
-        ("steps", "passes", "max_new_tokens", "workers", "episodes", "branches", "max_steps", "seed"), int
-    ),
+    **dict.fromkeys(("steps", "passes", "max_new_tokens", "workers", "episodes", "max_steps", "seed"), int),
     **dict.fromkeys(("guidance_scale", "control_hz", "threshold"), float),
     **dict.fromkeys(("components", "cameras", "image_size"), list),
     **dict.fromkeys(("lora",), dict),
     **dict.fromkeys(("image", "camera", "instruction", "checkpoint", "weights", "image_tokenizer"), str),
     **dict.fromkeys(("size", "aspect", "dtype", "device", "device_map", "quantize", "decoder"), str),
-    **dict.fromkeys(("output", "dataset", "results", "start", "perturbed", "ray_address"), str),
+    **dict.fromkeys(("output", "dataset", "branches", "results", "start", "perturbed", "ray_address"), str),
     **dict.fromkeys(("token_file", "certificate", "key", "authority", "embodiment"), str),
 }
 """What settings take that are null or missing in a config, by the last part of their key."""

@@ -71,7 +71,7 @@ def _checked_seeds(cfg: DictConfig) -> range:
     """
     check_counts(cfg, "episodes", optional=("workers", "max_steps"))
     check_seed(cfg.seed)
-    if cfg.branches is not None:
+    if cfg.branches:
         check_counts(cfg, "states", "chunk")
         if not isinstance(cfg.branches, int) or cfg.branches < 2:
             raise ConfigError(
@@ -89,7 +89,7 @@ def _checked_seeds(cfg: DictConfig) -> range:
 def _settings(cfg: DictConfig) -> dict[str, Any]:
     """The config, as far as it says what a dataset holds; branches are wanted of failures as well."""
     config = plain_config(cfg)
-    if config["branches"] is None:
+    if not config["branches"]:
         return {key: value for key, value in config.items() if key not in ("branches", "states", "chunk")}
     return {**config, "keep_failures": True}
 
@@ -113,7 +113,7 @@ def _work(cfg: DictConfig, tasks: Sequence[Any]) -> RecordWork:
         "phrasings": {task.id: len(task.instructions) for task in tasks if cfg.phrasings == "all"},
         "max_steps": cfg.max_steps,
     }
-    if cfg.branches is None:
+    if not cfg.branches:
         return RecordWork(**settings)
     return BranchWork(**settings, branches=cfg.branches, states=cfg.states, chunk=cfg.chunk)
 

@@ -12,18 +12,24 @@ from emu_agent.commands.score_samples import save_samples
 from emu_agent.config import build, check_counts, check_seed, output_folder, plain_config
 from emu_agent.errors import CheckpointError, ConfigError
 from emu_agent.evaluation.adapters.protocol import WorldModelAdapter
+from emu_agent.evaluation.branches import Branches
 from emu_agent.evaluation.fit import refuse_misfit
 from emu_agent.evaluation.lerobot_source import LeRobotSource
 from emu_agent.evaluation.metrics.lite0 import Lite0, load_lite0
 from emu_agent.evaluation.metrics.table import METRICS
 from emu_agent.evaluation.pipeline import ScoreConfig, Scorer
-from emu_agent.evaluation.recordings import Source
-from emu_agent.evaluation.run_source import FilmLayout, RunSource
 from emu_agent.evaluation.samples import SampleConfig
-from emu_agent.evaluation.scores import RUN_FILE, SAMPLES_FILE, SCORES_FILE, TRUTH, Estimate, Missing, Scores
+from emu_agent.evaluation.scores import (
+    NOTHING,
+    RUN_FILE,
+    SAMPLES_FILE,
+    SCORES_FILE,
+    Estimate,
+    Missing,
+    Scores,
+)
 from emu_agent.provenance import provenance
 from emu_agent.report.evaluation.page import write_score_report
-from emu_agent.report.panel import CAMERA
 from emu_agent.run_folder import RunFolder, default_folder, write_json
 
 MANY_SKIPPED = 3
@@ -42,13 +48,13 @@ def main(cfg: DictConfig) -> int:
     config = _config(cfg)
     folder = output_folder(cfg, default_folder("score", Path(cfg.dataset).name))
     RunFolder(folder).check(plain_config(cfg), MAY_DIFFER)
-    source = _source(cfg)
-    adapter = build(cfg.model)
+    source, adapter = LeRobotSource(Path(cfg.dataset), cfg.camera), build(cfg.model)
     if not isinstance(adapter, WorldModelAdapter):
         raise ConfigError(f"{cfg.model._target_} gives no world model with name, abilities, encode, predict")
     refuse_misfit(source.facts, adapter, config.samples.chunk)
+    branches = _branches(cfg, adapter)
     network, missing = _network(perceptual=cfg.perceptual)
-    scorer = Scorer(source, adapter, network, config, missing, threads)
+    scorer = Scorer(source, adapter, network, config, missing, threads, branches)
     RunFolder.open(folder, plain_config(cfg), MAY_DIFFER)
     scores, table, reader = scorer.run(folder)
     samples = save_samples(folder, table, reader, cfg.shown, config.samples.seed)
@@ -77,15 +83,13 @@ def _network(*, perceptual: bool) -> tuple[Lite0 | None, tuple[Missing, ...]]:
     return None, (Missing(what="network", metrics=names, reason=reason),)
 
 
-def _source(cfg: DictConfig) -> Source:
-    """A dataset, or the folder of a run."""
-    root = Path(cfg.dataset)
-    if not RunFolder(root).config_file.exists():
-        return LeRobotSource(root, cfg.camera)
-    if not cfg.instruction:
-        raise ConfigError(f"{root} is a run, whose films do not tell the task: give instruction=...")
-    layout = FilmLayout(x=CAMERA.x, y=CAMERA.y, width=CAMERA.width, height=CAMERA.height)
-    return RunSource(root, cfg.instruction, layout)
+def _branches(cfg: DictConfig, adapter: WorldModelAdapter) -> Branches | None:
+    """Counterfactual chunks, if the model can be given them."""
+    if cfg.branches is None:
+        return None
+    branches = Branches.read(Path(cfg.branches), cfg.camera)
+    branches.refuse_misfit(adapter)
+    return branches
 
 
 def _config(cfg: DictConfig) -> ScoreConfig:
@@ -94,13 +98,15 @@ def _config(cfg: DictConfig) -> ScoreConfig:
 
 
 def _print(scores: Scores, folder: Path) -> None:
-    headline = scores.headline
+    overall, actions = scores.overall, scores.overall.action_sensitivity
     print(f"{scores.model['name']} on {len(scores.scored)} episodes of {scores.dataset['path']}")
-    print(f"headline   {_shown(headline.value)}   ({headline.meaning})")
-    for name, part in headline.parts.items():
-        print(f"  {name:<10} {_shown(part)}")
-    failed = [check.control for check in headline.checks if check.against == TRUTH and not check.below]
-    print(f"controls   {'not all' if failed else 'all'} ranked below the truth {', '.join(failed)}".rstrip())
+    print(f"overall score       {_shown(overall.value)}   (0 needs no world model, 1 is the truth)")
+    print(f"skill               {_shown(overall.skill)}")
+    print(f"action sensitivity  {_shown(actions.value if actions else NOTHING)}")
+    for name in ("skill", "correlation", "found") if actions else ():
+        print(f"  {name:<18}{_shown(getattr(actions, name))}")
+    fooled = [f"{check.control} ({check.figure})" for check in overall.negative_checks if not check.passed]
+    print(f"negative controls   {'all without a score' if not fooled else 'SCORED: ' + ', '.join(fooled)}")
     for metric in scores.metrics:
         if not metric.applicable:
             print(f"no use of  {metric.name}: {metric.why_not}")
@@ -110,9 +116,12 @@ def _print(scores: Scores, folder: Path) -> None:
         print(f"skipped    episode {skipped.episode}: {skipped.reason}")
     print(f"skipped    {len(scores.skipped)} of {len(scores.skipped) + len(scores.scored)} episodes")
     print(f"numbers    {folder / SCORES_FILE}\nrows       {folder / SAMPLES_FILE}")
+    print(overall.verdict)
 
 
 def _shown(value: Estimate) -> str:
-    if value.mean is None or value.low is None or value.high is None:
-        return "unknown"
+    if value.mean is None:
+        return "not measured"
+    if value.low is None or value.high is None:
+        return f"{value.mean:.3f} (no interval of {value.episodes} episodes)"
     return f"{value.mean:.3f} (95 % interval {value.low:.3f} to {value.high:.3f})"

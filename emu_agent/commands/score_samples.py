@@ -10,7 +10,6 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from jaxtyping import UInt8
 
-from emu_agent.evaluation.headline import HEADLINE
 from emu_agent.evaluation.parts import PICTURE, as_png, from_png
 from emu_agent.evaluation.recordings import Reader, Recording
 from emu_agent.evaluation.scores import KEY_COLUMNS, MODEL, MODES, SavedFrame, SavedSample
@@ -38,7 +37,7 @@ def save_samples(
         seed: Decides about those drawn.
     """
     shutil.rmtree(folder / FOLDER, ignore_errors=True)
-    needed = table.select([*KEY_COLUMNS, HEADLINE.name, PICTURE])
+    needed = table.select([*KEY_COLUMNS, "skill", PICTURE])
     rows = needed.filter(pc.field("candidate") == MODEL).to_pylist()
     samples: dict[Key, list[dict]] = {}
     for row in rows:
@@ -55,7 +54,7 @@ def save_samples(
 
 
 def _score(steps: Sequence[dict]) -> float:
-    values = [row[HEADLINE.name] for row in steps if row[HEADLINE.name] is not None]
+    values = [row["skill"] for row in steps if row["skill"] is not None]
     return float(np.mean(values)) if values else float("nan")
 
 

@@ -4,11 +4,9 @@ Counterfactual branches (`emu-agent collect branches=K`) hold K chunks that were
 All figures rest on what really followed each of them; a model is never compared with itself.
 """
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from jaxtyping import Bool, Float32, Float64, Int64, UInt8
@@ -18,11 +16,19 @@ from emu_agent.data.frames import load_frames
 from emu_agent.data.lerobot_folder import LeRobotFolder, vectors
 from emu_agent.errors import ConfigError, DatasetError
 from emu_agent.evaluation.adapters.protocol import Start, WorldModelAdapter
+from emu_agent.evaluation.scores import MODEL, ActionSensitivity, Estimate
+from emu_agent.evaluation.skill import CHANGED, Image, constant_images, skill, skill_interval, squared_errors
 from emu_agent.evaluation.statistics import bootstrap, mean_interval
 
-CHANGED = 20
-"""A pixel has changed if a channel differs by more than this."""
 BATCH = 32
+FOOLED = {
+    "mean_image": ("skill",),
+    "median_image": ("skill",),
+    "inverted_image": ("skill", "correlation"),
+    "ignores_actions": ("correlation", "found"),
+    "own_future": ("correlation", "found"),
+}
+"""Negative controls, and the figures that each is meant to fool."""
 
 type BranchImages = UInt8[np.ndarray, "branches height width 3"]
 
@@ -43,6 +49,8 @@ class Branches:
     episode: Int64[np.ndarray, " branches"]
     """Seed of the episode of the state: what is redrawn for intervals."""
     instructions: tuple[str, ...]
+    root: Path
+    """The dataset's folder."""
 
     @classmethod
     def read(cls, root: Path, camera: str) -> "Branches":
@@ -68,15 +76,13 @@ class Branches:
             kinds=tuple(table[BRANCH_CHUNK].take(first).to_pylist()),
             episode=np.array(frames.seeds),
             instructions=frames.instructions,
+            root=root,
         )
-        found.check(root)
+        found.check()
         return found
 
-    def check(self, root: Path) -> None:
+    def check(self) -> None:
         """Refuse what no figure can be made of.
-
-        Args:
-            root: for the message.
 
         Raises:
             DatasetError: a state has a single chunk, fewer than others, or not one that is its own.
@@ -85,11 +91,38 @@ class Branches:
         if counts.min() < 2 or len(set(counts.tolist())) != 1:
             odd = states[(counts < 2) | (counts != np.bincount(counts).argmax())][0]
             raise DatasetError(
-                f"{root}: every state needs the same number of chunks, two or more, but state {odd} has "
+                f"{self.root}: every state needs the same number of chunks, two or more, but state {odd} has "
                 f"{counts[states == odd][0]}"
             )
         if self.own.sum() != len(states):
-            raise DatasetError(f"{root}: some state lacks the episode's own chunk ({OWN!r}) or has two")
+            raise DatasetError(f"{self.root}: some state lacks the episode's own chunk ({OWN!r}) or has two")
+
+    def refuse_misfit(self, adapter: WorldModelAdapter) -> None:
+        """Refuse a model that cannot be asked.
+
+        Raises:
+            ConfigError: It takes no actions, actions of another embodiment or number, or other images.
+        """
+        able, (_, chunk, size) = adapter.abilities, self.actions.shape
+        if not able.simulate:
+            raise ConfigError(
+                f"{adapter.name} cannot be given actions: action sensitivity cannot be measured; leave out "
+                "branches=..., or score a model that reads actions"
+            )
+        if able.action_dim not in (None, size):
+            raise ConfigError(
+                f"{adapter.name} takes actions of {able.action_dim} numbers, the branches have {size}: they "
+                "are of another embodiment"
+            )
+        if able.chunk is not None and chunk % able.chunk:
+            raise ConfigError(
+                f"{adapter.name} takes {able.chunk} actions at once, the branches have {chunk}: no multiple"
+            )
+        if able.picture_size not in (None, self.before.shape[1:3]):
+            raise ConfigError(
+                f"{adapter.name} takes images of {able.picture_size} pixels, the branches have "
+                f"{self.before.shape[1:3]}"
+            )
 
     @property
     def each(self) -> int:
@@ -108,97 +141,70 @@ class Branches:
         return np.array([place[state] for state in self.state.tolist()])
 
     @cached_property
-    def constants(self) -> dict[str, BranchImages]:
-        """The best answers that know nothing at all: mean and median of all true futures, for each branch."""
-        found = {"mean_image": self.after.mean(axis=0), "median_image": np.median(self.after, axis=0)}
-        return {
-            name: np.broadcast_to(one.round().astype(np.uint8), self.after.shape)
-            for name, one in found.items()
-        }
+    def constants(self) -> dict[str, Image]:
+        """Images to beat."""
+        return constant_images(self.after)
 
 
 def predicted(adapter: WorldModelAdapter, branches: Branches, seed: int = 0) -> BranchImages:
     """What a model says that every chunk leads to, asked in shuffled order.
 
     Raises:
-        ConfigError: It takes no actions, or actions of another embodiment or number.
+        ConfigError: see `Branches.refuse_misfit`.
     """
-    able, (_, chunk, size) = adapter.abilities, branches.actions.shape
-    if not able.simulate:
-        raise ConfigError(f"{adapter.name} cannot be given actions: action sensitivity cannot be measured")
-    if able.action_dim not in (None, size):
-        raise ConfigError(
-            f"{adapter.name} takes actions of {able.action_dim} numbers, the branches have {size}: they are "
-            "of another embodiment"
-        )
-    if able.chunk not in (None, chunk):
-        raise ConfigError(f"{adapter.name} takes {able.chunk} actions at once, the branches have {chunk}")
+    branches.refuse_misfit(adapter)
+    steps = 1 if adapter.abilities.chunk is None else branches.actions.shape[1] // adapter.abilities.chunk
     answers = np.empty_like(branches.after)
     order = np.random.default_rng(seed).permutation(len(answers))
     for rows in np.array_split(order, -(-len(order) // BATCH)):
         start = Start(pictures=branches.before[rows], instructions=[branches.instructions[i] for i in rows])
-        answers[rows] = adapter.predict(adapter.encode(start), 1, branches.actions[rows]).pictures[:, 0]
+        answers[rows] = adapter.predict(adapter.encode(start), steps, branches.actions[rows]).pictures[:, -1]
     return answers
 
 
 def negative_controls(branches: Branches, answers: BranchImages) -> dict[str, BranchImages]:
     """Futures that must not score: constants, and such as know the episode but not the action."""
     return {
-        **branches.constants,
+        **{name: np.broadcast_to(one, answers.shape) for name, one in branches.constants.items()},
         "inverted_image": 255 - answers,
         "ignores_actions": answers[branches.twin],
         "own_future": branches.after[branches.twin],
     }
 
 
-def action_sensitivity(branches: Branches, answers: BranchImages) -> dict[str, Any]:
+def action_sensitivity(branches: Branches, answers: BranchImages) -> ActionSensitivity:
     """The three figures with their intervals over episodes, and skill on the episodes' own chunks.
 
     1 is the truth. 0 is the better of repeating the frame and the best constant image (skill), a difference
-    that has nothing to do with the true one (correlation), and chance (found, which is also given as the
-    share `found_share` beside `chance`).
+    that has nothing to do with the true one (correlation), and chance (found).
     """
-    others, episode = ~branches.own, branches.episode
-    errors = squared_errors(branches, answers)
-    shift, found = correlations(branches, answers), true_chunk_found(branches, answers)
-    chance = 1 / branches.each
-    figures = {
-        "skill": bootstrap(skill, episode[others], errors[others]),
-        "correlation": mean_interval(shift, episode),
-        "found": mean_interval((found - chance) / (1 - chance), episode),
-        "skill_own": bootstrap(skill, episode[branches.own], errors[branches.own]),
-    }
+    own, episode, chance = branches.own, branches.episode, 1 / branches.each
+    errors = squared_errors(branches.before, branches.after, answers, branches.constants)
+    shift, share = correlations(branches, answers), true_chunk_found(branches, answers)
+    found = (share - chance) / (1 - chance)
     kinds = {kind: np.array(branches.kinds) == kind for kind in dict.fromkeys(branches.kinds)}
-    return {
-        **{name: one.to_dict() for name, one in figures.items()},
-        "found_share": float(found.mean()),
-        "chance": chance,
-        "by_chunk": {
-            kind: {"skill": skill(errors[rows]), "correlation": _mean(shift[rows])}
+    return ActionSensitivity(
+        value=Estimate.of(bootstrap(_combined, episode, errors, shift, found, ~own), episode),
+        skill=Estimate.of(skill_interval(errors[~own], episode[~own]), episode[~own]),
+        correlation=Estimate.of(mean_interval(shift, episode), episode[np.isfinite(shift)]),
+        found=Estimate.of(mean_interval(found, episode), episode),
+        skill_own=Estimate.of(skill_interval(errors[own], episode[own]), episode[own]),
+        found_share=float(share.mean()),
+        chance=chance,
+        by_chunk={
+            kind: {"skill": _known(skill(errors[rows].sum(axis=0))), "correlation": _mean(shift[rows])}
             for kind, rows in kinds.items()
         },
-        "states": len(np.unique(branches.state)),
-        "branches": len(answers),
-    }
+        states=len(np.unique(branches.state)),
+        branches=len(answers),
+    )
 
 
-def squared_errors(branches: Branches, answers: BranchImages) -> Float64[np.ndarray, "branches candidates"]:
-    """Of the answer, of repeating the frame, of the mean and of the median image, where anything changes.
-
-    The region is the union of where the truth and where the answer differ from the present frame: a change
-    that is predicted where there is none costs as much as one that is missed.
-    """
-    now, after = branches.before.astype(np.float32), branches.after.astype(np.float32)
-    candidates = [answers, branches.before, *branches.constants.values()]
-    moved = np.maximum(np.abs(after - now), np.abs(answers.astype(np.float32) - now)).max(-1) > CHANGED
-    rows = [((one.astype(np.float32) - after) ** 2).sum(-1, dtype=np.float64) for one in candidates]
-    return np.stack([(row * moved).sum((1, 2)) for row in rows], axis=1)
-
-
-def skill(errors: Float64[np.ndarray, "branches candidates"]) -> float:
-    """Mean-square-error skill score of the first candidate against the best of all others."""
-    own, *reference = errors.sum(axis=0)
-    return float(1 - own / min(reference)) if min(reference) > 0 else float("nan")
+def asked(adapter: WorldModelAdapter, branches: Branches) -> dict[str, ActionSensitivity]:
+    """Action sensitivity of a model and of every negative control."""
+    answers = predicted(adapter, branches)
+    candidates = {MODEL: answers, **negative_controls(branches, answers)}
+    return {name: action_sensitivity(branches, one) for name, one in candidates.items()}
 
 
 def correlations(branches: Branches, answers: BranchImages) -> Float64[np.ndarray, " branches"]:
@@ -234,10 +240,14 @@ def true_chunk_found(branches: Branches, answers: BranchImages) -> Float64[np.nd
     return found
 
 
-def combined(figures: Mapping[str, Any]) -> float | None:
-    """Action sensitivity in one number: the mean of its three figures, each from -1 to 1."""
-    values = [figures[name]["value"] for name in ("skill", "correlation", "found")]
-    return None if None in values else float(np.mean([max(value, -1.0) for value in values]))
+def _combined(errors: np.ndarray, shift: np.ndarray, found: np.ndarray, others: np.ndarray) -> float:
+    """Mean of the three figures, each from -1 to 1."""
+    figures = skill(errors[others].sum(axis=0)), _mean(shift), found.mean()
+    return float(np.mean([np.nan if one is None else max(float(one), -1.0) for one in figures]))
+
+
+def _known(value: np.ndarray) -> float | None:
+    return float(value) if np.isfinite(value) else None
 
 
 def _mean(values: Float64[np.ndarray, " rows"]) -> float | None:

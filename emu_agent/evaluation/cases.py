@@ -1,6 +1,6 @@
 """Cases: moments of one episode, asked in one mode, with what happened and what happened elsewhere."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -10,14 +10,8 @@ from jaxtyping import Bool, Float32, Int64, UInt8
 from emu_agent.data.plans import PlannedStep
 from emu_agent.evaluation.pictures import changed_region
 from emu_agent.evaluation.recordings import Recording
-from emu_agent.evaluation.samples import (
-    SampleConfig,
-    Windows,
-    choose_starts,
-    partner_starts,
-    plans_at,
-    windows,
-)
+from emu_agent.evaluation.samples import SampleConfig, choose_starts, partner_starts, plans_at, windows
+from emu_agent.evaluation.skill import Image
 
 type Texts = tuple[tuple[str, ...], ...]
 
@@ -32,18 +26,6 @@ class Elsewhere:
     """What was done."""
     texts: Texts | None
     """Step instructions."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Watch:
-    """An episode looked at every few frames: which step is under way, and when does it change?"""
-
-    pictures: UInt8[np.ndarray, "moments height width 3"]
-    """Frames, from the first on."""
-    texts: tuple[str, ...]
-    """Recorded step instruction at each."""
-    elsewhere: tuple[str, ...] | None
-    """Those of another episode, as far through it."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -70,10 +52,10 @@ class Case:
     """What was done, in as many equal parts as there are steps; None when imagining."""
     texts: Texts | None
     """Step instructions that were recorded."""
-    elsewhere: tuple[Elsewhere, Elsewhere] | None
-    """Two other futures for each moment; None if there is no other episode."""
-    watch: Watch | None = None
-    """The whole episode, where its step instructions were recorded."""
+    elsewhere: Elsewhere | None
+    """Another future for each moment; None if there is no other episode."""
+    constants: Mapping[str, Image]
+    """The best images that know nothing, see `emu_agent.evaluation.skill.constant_images`."""
 
     @property
     def steps(self) -> int:
@@ -87,31 +69,37 @@ class Case:
         return np.array([[changed_region(now, truth) for truth in row] for now, row in rows])
 
 
-def cases_of(recording: Recording, partner: Recording | None, config: SampleConfig) -> list[Case]:
+def cases_of(
+    recording: Recording, partner: Recording | None, config: SampleConfig, constants: Mapping[str, Image]
+) -> list[Case]:
     """The cases of one episode: simulated where there are actions, and imagined.
 
     Args:
         recording: The episode.
         partner: Another one, at least as long as the longest future of the first.
         config: Which moments.
+        constants: Images to beat.
     """
     starts, steps = choose_starts(len(recording), config)
-    cases = [_imagined(recording, partner, starts, config)]
+    cases = [_imagined(recording, partner, starts, config, constants)]
     if recording.actions is not None:
-        simulated = _simulated(recording, partner, starts, steps, config)
-        cases = [simulated, *cases]
+        cases = [_simulated(recording, partner, starts, steps, config, constants), *cases]
     return [case for case in cases if case is not None]
 
 
 def _simulated(
-    recording: Recording, partner: Recording | None, starts: np.ndarray, steps: int, config: SampleConfig
+    recording: Recording,
+    partner: Recording | None,
+    starts: np.ndarray,
+    steps: int,
+    config: SampleConfig,
+    constants: Mapping[str, Image],
 ) -> Case:
-    own = windows(recording, starts, steps, config)
-    others = None
+    own, other = windows(recording, starts, steps, config), None
     if partner is not None:
-        drawn = partner_starts(len(partner), 2 * len(starts), steps, recording.index, config)
-        one, two = (windows(partner, place, steps, config) for place in np.split(drawn, 2))
-        others = _elsewhere(one), _elsewhere(two)
+        drawn = partner_starts(len(partner), len(starts), steps, recording.index, config)
+        there = windows(partner, drawn, steps, config)
+        other = Elsewhere(pictures=there.pictures[:, 1:], actions=there.actions, texts=None)
     return Case(
         episode=recording.index,
         mode="simulate",
@@ -123,12 +111,17 @@ def _simulated(
         ahead=np.tile(config.chunk * (1 + np.arange(steps)), (len(starts), 1)),
         actions=own.actions,
         texts=None,
-        elsewhere=others,
+        elsewhere=other,
+        constants=constants,
     )
 
 
 def _imagined(
-    recording: Recording, partner: Recording | None, starts: np.ndarray, config: SampleConfig
+    recording: Recording,
+    partner: Recording | None,
+    starts: np.ndarray,
+    config: SampleConfig,
+    constants: Mapping[str, Image],
 ) -> Case | None:
     """Imagining from the moments whose step was completed; None if there is no such moment."""
     plans = plans_at(recording, starts, config)
@@ -150,46 +143,22 @@ def _imagined(
         actions=None,
         texts=_texts(plans, config.steps) if recording.has_steps else None,
         elsewhere=None if partner is None else _plans_elsewhere(recording, partner, len(starts), config),
-        watch=_watched(recording, partner, config) if recording.has_steps else None,
+        constants=constants,
     )
-
-
-def _watched(recording: Recording, partner: Recording | None, config: SampleConfig) -> Watch:
-    """Looks twice per chunk."""
-    moments = np.arange(0, len(recording), max(1, config.chunk // 2))
-    elsewhere = None
-    if partner is not None and partner.has_steps:
-        elsewhere = _steps_at(partner, moments * len(partner) // len(recording))
-    return Watch(
-        pictures=recording.pictures[moments], texts=_steps_at(recording, moments), elsewhere=elsewhere
-    )
-
-
-def _steps_at(recording: Recording, moments: Int64[np.ndarray, " moments"]) -> tuple[str, ...]:
-    ends = np.array([segment.end for segment in recording.segments])
-    return tuple(recording.segments[i].text for i in np.searchsorted(ends, moments, side="right"))
 
 
 def _plans_elsewhere(
     recording: Recording, partner: Recording, count: int, config: SampleConfig
-) -> tuple[Elsewhere, Elsewhere] | None:
-    """Two keyframe futures of another episode, drawn among its moments that have one."""
-    every = plans_at(partner, np.arange(len(partner) - 1), config)
-    usable = np.array([t for t, plan in enumerate(every) if plan], dtype=np.int64)
-    if not len(usable):
+) -> Elsewhere | None:
+    """Keyframe futures of another episode, drawn among its moments that have one."""
+    every = [plan for plan in plans_at(partner, np.arange(len(partner) - 1), config) if plan]
+    if not every:
         return None
-    drawn = np.random.default_rng([config.seed, recording.index]).choice(usable, size=(2, count))
-    made = []
-    for row in drawn:
-        chosen = [every[t] for t in row]
-        keyframes = np.array([[s.keyframe for s in _padded(plan, config.steps)] for plan in chosen])
-        texts = _texts(chosen, config.steps) if partner.has_steps else None
-        made.append(Elsewhere(pictures=partner.pictures[keyframes], actions=None, texts=texts))
-    return made[0], made[1]
-
-
-def _elsewhere(other: Windows) -> Elsewhere:
-    return Elsewhere(pictures=other.pictures[:, 1:], actions=other.actions, texts=None)
+    drawn = np.random.default_rng([config.seed, recording.index]).integers(len(every), size=count)
+    chosen = [every[i] for i in drawn]
+    keyframes = np.array([[step.keyframe for step in _padded(plan, config.steps)] for plan in chosen])
+    texts = _texts(chosen, config.steps) if partner.has_steps else None
+    return Elsewhere(pictures=partner.pictures[keyframes], actions=None, texts=texts)
 
 
 def _padded(plan: Sequence[PlannedStep], steps: int) -> list[PlannedStep]:

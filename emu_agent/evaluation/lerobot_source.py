@@ -33,7 +33,6 @@ class LeRobotSource:
         names = {ACTION: "actions", LANGUAGE: "steps"}
         self.facts = Facts(
             path=str(root),
-            kind="lerobot",
             fps=self._folder.fps,
             camera=camera,
             cameras=tuple(sorted(self._folder.cameras)),

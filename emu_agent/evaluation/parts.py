@@ -19,14 +19,14 @@ from PIL import Image
 
 from emu_agent.evaluation.cases import Case
 from emu_agent.evaluation.controls import Answer
-from emu_agent.evaluation.headline import HEADLINE, PARTS
 from emu_agent.evaluation.metrics.table import METRICS
 from emu_agent.evaluation.scores import MODEL, SAMPLES_FILE
+from emu_agent.evaluation.skill import ERRORS
 from emu_agent.run_folder import replacing
 
 PICTURE = "picture"
-NUMBERS = [HEADLINE.name, *PARTS, *METRICS]
-"""Columns of metrics."""
+NUMBERS = ["skill", *ERRORS, *METRICS]
+"""Columns of metrics, and of the errors that skill is made of."""
 
 SCHEMA = pa.schema([
     ("episode", pa.int32()),

@@ -7,13 +7,15 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
+import numpy as np
 import pyarrow as pa
 from tqdm import tqdm
 
 from emu_agent.data.split import split
 from emu_agent.errors import ConfigError, DatasetError
 from emu_agent.evaluation.adapters.protocol import Digested, WorldModelAdapter
-from emu_agent.evaluation.asking import OTHER_TASK, anchored, ask
+from emu_agent.evaluation.asking import ask
+from emu_agent.evaluation.branches import Branches, asked
 from emu_agent.evaluation.cases import Case, cases_of
 from emu_agent.evaluation.controls import CONTROLS, Answer, truth_and_controls
 from emu_agent.evaluation.fit import refuse_misfit
@@ -23,8 +25,29 @@ from emu_agent.evaluation.metrics.table import METRICS, Metric
 from emu_agent.evaluation.parts import Parts, rows_of, write_samples
 from emu_agent.evaluation.recordings import Facts, Reader, Recording, Source
 from emu_agent.evaluation.samples import SampleConfig
-from emu_agent.evaluation.scores import MODEL, TRUTH, Candidate, MetricScores, Missing, Scores, Skipped
-from emu_agent.evaluation.summary import group, summarize_headline, summarize_metrics
+from emu_agent.evaluation.scores import (
+    MODEL,
+    TRUTH,
+    ActionSensitivity,
+    Candidate,
+    MetricScores,
+    Missing,
+    Scores,
+    Skipped,
+)
+from emu_agent.evaluation.skill import Image, constant_images
+from emu_agent.evaluation.summary import group, summarize_metrics, summarize_overall
+
+CONSTANTS_FROM = (32, 8)
+"""Episodes at most, and frames of each, from which the constant images are made."""
+
+NO_BRANCHES = (
+    Missing(
+        what="branches",
+        metrics=("overall score", "action sensitivity"),
+        reason="no branches=DATASET was given (`emu-agent collect branches=8` records them)",
+    ),
+)
 
 type Pending = list[Future[list[dict[str, Any]]]]
 """Rows of the answers about one episode, as soon as they have been judged."""
@@ -48,10 +71,9 @@ class ScoreConfig:
             raise ConfigError(f"episodes={self.episodes} must be at least 1, or null for all")
 
     def choose(self, facts: Facts) -> list[int]:
-        """The episodes that are asked for; of a run, which nothing was trained on, all are held out."""
-        if self.held_out == 1 or facts.kind == "run":
-            unseen = facts.episodes
-        else:
+        """The episodes that are asked for."""
+        unseen = facts.episodes
+        if self.held_out < 1:
             unseen = [facts.episodes[i] for i in split(facts.keys, self.held_out).held_out]
         if self.episodes is None or self.episodes >= len(unseen):
             return list(unseen)
@@ -74,6 +96,8 @@ class Scorer:
     """What is left out, and why."""
     workers: int = 1
     """Threads that judge answers, beside the one that asks."""
+    branches: Branches | None = None
+    """Counterfactual chunks by which action sensitivity is measured; None leaves it out."""
 
     def run(self, folder: Path) -> tuple[Scores, pa.Table, Reader]:
         """Score what is not yet finished, write samples.parquet, and sum up.
@@ -85,34 +109,39 @@ class Scorer:
         refuse_misfit(self.source.facts, self.adapter, self.config.samples.chunk)
         chosen = self.config.choose(self.source.facts)
         reader = Reader(self.source, self.config.samples.chunk + 1)
-        parts = Parts(folder, self._key())
+        actions = None if self.branches is None else asked(self.adapter, self.branches)
+        parts, constants = Parts(folder, self._key(chosen)), _constants(reader, chosen)
         with ThreadPoolExecutor(self.workers) as pool:
-            self._score(reader, parts, chosen, pool)
+            self._score(reader, parts, chosen, constants, pool)
         scored = [episode for episode in chosen if parts.has(episode)]
         if not scored:
             reasons = "; ".join(f"episode {e}: {why}" for e, why in list(reader.bad.items())[:3])
             raise DatasetError(f"none of {len(chosen)} episodes could be scored ({reasons})")
         table = parts.table(scored)
         write_samples(folder, table)
-        return self._summarize(table, scored, reader.bad), table, reader
+        return self._summarize(table, scored, reader.bad, actions), table, reader
 
-    def _score(self, reader: Reader, parts: Parts, chosen: list[int], pool: Executor) -> None:
+    def _score(
+        self, reader: Reader, parts: Parts, chosen: list[int], constants: Mapping[str, Image], pool: Executor
+    ) -> None:
         """Ask about an episode while the answers of the one before are judged."""
         before: tuple[int, Pending] | None = None
         with tqdm(chosen, "scoring", unit="episode") as bar:
             for place, episode in enumerate(bar):
-                asked = None
+                rows = None
                 try:
-                    asked = None if parts.has(episode) else self._ask(reader, chosen, place, pool)
+                    rows = None if parts.has(episode) else self._ask(reader, chosen, place, constants, pool)
                 finally:  # the episode before is answered, whatever became of this one
                     if before is not None:
                         _keep(parts, *before)
-                before = None if asked is None else (episode, asked)
+                before = None if rows is None else (episode, rows)
                 bar.set_postfix(skipped=len(reader.bad))
             if before is not None:
                 _keep(parts, *before)
 
-    def _ask(self, reader: Reader, chosen: list[int], place: int, pool: Executor) -> "Pending | None":
+    def _ask(
+        self, reader: Reader, chosen: list[int], place: int, constants: Mapping[str, Image], pool: Executor
+    ) -> "Pending | None":
         """All answers about an episode, in the judges' hands; None if it cannot be read."""
         recording = reader.read(chosen[place])
         if recording is None:
@@ -120,13 +149,9 @@ class Scorer:
         needed = min(len(recording), self.config.samples.horizons[-1] + 1)
         partner = self._partner(reader, [*chosen[place + 1 :], *chosen[:place]], needed)
         pending: Pending = []
-        for case in cases_of(recording, partner, self.config.samples):
-            answers = ask(self.adapter, case, OTHER_TASK)
-            if answers:
+        for case in cases_of(recording, partner, self.config.samples, constants):
+            if answers := ask(self.adapter, case, self.config.samples.seed):
                 pending += self._submit(case, [*answers, *truth_and_controls(case)], pool)
-            if answers and case.mode == "simulate":
-                again = anchored(case)
-                pending += self._submit(again, ask(self.adapter, again, OTHER_TASK), pool)
         return pending
 
     def _submit(self, case: Case, answers: Sequence[Answer], pool: Executor) -> "Pending":
@@ -141,19 +166,28 @@ class Scorer:
                 return found
         return None
 
-    def _summarize(self, table: pa.Table, scored: list[int], bad: Mapping[int, str]) -> Scores:
+    def _summarize(
+        self,
+        table: pa.Table,
+        scored: list[int],
+        bad: Mapping[int, str],
+        actions: Mapping[str, ActionSensitivity] | None,
+    ) -> Scores:
         groups = group(table)
         metrics = summarize_metrics(groups)
         candidates = dict.fromkeys(name for _, name in groups)
         return Scores(
             dataset=self._dataset(),
             model=self._model(),
-            settings=_plain(self.config),
+            settings={
+                **_plain(self.config),
+                "branches": None if self.branches is None else str(self.branches.root),
+            },
             scored=tuple(scored),
             skipped=tuple(Skipped(episode=str(e), reason=why) for e, why in sorted(bad.items())),
-            missing=(*self._missing(metrics), *self.missing),
+            missing=(*self._missing(metrics), *self.missing, *(NO_BRANCHES if actions is None else ())),
             candidates=tuple(_described(name) for name in (MODEL, TRUTH, *CONTROLS) if name in candidates),
-            headline=summarize_headline(groups),
+            overall=summarize_overall(groups, actions),
             metrics=tuple(metrics),
             samples=(),
         )
@@ -184,14 +218,30 @@ class Scorer:
         digest = self.adapter.digest() if isinstance(self.adapter, Digested) else None
         return {"name": self.adapter.name, "digest": digest, "abilities": _plain(self.adapter.abilities)}
 
-    def _key(self) -> dict[str, Any]:
+    def _key(self, chosen: list[int]) -> dict[str, Any]:
         """What the rows depend on."""
         return {
             "dataset": self._dataset(),
             "model": self._model(),
             "samples": _plain(self.config.samples),
             "network": self.network is not None,
+            "constants": chosen,
         }
+
+
+def _constants(reader: Reader, chosen: list[int]) -> dict[str, Image]:
+    """Constant images, from some frames of some episodes.
+
+    Raises:
+        DatasetError: No episode can be read.
+    """
+    most, each = CONSTANTS_FROM
+    found = (reader.read(chosen[i]) for i in np.unique(np.linspace(0, len(chosen) - 1, most).astype(int)))
+    pictures = [one.pictures[np.linspace(0, len(one) - 1, each).astype(int)] for one in found if one]
+    if not pictures:
+        reasons = "; ".join(f"episode {e}: {why}" for e, why in list(reader.bad.items())[:3])
+        raise DatasetError(f"none of {len(chosen)} episodes could be read ({reasons})")
+    return constant_images(np.concatenate(pictures))
 
 
 def _plain(value: Any) -> dict[str, Any]:

@@ -41,8 +41,6 @@ class Facts:
 
     path: str
     """Where the recordings are."""
-    kind: str
-    """`lerobot` or `run`."""
     fps: float
     """Frames per second."""
     camera: str

@@ -9,19 +9,21 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
+import numpy as np
+from jaxtyping import Shaped
 
 from emu_agent.errors import DatasetError
+from emu_agent.evaluation.statistics import Interval
 from emu_agent.run_folder import write_json
 
 SCORES_FILE = "scores.json"
 SAMPLES_FILE = "samples.parquet"
 RUN_FILE = "run.json"
 FORMAT = "emu-agent scores"
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 
 MODES = {
     "simulate": "recorded actions are given, chunk after chunk, each from the frame imagined before",
-    "simulate_anchored": "the same, but every chunk begins at the real frame",
     "imagine": "only frame and instruction are given; step instructions and keyframes are imagined",
 }
 """How a future was asked for."""
@@ -35,18 +37,34 @@ KEY_COLUMNS = ("episode", "start", "mode", "step", "frames", "candidate", "text"
 
 @dataclass(frozen=True, kw_only=True)
 class Estimate:
-    """A mean over episodes, with a 95 % interval from drawing episodes anew (bootstrap)."""
+    """A figure with its 95 % interval from drawing episodes anew (bootstrap)."""
 
     mean: float | None
     """None where nothing could be measured."""
     low: float | None
-    """Lower end of the interval."""
+    """Lower end of the interval; None with fewer than `FEW_EPISODES`."""
     high: float | None
     """Upper end of the interval."""
     episodes: int
     """Episodes that contribute."""
     samples: int
     """Samples that contribute."""
+
+    @classmethod
+    def of(cls, interval: Interval, episodes: Shaped[np.ndarray, " samples"]) -> "Estimate":
+        """An interval, with the episodes of the samples that it rests on."""
+        numbers = interval.to_dict()
+        return cls(
+            mean=numbers["value"],
+            low=numbers["low"],
+            high=numbers["high"],
+            episodes=len(np.unique(episodes)),
+            samples=len(episodes),
+        )
+
+
+NOTHING = Estimate(mean=None, low=None, high=None, episodes=0, samples=0)
+"""What could not be measured."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -67,18 +85,16 @@ class Point:
 
 @dataclass(frozen=True, kw_only=True)
 class ControlCheck:
-    """Whether a metric ranks a control below what it is a control of."""
+    """Whether a metric ranks a control below the truth."""
 
     control: str
     """Name of the control."""
     mode: str
     """A name of `MODES`."""
-    against: str
-    """What should be better: the truth, or the model with its input unspoilt."""
     difference: Estimate
-    """How much better it is, paired by sample, in the metric's better direction."""
+    """How much better the truth is, paired by sample, in the metric's better direction."""
     below: bool
-    """True if the whole interval is above zero."""
+    """True if the whole interval is above zero; where there is none, if the difference is."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -106,19 +122,61 @@ class MetricScores:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Headline:
-    """The one number, its parts and its controls; 0 is repeating the frame, 1 is the truth."""
+class ActionSensitivity:
+    """How the model's futures change with the actions, against what other actions really led to."""
 
     value: Estimate
-    """Mean of the parts that could be measured."""
-    parts: dict[str, Estimate]
-    """`foresight` and `following`."""
+    """Mean of the three figures, each from -1 to 1."""
+    skill: Estimate
+    """Skill on the chunks that are not the episode's own."""
+    correlation: Estimate
+    """Of predicted and true difference to the future of the episode's own chunk."""
+    found: Estimate
+    """How often the true chunk is found among those of its state, above chance: 0 is chance, 1 always."""
+    skill_own: Estimate
+    """Skill on the episode's own chunks."""
+    found_share: float
+    """How often it is found."""
+    chance: float
+    """How often it would be by guessing."""
+    by_chunk: dict[str, dict[str, float | None]]
+    """Skill and correlation by kind of chunk."""
+    states: int
+    """Saved states."""
+    branches: int
+    """Chunks played from them."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class NegativeCheck:
+    """Whether what must not score does not."""
+
+    control: str
+    """What was given in place of the model's answer."""
+    figure: str
+    """The figure it is meant to fool."""
+    value: Estimate
+    """That figure; at or below zero if it is not fooled."""
+    passed: bool
+    """Whether it is."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Overall:
+    """The one number and its parts; 0 is what needs no world model, 1 is the truth."""
+
+    value: Estimate
+    """Mean of skill and action sensitivity; nothing if one of them could not be measured."""
+    verdict: str
+    """What the figures say, in a sentence."""
+    skill: Estimate
+    """Skill under the recorded actions, or of what is imagined where nothing can be simulated."""
     curve: tuple[Point, ...]
-    """By candidate, mode and step."""
-    checks: tuple[ControlCheck, ...]
-    """The truth against every control."""
-    meaning: str
-    """One line."""
+    """Skill by candidate, mode and step."""
+    action_sensitivity: ActionSensitivity | None
+    """None without branches."""
+    negative_checks: tuple[NegativeCheck, ...]
+    """Of every negative control."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -184,13 +242,19 @@ class SavedSample:
     why: str
     """`best`, `worst` or `random`."""
     score: float
-    """Headline of this sample; of `imagine`, its foresight."""
+    """Skill of this sample."""
     instruction: str
     """Task in words."""
     frames: tuple[SavedFrame, ...]
     """In order."""
     video: str | None
     """Truth, imagination and difference side by side, from the run's folder."""
+
+
+@dataclass(frozen=True)
+class _About:
+    format: str
+    format_version: int
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -215,7 +279,7 @@ class Scores:
     """What the dataset or the model lacks."""
     candidates: tuple[Candidate, ...]
     """Whose futures were scored."""
-    headline: Headline
+    overall: Overall
     """The one number."""
     metrics: tuple[MetricScores, ...]
     """Every metric, in the order of the report."""
@@ -235,6 +299,12 @@ class Scores:
         """
         path = folder / SCORES_FILE
         try:
+            about = msgspec.json.decode(path.read_bytes(), type=_About)
+            if (about.format, about.format_version) == (FORMAT, 1):
+                raise DatasetError(
+                    f"{path} has a headline of version 1, which a constant image could raise; it is called "
+                    "the overall score now and made of other figures: score again"
+                )
             scores = msgspec.json.decode(path.read_bytes(), type=cls)
         except FileNotFoundError as error:
             raise DatasetError(f"no {path}; `emu-agent score output={folder}` writes it") from error

@@ -12,6 +12,8 @@ import numpy as np
 from jaxtyping import Float, Float64, Int, Shaped
 
 DRAWS = 1000
+FEW_EPISODES = 5
+"""With fewer episodes than this, redrawing them says nothing: there is no interval."""
 
 
 @dataclass(frozen=True)
@@ -149,7 +151,7 @@ def bootstrap(
     members = [np.flatnonzero(episodes == episode) for episode in np.unique(episodes)]
     generator = np.random.default_rng(seed)
     drawn = []
-    for _ in range(draws if members else 0):
+    for _ in range(draws if len(members) >= FEW_EPISODES else 0):
         chosen = generator.integers(len(members), size=len(members))
         rows = np.concatenate([members[i] for i in chosen])
         drawn.append(statistic(*(column[rows] for column in columns)))
@@ -173,11 +175,24 @@ def mean_interval(
     values, episodes = values[finite].astype(np.float64), episodes[finite]
     if not len(values):
         return Interval(np.nan, np.nan, np.nan)
-    _, index = np.unique(episodes, return_inverse=True)
-    sums, counts = np.bincount(index, weights=values), np.bincount(index)
-    chosen = np.random.default_rng(seed).integers(len(sums), size=(draws, len(sums)))
-    drawn = sums[chosen].sum(axis=1) / counts[chosen].sum(axis=1)
-    return percentiles(float(values.mean()), drawn, confidence)
+    sums = redrawn_sums(np.stack([values, np.ones_like(values)], axis=1), episodes, draws, seed)
+    return percentiles(float(values.mean()), sums[:, 0] / sums[:, 1], confidence)
+
+
+def redrawn_sums(
+    columns: Float64[np.ndarray, "samples columns"],
+    episodes: Int[np.ndarray, " samples"],
+    draws: int = DRAWS,
+    seed: int = 0,
+) -> Float64[np.ndarray, "draws columns"]:
+    """Sums of columns over as many episodes as there are, drawn anew; no draws of `FEW_EPISODES`."""
+    names, index = np.unique(episodes, return_inverse=True)
+    if len(names) < FEW_EPISODES:
+        return np.empty((0, columns.shape[1]))
+    sums = np.zeros((len(names), columns.shape[1]))
+    np.add.at(sums, index, columns)
+    chosen = np.random.default_rng(seed).integers(len(names), size=(draws, len(names)))
+    return sums[chosen].sum(axis=1)
 
 
 def percentiles(value: float, drawn: Float64[np.ndarray, " draws"], confidence: float = 0.95) -> Interval:

@@ -1,29 +1,34 @@
 """From rows to numbers: means with intervals, curves by horizon, and the verdict on every metric."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import pyarrow as pa
 from jaxtyping import Float
 
-from emu_agent.evaluation.controls import CONTROLS, SEES
-from emu_agent.evaluation.headline import HEADLINE, MEANING, PARTS
+from emu_agent.evaluation.branches import FOOLED
+from emu_agent.evaluation.controls import CONTROLS
 from emu_agent.evaluation.metrics.table import METRICS, Metric
 from emu_agent.evaluation.scores import (
     MODEL,
     MODES,
+    NOTHING,
     TRUTH,
+    ActionSensitivity,
     ControlCheck,
     Estimate,
-    Headline,
     MetricScores,
+    NegativeCheck,
+    Overall,
     Point,
 )
-from emu_agent.evaluation.statistics import Interval, mean_interval
+from emu_agent.evaluation.skill import ERRORS, skill_interval
+from emu_agent.evaluation.statistics import mean_interval
 
 ALL_STEPS = 0
+ROUNDING = 1e-6
+"""Above zero by so little is zero."""
 
 
 @dataclass(frozen=True)
@@ -70,18 +75,14 @@ def summarize_metrics(groups: Groups) -> list[MetricScores]:
 
 
 def summarize_metric(metric: Metric, groups: Groups) -> MetricScores:
-    """Curve and controls of one metric."""
-    curve = curve_of(metric.name, groups)
-    return judged(metric, curve, checks_of(metric, groups))
-
-
-def judged(metric: Metric, curve: Sequence[Point], checks: Sequence[ControlCheck]) -> MetricScores:
-    """Put together, with the verdict: every control must be ranked below the truth."""
-    failed = [c for c in checks if c.against == TRUTH and not c.below]
+    """Curve and controls of one metric, with the verdict: every control must be ranked below the truth."""
+    curve = _curve(groups, lambda rows, chosen: _mean(rows, metric.name, chosen))
+    checks = checks_of(metric, groups)
+    failed = [check for check in checks if not check.below]
     why_not = None
-    if not any(point.value.mean is not None for point in curve):
+    if not any(point.candidate == MODEL for point in curve):
         why_not = "nothing could be measured"
-    elif not any(c.against == TRUTH for c in checks):
+    elif not checks:
         why_not = "there is no control to check it with"
     elif failed:
         names = ", ".join(f"{c.control} ({c.mode})" for c in failed)
@@ -94,86 +95,120 @@ def judged(metric: Metric, curve: Sequence[Point], checks: Sequence[ControlCheck
         source=metric.source,
         applicable=why_not is None,
         why_not=why_not,
-        curve=tuple(curve),
-        checks=tuple(checks),
+        curve=curve,
+        checks=checks,
     )
 
 
-def summarize_headline(groups: Groups) -> Headline:
-    """The one number: of simulated futures, or of imagined ones where nothing can be simulated."""
+def summarize_overall(groups: Groups, actions: Mapping[str, ActionSensitivity] | None) -> Overall:
+    """The one number: skill, and sensitivity to actions where that could be measured.
+
+    Args:
+        groups: All rows.
+        actions: Action sensitivity of the model and of the negative controls; None without branches.
+    """
+    curve = _curve(groups, _skill)
     mode = next((mode for mode in MODES if (mode, MODEL) in groups), "imagine")
-    own = groups.get((mode, MODEL))
-
-    def value(name: str) -> Estimate:
-        return estimate(own.values(name), own.episode) if own else _NOTHING
-
-    return Headline(
-        value=value(HEADLINE.name),
-        parts={name: part for name in PARTS if (part := value(name)).mean is not None},
-        curve=curve_of(HEADLINE.name, groups),
-        checks=checks_of(HEADLINE, groups),
-        meaning=MEANING,
+    values = {p.candidate: p.value for p in curve if p.mode == mode and p.step == ALL_STEPS}
+    own = values.get(MODEL, NOTHING)
+    names = [name for name in values if name in CONTROLS and CONTROLS[name].negative]
+    checks = [_negative(name, f"skill, {mode}", values[name]) for name in names]
+    sensitivity = None
+    if actions is not None:
+        sensitivity = actions[MODEL]
+        for name, figures in FOOLED.items():
+            checks += [_negative(name, f"action {one}", getattr(actions[name], one)) for one in figures]
+    return Overall(
+        value=_overall(own, sensitivity),
+        verdict=verdict(own, sensitivity),
+        skill=own,
+        curve=curve,
+        action_sensitivity=sensitivity,
+        negative_checks=tuple(checks),
     )
 
 
-def curve_of(name: str, groups: Groups) -> tuple[Point, ...]:
-    """Means of a column by candidate, mode and step."""
+def verdict(skill: Estimate, actions: ActionSensitivity | None) -> str:
+    """What the figures say, in a sentence."""
+    foresees = "It foresees nothing beyond repeating the frame or a constant image"
+    if skill.mean is not None and (skill.low if skill.low is not None else skill.mean) > 0:
+        foresees = f"It foresees {skill.mean:.0%} of what changes"
+    if actions is None:
+        return f"{foresees}; whether it heeds actions was not measured: give branches=DATASET."
+    found = f"the true chunk is found in {actions.found_share:.0%} (chance {actions.chance:.1%})"
+    figures = (actions.correlation, actions.found)
+    lows = [one.low if one.low is not None else one.mean for one in figures]
+    if None in lows or min(low for low in lows if low is not None) <= 0:
+        return f"{foresees}, but does not heed actions: {found}."
+    if actions.skill.mean is None or actions.skill.mean <= 0:
+        return f"{foresees}; its futures change with the actions, but not yet to what these lead to: {found}."
+    skill_there = f"skill {actions.skill.mean:.2f} on chunks that were not the episode's own"
+    return f"{foresees}, and it heeds actions: {found}, {skill_there}."
+
+
+def _overall(skill: Estimate, actions: ActionSensitivity | None) -> Estimate:
+    """Mean of both; the intervals are combined as those of independent figures."""
+    if actions is None or skill.mean is None or actions.value.mean is None:
+        return NOTHING
+    mean, low, high = (skill.mean + actions.value.mean) / 2, None, None
+    if skill.low is not None and actions.value.low is not None:
+        low = mean - float(np.hypot(skill.mean - skill.low, actions.value.mean - actions.value.low)) / 2
+    if skill.high is not None and actions.value.high is not None:
+        high = mean + float(np.hypot(skill.high - skill.mean, actions.value.high - actions.value.mean)) / 2
+    episodes = min(skill.episodes, actions.value.episodes)
+    samples = skill.samples + actions.value.samples
+    return Estimate(mean=mean, low=low, high=high, episodes=episodes, samples=samples)
+
+
+def _negative(control: str, figure: str, value: Estimate) -> NegativeCheck:
+    passed = value.mean is None or value.mean <= ROUNDING
+    return NegativeCheck(control=control, figure=figure, value=value, passed=passed)
+
+
+def _curve(groups: Groups, estimated: Callable[[Group, np.ndarray], Estimate]) -> tuple[Point, ...]:
+    """A figure by candidate, mode and step, where it has a value."""
     points = []
     for (mode, candidate), rows in groups.items():
-        values = rows.values(name)
         for step in (ALL_STEPS, *np.unique(rows.step).tolist()):
             chosen = rows.rows(step)
-            value = estimate(values[chosen], rows.episode[chosen])
-            if value.mean is not None:
+            if (value := estimated(rows, chosen)).mean is not None:
                 frames = float(rows.frames[chosen].mean())
                 points.append(Point(candidate=candidate, mode=mode, step=step, frames=frames, value=value))
     return tuple(points)
 
 
+def _mean(rows: Group, name: str, chosen: np.ndarray) -> Estimate:
+    return estimate(rows.values(name)[chosen], rows.episode[chosen])
+
+
+def _skill(rows: Group, chosen: np.ndarray) -> Estimate:
+    errors = np.stack([rows.values(name)[chosen] for name in ERRORS], axis=1)
+    return Estimate.of(skill_interval(errors, rows.episode[chosen]), rows.episode[chosen])
+
+
 def checks_of(metric: Metric, groups: Groups) -> tuple[ControlCheck, ...]:
-    """The truth, or the model as it should be asked, against every control that spoils what is seen."""
-    checks = []
-    for name, control in CONTROLS.items():
-        for mode in control.modes:
-            if SEES[metric.group] not in control.spoils or (mode, name) not in groups:
-                continue
-            for against in dict.fromkeys((TRUTH, control.of)):
-                check = _check(metric, groups, mode, name, against)
-                checks += [] if check is None else [check]
-    return tuple(checks)
+    """The truth against every control that spoils what the metric sees."""
+    pairs = [
+        (mode, name) for name, one in CONTROLS.items() if metric.group in one.spoils for mode in one.modes
+    ]
+    pairs = [(mode, name) for mode, name in pairs if (mode, name) in groups and (mode, TRUTH) in groups]
+    checks = (_check(metric, groups, mode, name) for mode, name in pairs)
+    return tuple(check for check in checks if check is not None)
 
 
 def estimate(values: Float[np.ndarray, " rows"], episodes: np.ndarray) -> Estimate:
     """Mean of the known values, with its interval over episodes."""
     known = np.isfinite(values)
-    return as_estimate(mean_interval(values, episodes), episodes[known])
+    return Estimate.of(mean_interval(values, episodes), episodes[known])
 
 
-def as_estimate(interval: Interval, episodes: np.ndarray) -> Estimate:
-    """An interval as it stands in scores.json, with what it rests on."""
-    numbers: dict[str, Any] = interval.to_dict()
-    return Estimate(
-        mean=numbers["value"],
-        low=numbers["low"],
-        high=numbers["high"],
-        episodes=len(np.unique(episodes)),
-        samples=len(episodes),
-    )
-
-
-_NOTHING = Estimate(mean=None, low=None, high=None, episodes=0, samples=0)
-
-
-def _check(metric: Metric, groups: Groups, mode: str, control: str, against: str) -> ControlCheck | None:
+def _check(metric: Metric, groups: Groups, mode: str, control: str) -> ControlCheck | None:
     """None where one of both has no value."""
-    other = groups.get((mode if (mode, against) in groups else "simulate", against))
-    spoilt = groups[mode, control]
-    if other is None or len(other.step) != len(spoilt.step):
-        return None
+    truth, spoilt = groups[mode, TRUTH], groups[mode, control]
     sign = 1 if metric.direction == "higher" else -1
-    better = sign * (other.values(metric.name) - spoilt.values(metric.name))
+    better = sign * (truth.values(metric.name) - spoilt.values(metric.name))
     difference = estimate(better, spoilt.episode)
     if difference.mean is None:
         return None
-    below = difference.low is not None and difference.low > 0
-    return ControlCheck(control=control, mode=mode, against=against, difference=difference, below=below)
+    below = (difference.mean if difference.low is None else difference.low) > 0
+    return ControlCheck(control=control, mode=mode, difference=difference, below=below)

@@ -1,4 +1,4 @@
-"""Step instructions against the recorded ones: their words, their order, and when one ends."""
+"""Step instructions against the recorded ones: their words and their order."""
 
 from collections.abc import Sequence
 
@@ -18,24 +18,3 @@ def step_order(imagined: Sequence[str], recorded: Sequence[str]) -> float:
         for i, other in enumerate(recorded):
             row.append(above[i] + 1 if step == other else max(above[i + 1], row[i]))
     return row[-1] / longer
-
-
-def boundaries(steps: Sequence[str]) -> list[int]:
-    """Moments at which the step instruction changes."""
-    return [t for t in range(1, len(steps)) if steps[t] != steps[t - 1]]
-
-
-def boundary_f1(imagined: Sequence[int], recorded: Sequence[int], tolerance: int) -> float:
-    """F1 of boundaries found within `tolerance`, each recorded boundary counting once.
-
-    1 if there is nothing to find and nothing was found.
-    """
-    if not imagined and not recorded:
-        return 1.0
-    left, found = sorted(recorded), 0
-    for moment in sorted(imagined):
-        left = [other for other in left if other >= moment - tolerance]
-        if left and left[0] <= moment + tolerance:
-            found += 1
-            left = left[1:]
-    return 2 * found / (len(imagined) + len(recorded))

@@ -14,7 +14,7 @@ class Metric:
 
     name: str
     """Key in scores.json and column of the samples' Parquet file."""
-    group: Literal["pictures", "language", "usefulness"]
+    group: Literal["pictures", "language"]
     """Part of the report that it belongs to."""
     unit: str
     """Unit of measurement; "1" for a number without one."""
@@ -26,8 +26,6 @@ class Metric:
     """Where it is defined."""
     needs: tuple[Literal["pictures", "steps"], ...]
     """What a dataset must hold."""
-    per: Literal["sample", "episode"]
-    """Whether one sample gives a number, or one episode."""
     meaning: str
     """What it says, in one line."""
 
@@ -42,14 +40,14 @@ def _picture(
     best = {"dB": 100.0, "1": 1.0}[unit] if direction == "higher" else 0.0
     return Metric(
         name=name, group="pictures", unit=unit, direction=direction, best=best, source=source,
-        needs=("pictures",), per="sample", meaning=meaning,
+        needs=("pictures",), meaning=meaning,
     )  # fmt: skip
 
 
-def _language(name: str, unit: str, per: Literal["sample", "episode"], meaning: str) -> Metric:
+def _language(name: str, unit: str, meaning: str) -> Metric:
     return Metric(
         name=name, group="language", unit=unit, direction="higher", best=1.0, source=OWN,
-        needs=("pictures", "steps"), per=per, meaning=meaning,
+        needs=("pictures", "steps"), meaning=meaning,
     )  # fmt: skip
 
 
@@ -65,9 +63,8 @@ METRICS: dict[str, Metric] = {
         _picture(
             "region_gain_db", "dB", "higher", OWN, "region_psnr above that of repeating the present frame"
         ),
-        _language("step_accuracy", "share", "sample", "the step instruction is the recorded one"),
-        _language("step_order", "1", "sample", "longest common run of steps, in order"),
-        _language("boundary_f1", "1", "episode", "moments at which a step ends, found within the tolerance"),
+        _language("step_accuracy", "share", "the step instruction is the recorded one"),
+        _language("step_order", "1", "longest common run of steps, in order"),
     ]
 }
 """All metrics by name, in the order of the report."""

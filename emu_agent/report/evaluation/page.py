@@ -7,10 +7,10 @@ from pathlib import Path
 from typing import Any
 
 from emu_agent.errors import DatasetError
-from emu_agent.evaluation.scores import RUN_FILE, TRUTH, Estimate, Scores
-from emu_agent.report.evaluation.charts import curves_png, headline_png
+from emu_agent.evaluation.scores import NOTHING, RUN_FILE, Estimate, Scores
+from emu_agent.report.evaluation.charts import curves_png, skill_png
 from emu_agent.report.evaluation.strips import render_samples
-from emu_agent.report.evaluation.tables import render_controls, render_gaps, render_metrics
+from emu_agent.report.evaluation.tables import render_actions, render_controls, render_gaps, render_metrics
 from emu_agent.report.evaluation.words import mode, number
 from emu_agent.report.html import pairs_table, render_page
 from emu_agent.report.images import address
@@ -49,9 +49,11 @@ def render_scores(folder: Path, scores: Scores, run: Mapping[str, Any]) -> str:
     parts = [
         f"<h1>{escape(title)}</h1>",
         f'<p class="sub">{escape(_subtitle(scores, run))}</p>',
+        f"<p><b>{escape(scores.overall.verdict)}</b></p>",
         render_gaps(scores),
         _tiles(scores),
-        _section("Headline score", _headline(scores)),
+        _section("Skill", _skill(scores)),
+        _section("Action sensitivity", render_actions(scores)),
         _section("Samples", render_samples(folder, scores.samples)),
         _section("By horizon", _curves(scores)),
         _section("Controls", render_controls(scores)),
@@ -77,22 +79,23 @@ def _section(title: str, content: str) -> str:
 
 
 def _subtitle(scores: Scores, run: Mapping[str, Any]) -> str:
-    value = scores.headline.value
     date = str(run.get("date", ""))[:16].replace("T", " ")
-    told = (f"{len(scores.scored)} episodes", f"{value.samples} pictures compared for the headline", date)
+    told = (f"{len(scores.scored)} episodes", f"{scores.overall.skill.samples} images compared", date)
     return ", ".join(one for one in told if one)
 
 
 def _tiles(scores: Scores) -> str:
-    headline = scores.headline
-    checks = [check for check in headline.checks if check.against == TRUTH]
-    names = dict.fromkeys(check.control for check in checks)
-    below = [name for name in names if all(c.below for c in checks if c.control == name)]
-    usable = sum(metric.applicable for metric in scores.metrics)
+    overall, usable = scores.overall, sum(metric.applicable for metric in scores.metrics)
+    actions = overall.action_sensitivity
+    estimates = {
+        "overall score": overall.value,
+        "skill": overall.skill,
+        "action sensitivity": actions.value if actions else NOTHING,
+    }
+    silent = sum(check.passed for check in overall.negative_checks)
     tiles = [
-        _estimate_tile("headline", headline.value),
-        *(_estimate_tile(name, part) for name, part in headline.parts.items()),
-        (f"{len(below)} of {len(names)}", "controls that the headline ranks below the truth"),
+        *(_estimate_tile(name, value) for name, value in estimates.items()),
+        (f"{silent} of {len(overall.negative_checks)}", "figures that no negative control could raise"),
         (f"{usable} of {len(scores.metrics)}", "metrics that are applicable on this dataset"),
     ]
     shown = (f'<div class="tile"><b>{value}</b><span>{about}</span></div>' for value, about in tiles)
@@ -100,17 +103,18 @@ def _tiles(scores: Scores) -> str:
 
 
 def _estimate_tile(name: str, value: Estimate) -> tuple[str, str]:
-    interval = "no interval"
+    about = "not measured" if value.mean is None else "no interval"
     if value.low is not None:
-        interval = f"95 % interval {number(value.low)} to {number(value.high)}"
-    return number(value.mean), f"<strong>{escape(name)}</strong>, {interval}"
+        about = f"95 % interval {number(value.low)} to {number(value.high)}"
+    return number(value.mean), f"<strong>{escape(name)}</strong>, {about}"
 
 
-def _headline(scores: Scores) -> str:
-    """Everybody's headline on one axis."""
-    shown = [(p.candidate, p.mode, p.value.mean) for p in scores.headline.curve if not p.step]
-    told = "; ".join(f"{name}, {mode}: {number(mean)}" for name, mode, mean in shown)
-    return f'<p class="note">{escape(scores.headline.meaning)}.</p>{_chart(headline_png(scores), told)}'
+def _skill(scores: Scores) -> str:
+    """Everybody's skill on one axis."""
+    shown = [(p.candidate, p.mode, p.value.mean) for p in scores.overall.curve if not p.step]
+    return _chart(
+        skill_png(scores), "; ".join(f"{name}, {mode}: {number(mean)}" for name, mode, mean in shown)
+    )
 
 
 def _curves(scores: Scores) -> str:

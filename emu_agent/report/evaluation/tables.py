@@ -3,43 +3,65 @@
 from collections.abc import Iterable, Sequence
 from html import escape
 
+from emu_agent.evaluation.controls import PERSISTENCE
 from emu_agent.evaluation.metrics.table import METRICS
-from emu_agent.evaluation.scores import (
-    MODEL,
-    MODES,
-    TRUTH,
-    ControlCheck,
-    Estimate,
-    MetricScores,
-    Point,
-    Scores,
-)
+from emu_agent.evaluation.scores import MODEL, MODES, TRUTH, Estimate, MetricScores, Point, Scores
 from emu_agent.report.evaluation import words
 from emu_agent.report.evaluation.words import number, spread
 
 ALL_STEPS = 0
 
 
+def render_actions(scores: Scores) -> str:
+    """What other actions led to, and what the model says of them."""
+    actions = scores.overall.action_sensitivity
+    if actions is None:
+        return '<p class="note">Not measured: no counterfactual branches were given.</p>'
+    figures = {
+        "skill on other chunks": (actions.skill, "0 is the better of repeating the frame and a constant"),
+        "correlation": (actions.correlation, "of predicted and true difference between two futures"),
+        "true chunk found": (actions.found, f"{actions.found_share:.0%}; 0 is chance, {actions.chance:.1%}"),
+        "skill on the own chunk": (actions.skill_own, "the chunk that was recorded in the episode"),
+    }
+    rows = [[f"<b>{name}</b>", _spread(value), escape(about)] for name, (value, about) in figures.items()]
+    kinds = [
+        [escape(kind), *(number(found[name]) for name in ("skill", "correlation"))]
+        for kind, found in actions.by_chunk.items()
+    ]
+    return (
+        f'<p class="note">{actions.branches} chunks were played from {actions.states} saved states.</p>'
+        + _table(("figure", "value", "meaning"), rows, "actions")
+        + _table(("chunk", "skill", "correlation"), kinds, "chunks")
+    )
+
+
 def render_controls(scores: Scores) -> str:
-    """Futures that are wrong in a known way: which metric ranks them below the truth, and which does not."""
+    """Futures that are wrong in a known way: what scores although it should not, and what metrics miss."""
     meanings = {candidate.name: candidate.meaning for candidate in scores.candidates}
     names = [name for name in meanings if name not in (MODEL, TRUTH)]
     if not names:
         return '<p class="note">There is no control.</p>'
-    rows = [_headline_row(name, meanings[name], scores) for name in names]
-    head = ("control", "what it is", "truth above it by", "below the truth", "model above it by")
-    headline = _table(head, rows, "controls")
-    matrix = _table(
-        ("metric", *map(words.candidate, names), "on this dataset"),
-        [_matrix_row(metric, names) for metric in scores.metrics if metric.checks],
-        "matrix",
-    )
+    checks = [
+        [
+            f"<b>{escape(words.candidate(one.control))}</b>",
+            escape(one.figure),
+            _spread(one.value),
+            _yes(one.passed),
+        ]
+        for one in scores.overall.negative_checks
+    ]
+    described = [[f"<b>{escape(words.candidate(name))}</b>", escape(meanings[name])] for name in names]
+    matrix = [_matrix_row(metric, names) for metric in scores.metrics if metric.checks]
+    head = ("metric", *map(words.candidate, names), "on this dataset")
     return (
-        '<p class="note">A control is wrong in a known way. The headline score, and every metric worth '
-        "reading, ranks it below the truth with the whole 95 % interval of the difference, paired by sample."
-        f'</p><div class="scroll">{headline}</div>'
-        '<p class="note">✓ ranked below the truth, ✗ not ranked below it, · not judged by it.</p>'
-        f'<div class="scroll">{matrix}</div>{_unchecked(scores)}'
+        '<p class="note">A negative control is given in place of the model\'s answer; the figure that it is '
+        "meant to fool must be at or below zero.</p>"
+        + _table(("control", "figure", "value", "not fooled"), checks, "negative")
+        + '<p class="note">A metric worth reading ranks every control below the truth, with the whole 95 % '
+        "interval of the difference, paired by sample: ✓ below, ✗ not below, · not judged by it.</p>"
+        + _table(head, matrix, "matrix")
+        + _unchecked(scores)
+        + _table(("control", "what it is"), described, "controls")
     )
 
 
@@ -50,16 +72,11 @@ def render_metrics(scores: Scores) -> str:
     for metric in scores.metrics:
         by_group.setdefault(METRICS[metric.name].group if metric.name in METRICS else "", []).append(metric)
     modes = [mode for mode in MODES if any(_of(m.curve, MODEL, mode) for m in scores.metrics)]
-    head = (
-        "metric",
-        "better",
-        *(words.SHORT_MODES[mode] for mode in modes),
-        words.candidate(words.PERSISTENCE),
-    )
+    head = ("metric", "better", *(words.SHORT_MODES[mode] for mode in modes), words.candidate(PERSISTENCE))
     for name, metrics in by_group.items():
         rows = [_metric_row(metric, modes) for metric in metrics]
         parts.append(f"<h3>{escape(words.GROUPS.get(name, 'Others'))}</h3>")
-        parts.append(f'<div class="scroll">{_table((*head, "source"), rows, "metrics")}</div>')
+        parts.append(_table((*head, "source"), rows, "metrics"))
     return "\n".join(parts)
 
 
@@ -76,18 +93,6 @@ def render_gaps(scores: Scores) -> str:
             f"<li><b>{len(scores.skipped)} of {total} episodes were skipped</b>: {escape(listed)}</li>"
         )
     return f'<ul class="warn">{"".join(parts)}</ul>' if parts else ""
-
-
-def _headline_row(name: str, meaning: str, scores: Scores) -> list[str]:
-    checks = [check for check in scores.headline.checks if check.control == name]
-    against = {what: [check for check in checks if check.against == what] for what in (TRUTH, MODEL)}
-    return [
-        f"<b>{escape(words.candidate(name))}</b>",
-        escape(meaning),
-        "".join(map(_difference, against[TRUTH])) or "–",
-        _verdict(against[TRUTH]),
-        "".join(map(_difference, against[MODEL])) or "–",
-    ]
 
 
 def _matrix_row(metric: MetricScores, names: Sequence[str]) -> list[str]:
@@ -108,7 +113,7 @@ def _unchecked(scores: Scores) -> str:
 
 def in_words(metric: MetricScores) -> str:
     """Why a metric is not applicable, as a person would say it."""
-    failed = [c for c in metric.checks if c.against == TRUTH and not c.below]
+    failed = [check for check in metric.checks if not check.below]
     if not failed:
         return metric.why_not or ""
     names = dict.fromkeys(
@@ -118,7 +123,7 @@ def in_words(metric: MetricScores) -> str:
 
 
 def _mark(metric: MetricScores, control: str) -> str:
-    checks = [check for check in metric.checks if check.control == control and check.against == TRUTH]
+    checks = [check for check in metric.checks if check.control == control]
     if not checks:
         return '<span title="not judged by it">·</span>'
     below = all(check.below for check in checks)
@@ -136,7 +141,7 @@ def _metric_row(metric: MetricScores, modes: Sequence[str]) -> list[str]:
         meaning += f'<small class="bad">not applicable here: {escape(in_words(metric))}</small>'
     arrow = {"higher": "↑ higher", "lower": "↓ lower"}.get(metric.direction, metric.direction)
     values = [_value(_of(metric.curve, MODEL, mode)) for mode in modes]
-    repeating = {mode: _of(metric.curve, words.PERSISTENCE, mode) for mode in modes}
+    repeating = {mode: _of(metric.curve, PERSISTENCE, mode) for mode in modes}
     told = [_value(point, words.SHORT_MODES[mode]) for mode, point in repeating.items() if point is not None]
     return [meaning, escape(arrow), *values, "".join(told) or "–", escape(metric.source)]
 
@@ -156,16 +161,8 @@ def _value(point: Point | None, mode: str = "") -> str:
     return f"{number(value.mean)}<small>{escape(about)}</small>"
 
 
-def _difference(check: ControlCheck) -> str:
-    mode = words.SHORT_MODES.get(check.mode, check.mode)
-    return f"<div>{_spread(check.difference)} <small>{escape(mode)}</small></div>"
-
-
-def _verdict(checks: Sequence[ControlCheck]) -> str:
-    if not checks:
-        return "–"
-    below = all(check.below for check in checks)
-    return '<span class="good">yes</span>' if below else '<span class="bad">no</span>'
+def _yes(passed: bool) -> str:
+    return '<span class="good">yes</span>' if passed else '<span class="bad">no</span>'
 
 
 def _spread(estimate: Estimate) -> str:
@@ -180,4 +177,4 @@ def _table(head: Iterable[str], rows: Iterable[Sequence[str]], style: str) -> st
     """From cells that are HTML; the titles are text."""
     titles = "".join(f"<th>{escape(title)}</th>" for title in head)
     body = "".join(f"<tr>{''.join(f'<td>{cell}</td>' for cell in row)}</tr>" for row in rows)
-    return f'<table class="{style}"><tr>{titles}</tr>{body}</table>'
+    return f'<div class="scroll"><table class="{style}"><tr>{titles}</tr>{body}</table></div>'

@@ -2,39 +2,32 @@
 
 import math
 
+from emu_agent.evaluation.controls import PERSISTENCE
 from emu_agent.evaluation.scores import MODEL, MODES, TRUTH
-
-PERSISTENCE = "frozen_frame"
-"""The control that repeats the present frame."""
 
 CANDIDATES = {
     MODEL: "model",
     TRUTH: "truth",
     PERSISTENCE: "repeating the frame",
+    "mean_image": "mean image",
+    "median_image": "median image",
+    "inverted_image": "model, inverted",
+    "ignores_actions": "model, own chunk's future always",
+    "own_future": "true future of the own chunk always",
     "blur": "blurred truth",
     "time_reversal": "truth backwards",
     "other_future": "another episode's future",
     "shuffled_actions": "model, other actions",
     "wrong_instruction": "model, wrong instruction",
 }
-MODE_NAMES = {
-    "simulate": "given the actions",
-    "simulate_anchored": "given the actions, each chunk from the real frame",
-    "imagine": "imagined from frame and instruction",
-}
-SHORT_MODES = {"simulate": "given actions", "simulate_anchored": "re-anchored", "imagine": "imagined"}
-GROUPS = {"pictures": "Pictures", "language": "Language", "usefulness": "Usefulness"}
+MODE_NAMES = {"simulate": "given the actions", "imagine": "imagined from frame and instruction"}
+SHORT_MODES = {"simulate": "given actions", "imagine": "imagined"}
+GROUPS = {"pictures": "Images", "language": "Language"}
 
 
 def candidate(name: str) -> str:
     """A candidate in words."""
     return CANDIDATES.get(name, name.replace("_", " "))
-
-
-def series(name: str, mode: str) -> str:
-    """A candidate in words, with the mode where that is what tells two lines apart."""
-    anchored = f", {SHORT_MODES[mode]}" if mode == "simulate_anchored" and name == MODEL else ""
-    return candidate(name) + anchored
 
 
 def mode(name: str) -> str:

@@ -34,10 +34,9 @@ def test_a_trained_model_is_scored_twice_alike(
     scores = Scores.read(folder)
     assert scores.scored == (4, 5, 6, 7)
     assert scores.model["digest"]
-    assert {point.mode for point in scores.headline.curve} == {"simulate", "simulate_anchored", "imagine"}
-    value = scores.headline.value
-    assert value.mean is not None
-    assert value.mean > 0.2, "a model that learned this world beats repeating the frame"
+    assert {point.mode for point in scores.overall.curve} == {"simulate", "imagine"}
+    assert scores.overall.skill.mean is not None
+    assert scores.overall.skill.mean > 0.2, "a model that learned this world beats what needs none"
     for sample in scores.samples:
         assert sample.video is not None
         assert (folder / sample.video).stat().st_size > 0
@@ -45,7 +44,7 @@ def test_a_trained_model_is_scored_twice_alike(
     assert (folder / SAMPLES_FILE).exists()
     assert json.loads((folder / RUN_FILE).read_text())["seconds"] > 0
     assert RunFolder(folder).report_file.read_text().lower().startswith("<!doctype html>")
-    assert "headline" in capsys.readouterr().out
+    assert "action sensitivity  not measured" in capsys.readouterr().out
     first = (folder / SCORES_FILE).read_bytes()
     assert main(settings(tiny_chain, tmp_path / "again", ours(tiny_chain))) == 0
     assert (tmp_path / "again" / SCORES_FILE).read_bytes() == first
@@ -78,6 +77,15 @@ def test_a_folder_of_other_settings_is_not_mixed(
     assert main(settings(tiny_chain, tmp_path / "run", *more)) == 0
     assert main(settings(tiny_chain, tmp_path / "run", *more, "seed=1")) == 2
     assert "seed" in capsys.readouterr().err
+
+
+def test_a_dataset_without_branches_is_refused_as_such(
+    tiny_chain: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    given = f"branches={tiny_chain / 'data' / 'cells'}"
+    assert main(settings(tiny_chain, tmp_path / "run", ours(tiny_chain), given)) == 2
+    assert "it holds no branches; record them with `emu-agent collect branches=8`" in capsys.readouterr().err
+    assert not (tmp_path / "run").exists()
 
 
 def test_horizons_that_the_model_cannot_simulate_are_refused(

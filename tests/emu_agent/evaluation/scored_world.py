@@ -25,7 +25,7 @@ class MemorySource:
     @property
     def facts(self) -> Facts:
         return Facts(
-            path="memory", kind="lerobot", fps=20.0, camera="front", cameras=("front",), size=(32, 32),
+            path="memory", fps=20.0, camera="front", cameras=("front",), size=(32, 32),
             episodes=tuple(range(len(self.recordings))), keys=tuple(range(len(self.recordings))),
             holds=self.holds, action_dim=3, fingerprint={}, digest="0",
         )  # fmt: skip

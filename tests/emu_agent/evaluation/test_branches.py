@@ -10,7 +10,7 @@ from emu_agent.data.columns import OWN
 from emu_agent.errors import ConfigError, DatasetError
 from emu_agent.evaluation.adapters.persistence import Persistence
 from emu_agent.evaluation.adapters.protocol import Abilities, Future, Start
-from emu_agent.evaluation.branches import Branches, action_sensitivity, combined, negative_controls, predicted
+from emu_agent.evaluation.branches import Branches, action_sensitivity, negative_controls, predicted
 
 SIZE, STATES, EACH, CHUNK = 24, 12, 4, 3
 
@@ -58,15 +58,15 @@ def branches() -> Branches:
         kinds=(OWN, "other", "negated", "random") * STATES,
         episode=np.repeat(np.arange(STATES) // 2, EACH),
         instructions=("move",) * (STATES * EACH),
+        root=Path("data"),
     )
 
 
 def test_the_truth_has_one_in_every_figure(branches: Branches) -> None:
     found = action_sensitivity(branches, predicted(Mover(), branches))
-    assert [found[name]["value"] for name in ("skill", "correlation", "found")] == pytest.approx([1, 1, 1])
-    assert found["found_share"] == 1
-    assert found["chance"] == 1 / EACH
-    assert combined(found) == pytest.approx(1)
+    assert [found.skill.mean, found.correlation.mean, found.found.mean] == pytest.approx([1, 1, 1])
+    assert (found.found_share, found.chance) == (1, 1 / EACH)
+    assert found.value.mean == pytest.approx(1)
 
 
 @pytest.mark.parametrize(
@@ -85,21 +85,24 @@ def test_negative_controls_have_nothing_in_what_they_are_meant_to_fool(
     answers = negative_controls(branches, predicted(Mover(), branches))[control]
     found = action_sensitivity(branches, answers)
     for name in figures:
-        assert found[name]["value"] <= 1e-9, name
+        assert getattr(found, name).mean <= 1e-9, name
 
 
 def test_repeating_the_frame_has_no_skill(branches: Branches) -> None:
     found = action_sensitivity(branches, predicted(Persistence(), branches))
-    assert found["skill"]["value"] <= 0
-    assert found["correlation"]["value"] == 0
-    assert found["found_share"] == pytest.approx(1 / EACH)
+    assert found.skill.mean is not None
+    assert found.skill.mean <= 0
+    assert found.correlation.mean == 0
+    assert found.found_share == pytest.approx(1 / EACH)
 
 
 def test_change_where_there_is_none_costs(branches: Branches) -> None:
     answers = predicted(Mover(), branches)
     ghost = answers.copy()
     ghost[:, :4, :4] = 220
-    true, worse = (action_sensitivity(branches, one)["skill"]["value"] for one in (answers, ghost))
+    true, worse = (action_sensitivity(branches, one).skill.mean for one in (answers, ghost))
+    assert true is not None
+    assert worse is not None
     assert worse < true - 0.2
 
 
@@ -120,4 +123,4 @@ def test_what_cannot_be_asked_is_refused(branches: Branches) -> None:
         predicted(other, branches)
     single = replace(branches, state=np.arange(STATES * EACH))
     with pytest.raises(DatasetError, match="two or more, but state 0 has 1"):
-        single.check(Path("data"))
+        single.check()

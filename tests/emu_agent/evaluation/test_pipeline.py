@@ -46,20 +46,21 @@ def persistence(
     return folder
 
 
-def test_persistence_scores_zero_and_controls_rank_below_the_truth(persistence: Path) -> None:
+def test_persistence_has_no_skill_and_negative_controls_have_none(persistence: Path) -> None:
     scores = Scores.read(persistence)
     assert scores.scored == (1, 3, 4)
-    assert scores.headline.value.mean == 0
-    against_truth = [check for check in scores.headline.checks if check.against == "truth"]
-    assert {check.control for check in against_truth} >= {"frozen_frame", "blur", "shuffled_actions"}
-    assert all(check.below for check in against_truth if check.mode == "simulate")
-    listens = [check for check in scores.headline.checks if check.against == "model"]
-    assert listens
-    assert not any(check.below for check in listens), "persistence does not listen"
-    truth = next(
-        p for p in scores.headline.curve if (p.candidate, p.mode, p.step) == ("truth", "simulate", 0)
-    )
-    assert truth.value.mean == 1
+    whole = {p.candidate: p.value for p in scores.overall.curve if (p.mode, p.step) == ("simulate", 0)}
+    assert scores.overall.skill == whole["model"] == whole["frozen_frame"]
+    assert whole["model"].mean is not None
+    assert whole["model"].mean <= 0
+    assert whole["truth"].mean == 1
+    checks = {(check.control, check.figure) for check in scores.overall.negative_checks if check.passed}
+    names = ("frozen_frame", "mean_image", "median_image", "inverted_image")
+    assert checks == {(name, "skill, simulate") for name in names}
+    assert (scores.overall.value.mean, scores.overall.action_sensitivity) == (None, None)
+    assert "whether it heeds actions was not measured" in scores.overall.verdict
+    assert any("overall score" in one.metrics for one in scores.missing)
+    assert whole["model"].low is None, "of three episodes there is no interval"
 
 
 def test_a_metric_that_could_not_be_measured_is_marked(persistence: Path) -> None:
@@ -74,10 +75,8 @@ def test_a_model_that_listens_to_actions_is_told_from_one_that_does_not(
     source: Source, scored_world: ModuleType, tmp_path: Path
 ) -> None:
     scores = score(tmp_path, source, scored_world.Rule(scored_world.brighter_with_action))
-    check = next(c for c in scores.headline.checks if (c.against, c.mode) == ("model", "simulate"))
-    assert check.control == "shuffled_actions"
-    assert check.difference.mean is not None
-    assert check.difference.mean != 0
+    whole = {p.candidate: p.value for p in scores.overall.curve if (p.mode, p.step) == ("simulate", 0)}
+    assert whole["model"].mean != whole["shuffled_actions"].mean
 
 
 @pytest.mark.slow
@@ -92,7 +91,7 @@ def test_a_killed_run_goes_on_and_ends_with_the_same_bytes(
     source: Source, scored_world: ModuleType, tmp_path: Path
 ) -> None:
     class Killed(scored_world.Rule):
-        left = 5
+        left = 4
 
         def predict(self, *args: object) -> object:
             self.left -= 1
@@ -106,7 +105,7 @@ def test_a_killed_run_goes_on_and_ends_with_the_same_bytes(
     assert len(list((tmp_path / "killed" / "parts").rglob("*.parquet"))) == 2
     model = scored_world.Rule(rule)
     score(tmp_path / "killed", source, model)
-    assert model.asked == 2, "only the last episode is asked again, on its own frames and from real ones"
+    assert model.asked == 2, "only the last episode is asked again, with its own actions and with others"
     score(tmp_path / "whole", source, scored_world.Rule(rule))
     for file in (SCORES_FILE, SAMPLES_FILE):
         assert (tmp_path / "killed" / file).read_bytes() == (tmp_path / "whole" / file).read_bytes()
@@ -120,7 +119,7 @@ def test_parts_of_other_settings_are_not_used(
     other = ScoreConfig(samples=SampleConfig(horizons=(2,), starts=1, steps=1), held_out=0.5)
     scores = score(tmp_path, source, Persistence(), other)
     assert scores.settings["samples"]["starts"] == 1
-    assert {point.step for point in scores.headline.curve} == {0, 1}
+    assert {point.step for point in scores.overall.curve} == {0, 1}
 
 
 def test_rows_are_one_per_sample_step_and_candidate(persistence: Path) -> None:
@@ -161,8 +160,9 @@ def test_what_a_dataset_lacks_is_named_with_its_rows(
     missing = {one.what: one.metrics for one in scores.missing}
     assert "actions" in missing
     assert "step_accuracy" in missing["texts"], "persistence has no words"
-    assert {point.mode for point in scores.headline.curve} == {"imagine"}
-    assert scores.headline.value.mean == 0
+    assert {point.mode for point in scores.overall.curve} == {"imagine"}
+    assert scores.overall.skill.mean is not None
+    assert scores.overall.skill.mean <= 0
 
 
 @pytest.mark.parametrize(

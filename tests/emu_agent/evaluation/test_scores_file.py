@@ -6,15 +6,17 @@ from pathlib import Path
 import pytest
 
 from emu_agent.errors import DatasetError
-from emu_agent.evaluation.scores import SCORES_FILE, Estimate, Headline, Scores
+from emu_agent.evaluation.scores import SCORES_FILE, Estimate, Overall, Scores
 
 
 def scores() -> Scores:
     nothing = Estimate(mean=None, low=None, high=None, episodes=0, samples=0)
-    headline = Headline(value=nothing, parts={"foresight": nothing}, curve=(), checks=(), meaning="")
+    overall = Overall(
+        value=nothing, verdict="", skill=nothing, curve=(), action_sensitivity=None, negative_checks=()
+    )
     return Scores(
         dataset={"path": "here"}, model={"name": "ours"}, settings={"starts": 3}, scored=(1, 2), skipped=(),
-        missing=(), candidates=(), headline=headline, metrics=(), samples=(),
+        missing=(), candidates=(), overall=overall, metrics=(), samples=(),
     )  # fmt: skip
 
 
@@ -33,6 +35,12 @@ def test_a_newer_format_is_refused(tmp_path: Path) -> None:
     path = tmp_path / SCORES_FILE
     path.write_text(json.dumps({**json.loads(path.read_text()), "format_version": 99}))
     with pytest.raises(DatasetError, match="99"):
+        Scores.read(tmp_path)
+
+
+def test_scores_of_version_one_say_what_the_headline_is_called_now(tmp_path: Path) -> None:
+    (tmp_path / SCORES_FILE).write_text('{"format": "emu-agent scores", "format_version": 1, "headline": {}}')
+    with pytest.raises(DatasetError, match="the overall score now"):
         Scores.read(tmp_path)
 
 

@@ -59,9 +59,9 @@ def test_what_is_not_known_is_left_out() -> None:
 
 
 @settings(max_examples=10, deadline=None)
-@given(arrays(np.float64, 20, elements=st.floats(-10, 10, width=32)), st.floats(-5, 5, width=32))
+@given(arrays(np.float64, 30, elements=st.floats(-10, 10, width=32)), st.floats(-5, 5, width=32))
 def test_intervals_move_with_the_values(values: np.ndarray, shift: float) -> None:
-    one, other = (mean_interval(v, EPISODES[:20], draws=50) for v in (values, values + shift))
+    one, other = (mean_interval(v, EPISODES[:30], draws=50) for v in (values, values + shift))
     assert (other.low, other.high) == pytest.approx((one.low + shift, one.high + shift), abs=1e-9)
 
 

@@ -10,10 +10,10 @@ import numpy as np
 import pytest
 
 from emu_agent.errors import DatasetError
-from emu_agent.evaluation.scores import ControlCheck, Missing, Scores
+from emu_agent.evaluation.scores import ActionSensitivity, ControlCheck, Estimate, Missing, Scores
 from emu_agent.report.evaluation.page import render_scores, write_score_report
 from emu_agent.report.evaluation.strips import _strip, render_samples
-from emu_agent.report.evaluation.tables import render_controls, render_gaps, render_metrics
+from emu_agent.report.evaluation.tables import render_actions, render_controls, render_gaps, render_metrics
 
 VOID = {"meta", "br", "img", "input"}
 
@@ -78,6 +78,7 @@ def test_everything_of_the_scores_is_there(scores: Scores, page: Page) -> None:
     assert "1 of 3 episodes were skipped" in page.text
     assert "2026-01-02 03:04" in page.text
     assert "nothing could be measured" in page.text
+    assert scores.overall.verdict in page.text
     assert page.all("h1")
 
 
@@ -95,7 +96,7 @@ def test_it_asks_nobody_for_anything(text: str, page: Page) -> None:
 
 def test_why_a_metric_is_not_applicable_stands_in_plain_words(scores: Scores) -> None:
     metric = next(one for one in scores.metrics if one.applicable)
-    check = next(check for check in metric.checks if check.against == "truth")
+    check = metric.checks[0]
     failed: ControlCheck = replace(check, control="blur", mode="simulate", below=False)
     spoilt = replace(metric, applicable=False, why_not="not ranked", checks=(*metric.checks, failed))
     changed = replace(scores, metrics=(spoilt,))
@@ -103,6 +104,18 @@ def test_why_a_metric_is_not_applicable_stands_in_plain_words(scores: Scores) ->
         assert "it does not tell blurred truth (given actions) from the truth here" in Page(part).text
     assert "✗" in Page(render_controls(changed)).words
     assert "✗" not in Page(render_controls(replace(scores, metrics=(metric,)))).words
+
+
+def test_action_sensitivity_is_shown_or_said_to_be_missing(scores: Scores) -> None:
+    assert "Not measured" in Page(render_actions(scores)).text
+    value = Estimate(mean=0.25, low=0.125, high=0.5, episodes=9, samples=90)
+    actions = ActionSensitivity(
+        value=value, skill=value, correlation=value, found=value, skill_own=value, found_share=0.75,
+        chance=0.125, by_chunk={"negated": {"skill": -0.375, "correlation": None}}, states=7, branches=56,
+    )  # fmt: skip
+    shown = Page(render_actions(replace(scores, overall=replace(scores.overall, action_sensitivity=actions))))
+    for told in ("56 chunks", "7 saved states", "75%; 0 is chance, 12.5%", "0.25 (0.125 to 0.5)", "−0.375"):
+        assert told in shown.text
 
 
 def test_missing_rows_are_named(scores: Scores) -> None:

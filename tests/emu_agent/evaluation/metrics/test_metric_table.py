@@ -5,14 +5,14 @@ import pytest
 from emu_agent.evaluation.metrics.table import METRICS, Metric
 
 PAGE = Path(__file__).parents[4] / "docs" / "scoring-metrics.md"
-HEADER = "| metric | unit | better | from | needs | what it says | source |\n|---|---|---|---|---|---|---|\n"
+HEADER = "| metric | unit | better | needs | what it says | source |\n|---|---|---|---|---|---|\n"
 
 
 def table(group: str) -> str:
     """The rows of one group as they stand in docs/scoring-metrics.md."""
     rows = [metric for metric in METRICS.values() if metric.group == group]
     return HEADER + "\n".join(
-        f"| `{row.name}` | {row.unit} | {row.direction} | {row.per} | {', '.join(row.needs)} "
+        f"| `{row.name}` | {row.unit} | {row.direction} | {', '.join(row.needs)} "
         f"| {row.meaning} | {row.source} |"
         for row in rows
     )
