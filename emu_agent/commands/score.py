@@ -29,7 +29,7 @@ from emu_agent.evaluation.scores import (
     Scores,
 )
 from emu_agent.provenance import provenance
-from emu_agent.report.evaluation.page import write_score_report
+from emu_agent.report.scores import write_score_report
 from emu_agent.run_folder import RunFolder, default_folder, write_json
 
 MANY_SKIPPED = 3

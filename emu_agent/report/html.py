@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 import jinja2
-from markupsafe import Markup
 
 from emu_agent.report.images import address, png
 
@@ -23,12 +22,7 @@ _TEMPLATES = jinja2.Environment(
 
 def render(template: str, **content: Any) -> str:
     """A whole page in the style of all reports; texts in `content` are escaped."""
-    return _TEMPLATES.get_template(template).render(style="", **content)
-
-
-def render_page(title: str, body: str, style: str = "") -> str:
-    """A whole page from the HTML of its body and what its style adds."""
-    return _TEMPLATES.get_template("page.html").render(title=title, body=Markup(body), style=Markup(style))
+    return _TEMPLATES.get_template(template).render(**content)
 
 
 def render_report(summary: Mapping[str, Any], videos: Mapping[int, Path], config: str) -> str:
@@ -63,11 +57,6 @@ def _videos(
             room -= len(content)
             source = f"data:video/mp4;base64,{base64.b64encode(content).decode()}"
         yield episode, source
-
-
-def pairs_table(pairs: Mapping[str, Any]) -> str:
-    """Keys and values, one pair in a row."""
-    return _TEMPLATES.get_template("parts.html").module.pairs(pairs)  # type: ignore[attr-defined]
 
 
 def _plain(value: Any) -> str:

@@ -11,9 +11,7 @@ import pytest
 
 from emu_agent.errors import DatasetError
 from emu_agent.evaluation.scores import ActionSensitivity, ControlCheck, Estimate, Missing, Scores
-from emu_agent.report.evaluation.page import render_scores, write_score_report
-from emu_agent.report.evaluation.strips import _strip, render_samples
-from emu_agent.report.evaluation.tables import render_actions, render_controls, render_gaps, render_metrics
+from emu_agent.report.scores import render_scores, strip, write_score_report
 
 VOID = {"meta", "br", "img", "input"}
 
@@ -94,37 +92,42 @@ def test_it_asks_nobody_for_anything(text: str, page: Page) -> None:
     assert len(text) < 10 * 2**20
 
 
-def test_why_a_metric_is_not_applicable_stands_in_plain_words(scores: Scores) -> None:
+def test_why_a_metric_is_not_applicable_stands_in_plain_words(scored: Path, scores: Scores) -> None:
     metric = next(one for one in scores.metrics if one.applicable)
     check = metric.checks[0]
     failed: ControlCheck = replace(check, control="blur", mode="simulate", below=False)
     spoilt = replace(metric, applicable=False, why_not="not ranked", checks=(*metric.checks, failed))
-    changed = replace(scores, metrics=(spoilt,))
-    for part in (render_controls(changed), render_metrics(changed)):
-        assert "it does not tell blurred truth (given actions) from the truth here" in Page(part).text
-    assert "✗" in Page(render_controls(changed)).words
-    assert "✗" not in Page(render_controls(replace(scores, metrics=(metric,)))).words
+    bare = replace(scores, samples=())
+    told = Page(render_scores(scored, replace(bare, metrics=(spoilt,)), {}))
+    assert told.text.count("it does not tell blurred truth (given actions) from the truth here") == 2
+    assert "✗" in told.words
+    assert "✗" not in Page(render_scores(scored, replace(bare, metrics=(metric,)), {})).words
 
 
-def test_action_sensitivity_is_shown_or_said_to_be_missing(scores: Scores) -> None:
-    assert "Not measured" in Page(render_actions(scores)).text
+def test_action_sensitivity_is_shown_or_said_to_be_missing(scored: Path, scores: Scores) -> None:
+    bare = replace(scores, samples=(), metrics=())
+    assert "Not measured: no counterfactual branches" in Page(render_scores(scored, bare, {})).text
     value = Estimate(mean=0.25, low=0.125, high=0.5, episodes=9, samples=90)
     actions = ActionSensitivity(
         value=value, skill=value, correlation=value, found=value, skill_own=value, found_share=0.75,
         chance=0.125, by_chunk={"negated": {"skill": -0.375, "correlation": None}}, states=7, branches=56,
     )  # fmt: skip
-    shown = Page(render_actions(replace(scores, overall=replace(scores.overall, action_sensitivity=actions))))
-    for told in ("56 chunks", "7 saved states", "75%; 0 is chance, 12.5%", "0.25 (0.125 to 0.5)", "−0.375"):
+    overall = replace(scores.overall, action_sensitivity=actions)
+    shown = Page(render_scores(scored, replace(bare, overall=overall), {}))
+    for told in ("56 chunks", "7 saved states", "75 %; 0 is chance, 12.5 %", "0.25 (0.125 to 0.5)", "−0.375"):
         assert told in shown.text
 
 
-def test_missing_rows_are_named(scores: Scores) -> None:
+def test_missing_rows_are_named(scored: Path, scores: Scores) -> None:
     lost = Missing(
         what="states", metrics=("step_accuracy", "step_order"), reason="the dataset has no <states>"
     )
-    told = Page(render_gaps(replace(scores, missing=(lost,), skipped=()))).text
-    assert told == "the dataset has no <states> : step_accuracy, step_order"
-    assert render_gaps(replace(scores, missing=(), skipped=())) == ""
+    changed = replace(scores, missing=(lost,), skipped=(), samples=())
+    assert (
+        "the dataset has no <states> : step_accuracy, step_order"
+        in Page(render_scores(scored, changed, {})).text
+    )
+    assert '<ul class="warn">' not in render_scores(scored, replace(changed, missing=()), {})
 
 
 def test_words_of_a_dataset_cannot_become_tags(scored: Path, scores: Scores) -> None:
@@ -136,13 +139,14 @@ def test_words_of_a_dataset_cannot_become_tags(scored: Path, scores: Scores) -> 
 
 
 def test_every_sample_has_a_strip_of_its_frames(scored: Path, scores: Scores) -> None:
-    told = Page(render_samples(scored, scores.samples))
-    assert len(told.all("img")) == len(scores.samples) > 3
-    strip = _strip(scored, scores.samples[0])
+    told = Page(render_scores(scored, scores, {}))
+    shown = [one for one in told.all("img") if one["alt"].startswith("above what happened")]
+    assert len(shown) == len(scores.samples) > 3
+    made = strip(scored, scores.samples[0])
     frames = len(scores.samples[0].frames)
-    height, width = strip.shape[0] // 3, strip.shape[1] // frames
+    height, width = made.shape[0] // 3, made.shape[1] // frames
     assert frames > 1
-    truth, imagined, difference = (strip[i * height : (i + 1) * height] for i in range(3))
+    truth, imagined, difference = (made[i * height : (i + 1) * height] for i in range(3))
     assert np.array_equal(truth[:, :width], imagined[:, :width]), "the start is seen, not imagined"
     assert not difference[:, :width].any()
     assert difference[:, width:].any()
@@ -151,7 +155,7 @@ def test_every_sample_has_a_strip_of_its_frames(scored: Path, scores: Scores) ->
 def test_an_image_from_elsewhere_is_refused(scored: Path, scores: Scores) -> None:
     frames = (replace(scores.samples[0].frames[0], truth="../away.png"),)
     with pytest.raises(DatasetError, match="no image of this folder"):
-        render_samples(scored, [replace(scores.samples[0], frames=frames)])
+        render_scores(scored, replace(scores, samples=(replace(scores.samples[0], frames=frames),)), {})
 
 
 def test_a_folder_without_scores_is_refused(tmp_path: Path) -> None:

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 from emu_agent.evaluation.scores import MODEL, MODES, TRUTH, Point, Scores
-from emu_agent.report.evaluation import words
+from emu_agent.report import score_words as words
 from emu_agent.report.images import figure_png
 
 ALL_STEPS = 0

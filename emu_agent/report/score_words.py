@@ -3,7 +3,7 @@
 import math
 
 from emu_agent.evaluation.controls import PERSISTENCE
-from emu_agent.evaluation.scores import MODEL, MODES, TRUTH
+from emu_agent.evaluation.scores import MODEL, MODES, TRUTH, Estimate, MetricScores
 
 CANDIDATES = {
     MODEL: "model",
@@ -22,6 +22,7 @@ CANDIDATES = {
 }
 MODE_NAMES = {"simulate": "given the actions", "imagine": "imagined from frame and instruction"}
 SHORT_MODES = {"simulate": "given actions", "imagine": "imagined"}
+WHY = {"best": "best", "worst": "worst", "random": "drawn at random"}
 GROUPS = {"pictures": "Images", "language": "Language"}
 
 
@@ -50,3 +51,25 @@ def spread(value: float | None, low: float | None, high: float | None) -> str:
     if low is None or high is None:
         return number(value)
     return f"{number(value)} ({number(low)} to {number(high)})"
+
+
+def short(mode: str) -> str:
+    """A mode in a word or two."""
+    return SHORT_MODES.get(mode, mode)
+
+
+def interval(value: Estimate) -> str:
+    """The interval of a figure, or why there is none."""
+    if value.low is None:
+        return "not measured" if value.mean is None else "no interval"
+    return f"95 % interval {number(value.low)} to {number(value.high)}"
+
+
+def reason(metric: MetricScores) -> str:
+    """Why a metric is not applicable, as a person would say it."""
+    failed = [check for check in metric.checks if not check.below]
+    names = list(dict.fromkeys(f"{candidate(c.control)} ({short(c.mode)})" for c in failed))
+    if not names:
+        return metric.why_not or ""
+    joined = names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}"
+    return f"it does not tell {joined} from the truth here"
