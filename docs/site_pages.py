@@ -39,7 +39,7 @@ SETTING = re.compile(r"(?P<indent> *)(?P<key>[\w./@-]+):(?P<value>[^#]*)(?:# (?P
 def on_files(files: Files, config: Any) -> Files:
     """Add the pages that are made here."""
     pages = {there: links_from_above((ROOT / here).read_text()) for here, there in HOME.items()}
-    pages |= {"commands.md": commands_page(), "api.md": api_page()}
+    pages |= {"commands.md": commands_page(), "api.md": api_page(), "measured.md": measured_page()}
     for name, text in pages.items():
         files.append(File.generated(config, name, content=text))
     for path in (ROOT / name for name in BESIDE):
@@ -49,9 +49,11 @@ def on_files(files: Files, config: Any) -> Files:
     return files
 
 
-def on_page_markdown(markdown: str, **_: Any) -> str:
+def on_page_markdown(markdown: str, page: Any, **_: Any) -> str:
     """Links to what stands above `docs` go to its copy in the site."""
-    return markdown.replace("](../", "](")
+    return (
+        links_from_above(markdown.replace("](../", "](")) if page.file.src_uri.count("/") == 0 else markdown
+    )
 
 
 def links_from_above(text: str) -> str:
@@ -119,6 +121,25 @@ def api_page() -> str:
     for heading, module, about in API:
         parts += [f"## {heading}", about]
         parts += [f"::: {name}" for name in public_names(module)]
+    return "\n\n".join(parts)
+
+
+def measured_page() -> str:
+    """What the benchmarks ask, and where their answers are."""
+    parts = [
+        "# What is measured, and how",
+        "Figures come from programs in `benchmarks/`, run as `python benchmarks/NAME.py`. A result names its "
+        "seeds, versions, machine and commit. Success rates have Wilson's 95 % interval; policies play the "
+        "same seeds and are compared by McNemar's exact test; means over episodes are bootstrapped. "
+        "Training uses seeds below 50,000, every choice seeds from 50,000 to 59,999, published figures seeds "
+        "from 100,000 on.",
+        "| benchmark | question | result |\n|---|---|---|",
+    ]
+    for path in sorted((ROOT / "benchmarks").glob("*.py")):
+        results = sorted((ROOT / "benchmarks/results").glob(f"{path.stem}*.json"))
+        if results:
+            asked = (ast.get_docstring(ast.parse(path.read_text())) or "").split("\n\n")[0].replace("\n", " ")
+            parts[-1] += f"\n| `{path.stem}` | {asked} | {', '.join(f'`{file.name}`' for file in results)} |"
     return "\n\n".join(parts)
 
 

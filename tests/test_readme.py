@@ -14,7 +14,7 @@ from emu_agent.cli import COMMANDS
 from emu_agent.config import load_config
 
 ROOT = Path(__file__).parents[1]
-PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
+PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").rglob("*.md"))]
 OWN_COMMANDS = {"install", "test"}
 """What `./emu` does itself."""
 
@@ -27,7 +27,7 @@ def blocks(page: Path, language: str) -> list[str]:
 
 def commands(page: Path) -> list[list[str]]:
     """Every `./emu ...` and `emu-agent ...` line of the page's shell blocks, in words."""
-    lines = [line for block in blocks(page, "sh") for line in block.replace("\\\n", " ").splitlines()]
+    lines = [line for block in blocks(page, "sh(?:ell)?") for line in block.replace("\\\n", " ").splitlines()]
     words = [shlex.split(line, comments=True) for line in lines]
     return [w[1:] for w in words if w and w[0] in ("./emu", "emu-agent", ".venv/bin/emu-agent")]
 
@@ -40,7 +40,9 @@ def test_python_blocks_run(page: Path, tmp_path: Path, monkeypatch: pytest.Monke
         exec(compile(block, str(page), "exec"), {})
 
 
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+@pytest.mark.parametrize(
+    "page", [page for page in PAGES if page.parent.name != "tutorials"], ids=lambda page: page.name
+)  # fragments of tutorials run, in test_tutorials.py
 def test_fragments_import_what_exists(page: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.syspath_prepend(ROOT / "examples")
     for block in blocks(page, "py"):
