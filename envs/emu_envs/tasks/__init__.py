@@ -1,12 +1,12 @@
 """Every task in one row: its words, its length; and the sets of tasks that benchmarks name.
 
-An environment id is `emu/<suite>/<task>`, for example `emu/robosuite/Lift`. A suite's rows are a plain
-table in a module of its own here; nothing in this package imports a simulator.
+An environment id is `emu/<suite>/<task>`, for example `emu/robosuite/Lift`. A suite's rows are a table here,
+`<suite>.toml`, or are made by `cubes.py`; nothing in this package imports a simulator.
 """
 
 from emu_envs.errors import lookup
-from emu_envs.tasks import cubes, metaworld, robosuite
-from emu_envs.tasks.task import Task
+from emu_envs.tasks import cubes
+from emu_envs.tasks.task import Task, read_table
 
 ENTRY_POINTS = {
     "robosuite": "emu_envs.suites.robosuite:RobosuiteEnv",
@@ -15,10 +15,12 @@ ENTRY_POINTS = {
 }
 """Classes of the suites; each takes `task`, the name within the suite."""
 
-TASKS: dict[str, Task] = {task.id: task for suite in (robosuite, cubes, metaworld) for task in suite.TASKS}
+_SUITES = (read_table("robosuite"), (cubes.TASKS, cubes.SETS), read_table("metaworld"))
+
+TASKS: dict[str, Task] = {task.id: task for tasks, _ in _SUITES for task in tasks}
 """Every task by its Gymnasium id."""
 
-TASK_SETS: dict[str, tuple[str, ...]] = {**robosuite.SETS, **cubes.SETS, **metaworld.SETS}
+TASK_SETS: dict[str, tuple[str, ...]] = {name: ids for _, sets in _SUITES for name, ids in sets.items()}
 """Gymnasium ids of the tasks of each set."""
 
 

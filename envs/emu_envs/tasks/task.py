@@ -1,7 +1,9 @@
-"""The row that describes a task."""
+"""The row that describes a task, and tables of such rows."""
 
+import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from importlib import resources
 from typing import Any
 
 
@@ -33,3 +35,22 @@ class Task:
     def phrasings(self) -> tuple[str, ...]:
         """All instructions, those for training first."""
         return self.instructions + self.test_instructions
+
+
+def read_table(suite: str) -> tuple[tuple[Task, ...], dict[str, tuple[str, ...]]]:
+    """The tasks of a suite and its task sets, from the table of its name beside this file."""
+    table = tomllib.loads(resources.files(__package__).joinpath(f"{suite}.toml").read_text("utf-8"))
+    sets = table.pop("sets")
+    tasks = tuple(
+        Task(
+            suite=suite,
+            name=name,
+            instructions=tuple(row.pop("say")),
+            test_instructions=(row.pop("test"),),
+            horizon=row.pop("horizon"),
+            settings=row,
+        )
+        for name, row in table.items()
+    )
+    members = {name: table if some == "all" else some for name, some in sets.items()}
+    return tasks, {name: tuple(f"emu/{suite}/{task}" for task in some) for name, some in members.items()}
