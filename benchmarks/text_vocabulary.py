@@ -11,7 +11,6 @@ import json
 from collections.abc import Iterator
 from typing import Any
 
-from emu_envs.suites.robosuite_tasks import RobosuiteTask
 from emu_envs.tasks import TASKS
 
 from emu_agent.tokens.prompts import ANSWER_CUE, TEMPLATES, UNCONDITIONAL
@@ -64,8 +63,10 @@ def corpus() -> list[str]:
     """Every text that a model reads or writes; digits stay single, as sizes of images are written in them."""
     texts = [text for task in TASKS.values() for text in (*task.instructions, *task.test_instructions)]
     texts += [text for task in TASKS.values() for text in strings_in(dict(task.settings))]
-    for task in RobosuiteTask.__subclasses__():
+    for task in TASKS.values():
         texts += [subtask.instruction for subtask in task.subtasks]
+        if task.suite == "metaworld":  # as the vocabulary in the package was made
+            texts += [subtask.begins for subtask in task.subtasks]
     opening = [UNCONDITIONAL, ANSWER_CUE, *(template.opening for template in TEMPLATES.values())]
     words = [f" {word}" for word in sorted(set(WORDS.split()))]
     every = [*opening, *sorted(set(texts)), *words, *words]

@@ -16,7 +16,7 @@ from emu_envs.errors import SettingError, lookup
 from emu_envs.opengl import mujoco
 from emu_envs.protocol import Expert
 from emu_envs.renderer import Renderer, render_preset
-from emu_envs.subtasks import Subtask, SubtaskCounter, present_subtask
+from emu_envs.subtasks import SubtaskCounter, present_subtask
 from emu_envs.tasks import TASKS
 
 SUCCESS_HOLD = 5
@@ -32,7 +32,7 @@ PHYSICS = int(mujoco.mjtState.mjSTATE_INTEGRATION)
 class SuiteEnv(gymnasium.Env[dict[str, Any], np.ndarray]):
     """A task as `emu_envs.protocol.SimulationEnv` asks for it.
 
-    A suite builds its simulator in `_build`, which also sets `action_space` and `subtasks`, and fills in
+    A suite builds its simulator in `_build`, which also sets `action_space`, and fills in
     the other abstract methods. Observations are functions of the simulation's present state: after every
     control step positions and contacts are computed anew, because MuJoCo leaves them one physics step behind.
 
@@ -60,8 +60,6 @@ class SuiteEnv(gymnasium.Env[dict[str, Any], np.ndarray]):
     """Control steps for which the simulator's predicate must hold before an episode ends as solved."""
     packages: ClassVar[tuple[str, ...]] = ("mujoco",)
     """Whose versions decide what an episode looks like."""
-    subtasks: tuple[Subtask, ...]
-    """Of the task, in order."""
 
     def __init__(
         self,
@@ -73,6 +71,7 @@ class SuiteEnv(gymnasium.Env[dict[str, Any], np.ndarray]):
     ) -> None:
         rows = {row.name: row for row in TASKS.values() if row.suite == self.suite}
         self.row = lookup("task", task, rows)
+        self.subtasks = self.row.subtasks
         self.task, self.instruction = task, self.row.instructions[0]
         self.camera_names = tuple(camera_names)
         self.mujoco_cameras = [lookup("camera", name, self.cameras) for name in self.camera_names]

@@ -6,13 +6,11 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float64
 
-from emu_envs.errors import lookup
 from emu_envs.experts.cubes import CubesExpert
-from emu_envs.subtasks import Subtask
 from emu_envs.suites.cubes_table import holds
 from emu_envs.suites.robosuite import RobosuiteEnv
 from emu_envs.suites.robosuite_tasks import RobosuiteTask
-from emu_envs.tasks.chains import COLOURS, MOVES, Chain, Move, instructions, progress
+from emu_envs.tasks.chains import COLOURS, MOVES, Chain, Move, progress
 from emu_envs.tasks.cubes import CHAINS
 
 AT_REST = 0.02, 0.5
@@ -20,17 +18,10 @@ AT_REST = 0.02, 0.5
 
 
 class Cubes(RobosuiteTask):
-    """The scene of all chains, and what its states mean for one of them."""
+    """The scene of all chains, and what its states mean."""
 
     name = "ThreeCubes"
     expert = CubesExpert
-
-    def __init__(self, chain: Chain) -> None:
-        self.chain = chain
-        self.subtasks = tuple(
-            Subtask(instructions((move,))[0], begins=f"done_{index}" if index else "")
-            for index, move in enumerate(chain)
-        )
 
     def environment(self) -> type:
         """Return the scene."""
@@ -74,7 +65,7 @@ class CubesEnv(RobosuiteEnv):
     _done = 0
 
     def _definition(self) -> RobosuiteTask:
-        return Cubes(lookup("task", self.task, CHAINS))
+        return Cubes()
 
     @property
     def chain(self) -> Chain:

@@ -11,7 +11,6 @@ from jaxtyping import Float64
 
 from emu_envs.opengl import mujoco
 from emu_envs.protocol import Expert, simulation_env
-from emu_envs.subtasks import Subtask
 from emu_envs.suites.base import SuiteEnv
 from emu_envs.suites.metaworld_facts import Facts
 from emu_envs.suites.metaworld_models import Drawing, physics_model
@@ -50,7 +49,6 @@ class MetaworldEnv(SuiteEnv):
 
     def _build(self) -> None:
         settings = self.row.settings
-        self.subtasks = tuple(Subtask(words, begins) for begins, words in settings["steps"])
         self._inner = _make_metaworld(self.task)
         model = self._inner.model
         self._fixed = {name: getattr(model, name).copy() for name in ("body_pos", "site_pos")}

@@ -53,7 +53,6 @@ class RobosuiteEnv(SuiteEnv):
 
     def _build(self) -> None:
         self.definition = self._definition()
-        self.subtasks = self.definition.subtasks
         self._robosuite = _make_robosuite(self.definition, self.control_hz, self.preset.mesh_keep)
         self._control = FastControl(self._robosuite)
         if self.definition.agentview is not None:

@@ -9,7 +9,6 @@ import numpy as np
 from emu_envs.experts.motion import CLOSED_FINGER, closed_on_nothing
 from emu_envs.experts.robosuite import CanExpert, DoorExpert, LiftExpert, NutExpert, StackExpert
 from emu_envs.protocol import Expert
-from emu_envs.subtasks import Subtask
 
 DESCENDED = 0.05
 """Grasping is seen to have begun below this height over an object [m]."""
@@ -28,8 +27,6 @@ class RobosuiteTask(ABC):
     """robosuite's name of the environment."""
     options: ClassVar[Mapping[str, Any]] = {}
     """Arguments for robosuite's environment."""
-    subtasks: tuple[Subtask, ...]
-    """In order."""
     expert: type[Expert]
     """The scripted expert, which takes no arguments."""
     agentview: tuple[tuple[float, float, float], tuple[float, float, float]] | None = None
@@ -85,11 +82,6 @@ class Lift(RobosuiteTask):
 
     name = "Lift"
     expert = LiftExpert
-    subtasks = (
-        Subtask("move the gripper above the red cube"),
-        Subtask("lower the gripper and grasp the red cube", begins="grasping"),
-        Subtask("lift the red cube", begins="lifted"),
-    )
     high = 0.831
     """Height of the cube's centre from which on it is seen to be lifted; on the table it is 0.821 [m]."""
 
@@ -112,12 +104,6 @@ class Stack(RobosuiteTask):
 
     name = "Stack"
     expert = StackExpert
-    subtasks = (
-        Subtask("move the gripper above the red cube"),
-        Subtask("lower the gripper and grasp the red cube", begins="grasping"),
-        Subtask("carry the red cube over the green cube", begins="lifted"),
-        Subtask("put the red cube on the green cube and let go", begins="placing"),
-    )
 
     def objects(self, inner: Any) -> Mapping[str, Any]:
         """Return both cubes."""
@@ -143,12 +129,6 @@ class PickPlaceCan(RobosuiteTask):
 
     name = "PickPlaceCan"
     expert = CanExpert
-    subtasks = (
-        Subtask("move the gripper above the can"),
-        Subtask("lower the gripper and grasp the can", begins="grasping"),
-        Subtask("carry the can over its compartment", begins="lifted"),
-        Subtask("lower the can into its compartment and let go", begins="placing"),
-    )
 
     def objects(self, inner: Any) -> Mapping[str, Any]:
         """Return the can."""
@@ -178,12 +158,6 @@ class NutAssemblySquare(RobosuiteTask):
 
     name = "NutAssemblySquare"
     expert = NutExpert
-    subtasks = (
-        Subtask("move the gripper above the handle of the square nut"),
-        Subtask("lower the gripper and grasp the handle", begins="grasping"),
-        Subtask("carry the square nut over the square peg", begins="lifted"),
-        Subtask("lower the square nut onto the peg and let go", begins="placing"),
-    )
 
     def objects(self, inner: Any) -> Mapping[str, Any]:
         """Return the square nut."""
@@ -216,11 +190,6 @@ class Door(RobosuiteTask):
     name = "Door"
     expert = DoorExpert
     agentview = ((0.35, 0.45, 1.55), (-0.14, -0.2, 1.08))
-    subtasks = (
-        Subtask("move the gripper to the door handle"),
-        Subtask("press the door handle down", begins="reached"),
-        Subtask("pull the door open", begins="pulling"),
-    )
 
     def objects(self, inner: Any) -> Mapping[str, Any]:
         """Return nothing: the door is fixed."""

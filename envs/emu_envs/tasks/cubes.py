@@ -1,5 +1,6 @@
 """Rows of the suite `cubes`."""
 
+from emu_envs.subtasks import Subtask
 from emu_envs.tasks.chains import Chain, chain_name, heldout_chains, instructions, training_chains
 from emu_envs.tasks.task import Task
 
@@ -16,6 +17,10 @@ def _row(chain: Chain, held_out: bool) -> Task:
         test_instructions=(tested,),
         horizon=STEPS_PER_MOVE * len(chain),
         held_out=held_out,
+        subtasks=tuple(
+            Subtask(instructions((move,))[0], begins=f"done_{index}" if index else "")
+            for index, move in enumerate(chain)
+        ),
     )
 
 

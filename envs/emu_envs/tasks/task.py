@@ -6,6 +6,8 @@ from dataclasses import dataclass, field
 from importlib import resources
 from typing import Any
 
+from emu_envs.subtasks import Subtask
+
 
 @dataclass(frozen=True, kw_only=True)
 class Task:
@@ -23,6 +25,8 @@ class Task:
     """Control steps after which an episode is cut."""
     held_out: bool = False
     """Whether training refuses it."""
+    subtasks: tuple[Subtask, ...]
+    """In order."""
     settings: Mapping[str, Any] = field(default_factory=dict)
     """What the suite needs to know to build it."""
 
@@ -48,6 +52,7 @@ def read_table(suite: str) -> tuple[tuple[Task, ...], dict[str, tuple[str, ...]]
             instructions=tuple(row.pop("say")),
             test_instructions=(row.pop("test"),),
             horizon=row.pop("horizon"),
+            subtasks=tuple(Subtask(words, begins) for begins, words in row.pop("steps")),
             settings=row,
         )
         for name, row in table.items()
