@@ -71,7 +71,7 @@ def commands_page() -> str:
         "setting is `outer.inner=value`. `emu-agent <command> --help` shows them with the values given.",
     ]
     groups: set[str] = set()
-    for name, (_, about) in COMMANDS.items():
+    for name, about in COMMANDS.items():
         config = name.replace(" ", "_")
         text = (CONFIGS / f"{config}.yaml").read_text()
         parts += [f"## {name}", f"{' '.join(head_comment(text))} (`emu-agent {name}`: {about}.)"]

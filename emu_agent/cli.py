@@ -15,27 +15,18 @@ from importlib.util import find_spec
 from emu_agent.errors import is_for_users, lookup
 
 COMMANDS = {
-    "run": ("emu_agent.commands.run:main", "let the policy act, and film it beside what it imagines"),
-    "collect": ("emu_agent.commands.collect:main", "record a dataset with the scripted expert"),
-    "train": ("emu_agent.commands.train:main", "train one stage: tokenizer, world model or action head"),
-    "imagine": ("emu_agent.commands.imagine:main", "imagine what comes after one picture"),
-    "score": ("emu_agent.commands.score:main", "score imagined trajectories against recorded ones"),
-    "score simulate": (
-        "emu_agent.commands.score_simulate:main",
-        "let policies act inside the world model, and compare with the simulator",
-    ),
-    "benchmark": ("emu_agent.commands.benchmark:main", "measure success rates over many tasks"),
-    "benchmark compare": (
-        "emu_agent.commands.benchmark_compare:main",
-        "compare benchmarks episode by episode: benchmark compare FOLDER FOLDER",
-    ),
-    "serve": ("emu_agent.commands.serve:main", "serve the policy to robots over the network"),
-    "doctor": (
-        "emu_agent.commands.doctor:main",
-        "say what is installed, what works, and how to mend the rest",
-    ),
+    "run": "let the policy act, and film it beside what it imagines",
+    "collect": "record a dataset with the scripted expert",
+    "train": "train one stage: tokenizer, world model or action head",
+    "imagine": "imagine what comes after one picture",
+    "score": "score imagined trajectories against recorded ones",
+    "score simulate": "let policies act inside the world model, and compare with the simulator",
+    "benchmark": "measure success rates over many tasks",
+    "benchmark compare": "compare benchmarks episode by episode: benchmark compare FOLDER FOLDER",
+    "serve": "serve the policy to robots over the network",
+    "doctor": "say what is installed, what works, and how to mend the rest",
 }
-"""Entry point and one line of help of each command; two words share the module and the config `one_two`."""
+"""One line of help of each command; `one two` has the module `commands.one_two` and the config `one_two`."""
 
 POSITIONAL = {"benchmark compare": "results"}
 """Setting that takes the words after a command that are no settings."""
@@ -85,9 +76,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         raise
 
 
-def available_commands() -> dict[str, tuple[str, str]]:
-    """The commands of this installation: entry point and one line of help by name."""
-    return {name: entry for name, entry in COMMANDS.items() if find_spec(entry[0].split(":")[0])}
+def available_commands() -> dict[str, str]:
+    """The commands of this installation: one line of help by name."""
+    return {name: about for name, about in COMMANDS.items() if find_spec(_module_of(name))}
 
 
 def _dispatch(args: list[str]) -> int:
@@ -102,7 +93,7 @@ def _dispatch(args: list[str]) -> int:
     commands = available_commands()
     words = 2 if " ".join(args[:2]) in commands else 1
     name, rest = " ".join(args[:words]), args[words:]
-    entry, _ = lookup("command", name, commands)
+    lookup("command", name, commands)
     overrides = _overrides(name, [arg for arg in rest if arg not in HELP])
     if not HELP.isdisjoint(rest):
         print(_command_help(name, overrides))
@@ -113,8 +104,7 @@ def _dispatch(args: list[str]) -> int:
     if name != "doctor" and (problem := too_old("torch")):
         return _complain(f"{problem}: install emu-agent anew, or --upgrade torch")
     cfg = load_config(_config_of(name), overrides)
-    module, function = entry.split(":")
-    return getattr(import_module(module), function)(cfg)
+    return import_module(_module_of(name)).main(cfg)
 
 
 def _overrides(name: str, args: list[str]) -> list[str]:
@@ -132,7 +122,7 @@ def _overrides(name: str, args: list[str]) -> list[str]:
 
 
 def _help() -> str:
-    rows = [f"  {name:<15} {about}" for name, (_, about) in available_commands().items()]
+    rows = [f"  {name:<15} {about}" for name, about in available_commands().items()]
     return "\n".join(
         [
             "Usage: emu-agent <command> [key=value ...]",
@@ -155,13 +145,17 @@ def _command_help(name: str, overrides: Sequence[str]) -> str:
     rows = [f"  {group}={'|'.join(choices_of(group))}   (now {choice})" for group, choice in made.items()]
     return "\n".join(
         [
-            f"Usage: emu-agent {name} [key=value ...]   {COMMANDS[name][1]}",
+            f"Usage: emu-agent {name} [key=value ...]   {COMMANDS[name]}",
             *(["", "Choices:", *rows] if rows else []),
             "",
             "Settings, with the arguments given; key=value, --key=value and --key value mean the same:",
             *(f"  {line}" for line in settings),
         ]
     )
+
+
+def _module_of(name: str) -> str:
+    return f"emu_agent.commands.{_config_of(name)}"
 
 
 def _config_of(name: str) -> str:

@@ -33,7 +33,7 @@ def test_help_lists_every_command_that_is_there(capsys: pytest.CaptureFixture[st
 def test_commands_without_a_module_are_neither_listed_nor_run(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setitem(cli.COMMANDS, "fly", ("emu_agent.commands.fly:main", "fly"))
+    monkeypatch.setitem(cli.COMMANDS, "fly", "fly")
     assert "fly" not in available_commands()
     assert main(["fly"]) == 2
     assert "no command called 'fly'" in capsys.readouterr().err
