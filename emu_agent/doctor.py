@@ -23,7 +23,7 @@ from packaging.version import Version
 from emu_agent.errors import EmuAgentError
 from emu_agent.finding import Finding
 
-PYTHON = (3, 12)
+PYTHON = ("3.12", "3.13")
 EXTRAS = ("sim", "lerobot", "official")
 NEEDED = ("", "sim")
 """Extras without which the main job does not run."""
@@ -46,10 +46,8 @@ def examine(gl_timeout_s: float) -> list[Finding]:
 
 def python() -> Finding:
     """The interpreter's version."""
-    wanted = ".".join(map(str, PYTHON))
-    return Finding.of(
-        "Python", sys.version_info[:2] == PYTHON, platform.python_version(), f"use Python {wanted}"
-    )
+    have = platform.python_version()
+    return Finding.of("Python", have.rpartition(".")[0] in PYTHON, have, f"use Python {' or '.join(PYTHON)}")
 
 
 def packages() -> list[Finding]:
