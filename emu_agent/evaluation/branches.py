@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 from jaxtyping import Bool, Float32, Float64, Int64, UInt8
+from tqdm import tqdm
 
 from emu_agent.data.columns import BRANCH_CHUNK, BRANCH_STATE, OWN
 from emu_agent.data.frames import load_frames
@@ -156,7 +157,7 @@ def predicted(adapter: WorldModelAdapter, branches: Branches, seed: int = 0) -> 
     steps = 1 if adapter.abilities.chunk is None else branches.actions.shape[1] // adapter.abilities.chunk
     answers = np.empty_like(branches.after)
     order = np.random.default_rng(seed).permutation(len(answers))
-    for rows in np.array_split(order, -(-len(order) // BATCH)):
+    for rows in tqdm(np.array_split(order, -(-len(order) // BATCH)), "asking about branches", unit="batch"):
         start = Start(pictures=branches.before[rows], instructions=[branches.instructions[i] for i in rows])
         answers[rows] = adapter.predict(adapter.encode(start), steps, branches.actions[rows]).pictures[:, -1]
     return answers
