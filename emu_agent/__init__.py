@@ -33,7 +33,7 @@ _HOME = {
     "Observation": "observation",
     "Vocabulary": "tokens.vocabulary",
     "config_dir": "config",
-    "generate": "official.folders",
+    "generate": "official.assembly",
     "load_config": "config",
     "load_image_tokenizer": "world_model.tokenizers",
     "load_text_tokenizer": "world_model.tokenizers",

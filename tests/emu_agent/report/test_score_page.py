@@ -64,6 +64,13 @@ def scores(scored: Path) -> Scores:
     return Scores.read(scored)
 
 
+@pytest.fixture(scope="module")
+def bare(scores: Scores) -> Scores:
+    """The same without what takes long to draw."""
+    overall = replace(scores.overall, curve=())
+    return replace(scores, samples=(), metrics=(), missing=(), skipped=(), overall=overall)
+
+
 def test_everything_of_the_scores_is_there(scores: Scores, page: Page) -> None:
     assert scores.metrics
     for metric in scores.metrics:
@@ -92,55 +99,52 @@ def test_it_asks_nobody_for_anything(text: str, page: Page) -> None:
     assert len(text) < 10 * 2**20
 
 
-def test_why_a_metric_is_not_applicable_stands_in_plain_words(scored: Path, scores: Scores) -> None:
+def test_why_a_metric_is_not_applicable_stands_in_plain_words(
+    scored: Path, scores: Scores, bare: Scores
+) -> None:
     metric = next(one for one in scores.metrics if one.applicable)
     check = metric.checks[0]
     failed: ControlCheck = replace(check, control="blur", mode="simulate", below=False)
+    metric = replace(metric, curve=())
     spoilt = replace(metric, applicable=False, why_not="not ranked", checks=(*metric.checks, failed))
-    bare = replace(scores, samples=())
     told = Page(render_scores(scored, replace(bare, metrics=(spoilt,)), {}))
     assert told.text.count("it does not tell blurred truth (given actions) from the truth here") == 2
     assert "✗" in told.words
     assert "✗" not in Page(render_scores(scored, replace(bare, metrics=(metric,)), {})).words
 
 
-def test_action_sensitivity_is_shown_or_said_to_be_missing(scored: Path, scores: Scores) -> None:
-    bare = replace(scores, samples=(), metrics=())
+def test_action_sensitivity_is_shown_or_said_to_be_missing(scored: Path, bare: Scores) -> None:
     assert "Not measured: no counterfactual branches" in Page(render_scores(scored, bare, {})).text
     value = Estimate(mean=0.25, low=0.125, high=0.5, episodes=9, samples=90)
     actions = ActionSensitivity(
         value=value, skill=value, correlation=value, found=value, skill_own=value, found_share=0.75,
         chance=0.125, by_chunk={"negated": {"skill": -0.375, "correlation": None}}, states=7, branches=56,
     )  # fmt: skip
-    overall = replace(scores.overall, action_sensitivity=actions)
+    overall = replace(bare.overall, action_sensitivity=actions)
     shown = Page(render_scores(scored, replace(bare, overall=overall), {}))
     for told in ("56 chunks", "7 saved states", "75 %; 0 is chance, 12.5 %", "0.25 (0.125 to 0.5)", "−0.375"):
         assert told in shown.text
 
 
-def test_missing_rows_are_named(scored: Path, scores: Scores) -> None:
+def test_missing_rows_are_named(scored: Path, bare: Scores) -> None:
     lost = Missing(
         what="states", metrics=("step_accuracy", "step_order"), reason="the dataset has no <states>"
     )
-    changed = replace(scores, missing=(lost,), skipped=(), samples=())
-    assert (
-        "the dataset has no <states> : step_accuracy, step_order"
-        in Page(render_scores(scored, changed, {})).text
-    )
-    assert '<ul class="warn">' not in render_scores(scored, replace(changed, missing=()), {})
+    told = Page(render_scores(scored, replace(bare, missing=(lost,)), {})).text
+    assert "the dataset has no <states> : step_accuracy, step_order" in told
+    assert '<ul class="warn">' not in render_scores(scored, bare, {})
 
 
-def test_words_of_a_dataset_cannot_become_tags(scored: Path, scores: Scores) -> None:
+def test_words_of_a_dataset_cannot_become_tags(scored: Path, scores: Scores, bare: Scores) -> None:
     frames = tuple(replace(frame, text='"><script>alert(1)</script>') for frame in scores.samples[0].frames)
     nasty = replace(scores.samples[0], instruction="<script>x</script>", frames=frames)
-    changed = replace(scores, samples=(nasty,), metrics=(), model={"name": "<script>y</script>"})
+    changed = replace(bare, samples=(nasty,), model={"name": "<script>y</script>"})
     whole = Page(render_scores(scored, changed, {"commit": "<script>z</script>"}))
     assert not whole.all("script")
 
 
-def test_every_sample_has_a_strip_of_its_frames(scored: Path, scores: Scores) -> None:
-    told = Page(render_scores(scored, scores, {}))
-    shown = [one for one in told.all("img") if one["alt"].startswith("above what happened")]
+def test_every_sample_has_a_strip_of_its_frames(scored: Path, scores: Scores, page: Page) -> None:
+    shown = [one for one in page.all("img") if one["alt"].startswith("above what happened")]
     assert len(shown) == len(scores.samples) > 3
     made = strip(scored, scores.samples[0])
     frames = len(scores.samples[0].frames)
@@ -152,10 +156,10 @@ def test_every_sample_has_a_strip_of_its_frames(scored: Path, scores: Scores) ->
     assert difference[:, width:].any()
 
 
-def test_an_image_from_elsewhere_is_refused(scored: Path, scores: Scores) -> None:
+def test_an_image_from_elsewhere_is_refused(scored: Path, scores: Scores, bare: Scores) -> None:
     frames = (replace(scores.samples[0].frames[0], truth="../away.png"),)
     with pytest.raises(DatasetError, match="no image of this folder"):
-        render_scores(scored, replace(scores, samples=(replace(scores.samples[0], frames=frames),)), {})
+        render_scores(scored, replace(bare, samples=(replace(scores.samples[0], frames=frames),)), {})
 
 
 def test_a_folder_without_scores_is_refused(tmp_path: Path) -> None:

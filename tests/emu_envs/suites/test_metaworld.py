@@ -114,7 +114,7 @@ def test_the_table_holds_all_tasks_of_metaworld_in_words_of_their_own() -> None:
         assert len(row.test_instructions) >= 1
         assert row.settings["tier"] in ("easy", "medium", "hard", "very_hard")
         assert 100 <= row.horizon <= 500
-        begins = [fact for fact, _ in row.settings["steps"]]
+        begins = [subtask.begins for subtask in row.subtasks]
         assert 2 <= len(begins) <= 4
         assert begins[0] == ""
         assert set(begins[1:]) <= set(NAMES)
