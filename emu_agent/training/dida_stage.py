@@ -211,7 +211,8 @@ class DidaStage(WorldModelStage):
         known = model.logits(hidden[:, : layout.clean_length - 1][learned])
         losses, visual = F.cross_entropy(known, targets, reduction="none"), self.vocabulary.is_visual(targets)
         metrics |= loss_metrics(name, losses.detach(), visual)
-        losses = self._anchored(losses, known, batch, ~visual)
+        if name == "imagine":  # simulating has no text
+            losses = self._anchored(losses, known, batch, ~visual)
         return (losses * weight).sum() / weight.sum() + self.config.dida_weight * dida, metrics
 
     def _anchored(
