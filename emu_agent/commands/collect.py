@@ -1,5 +1,6 @@
 """`emu-agent collect`: demonstrations of the scripted experts, many tasks in one LeRobotDataset v3."""
 
+import json
 import shutil
 from collections.abc import Sequence
 from pathlib import Path
@@ -22,7 +23,7 @@ from emu_agent.episodes.executors import Executor, Job, open_executor
 from emu_agent.episodes.recording import RecordWork
 from emu_agent.errors import ConfigError, DatasetError, lookup
 from emu_agent.fingerprint import fingerprint_differences, refuse_differences
-from emu_agent.provenance import provenance
+from emu_agent.provenance import commit, provenance
 from emu_agent.run_folder import RunFolder, write_json
 
 MAY_DIFFER = ("workers", "episodes", "output", "executor", "ray_address", "job_timeout_s")
@@ -56,8 +57,9 @@ def main(cfg: DictConfig) -> int:
             _refuse_mixture(about, read_side_file(root), str(root))
             unpack(root, collection)
             collection.look()
+        commits = _recorded_by(staging, root)
         _record(executor, collection, about)
-    _write(root, config, collection, about)
+    _write(root, config, collection, about, commits)
     shutil.rmtree(staging)
     shutil.rmtree(cache_of(root), ignore_errors=True)  # derived from the shorter dataset, if there was one
     return 0
@@ -137,7 +139,23 @@ def _record(executor: Executor, collection: Collection, about: dict[str, Any]) -
                 bar.set_postfix(solved=f"{solved / max(1, bar.n):.0%}", task=outcome.job.task)
 
 
-def _write(root: Path, config: dict[str, Any], collection: Collection, about: dict[str, Any]) -> None:
+def _recorded_by(staging: Path, root: Path) -> list[str | None]:
+    """Commits by which episodes were recorded, this one last; a change in between is to be seen later."""
+    file = staging / "recorded_by.json"
+    before = [json.loads(one.read_text(encoding="utf-8")) for one in (file, root / MANIFEST) if one.exists()]
+    known = before[0].get("recorded_by", []) if before else []
+    known = list(dict.fromkeys([*known, commit()]))
+    write_json(file, {"recorded_by": known})
+    return known
+
+
+def _write(
+    root: Path,
+    config: dict[str, Any],
+    collection: Collection,
+    about: dict[str, Any],
+    commits: list[str | None],
+) -> None:
     """Write the dataset and its manifest, and say what became of the tasks."""
     kept, tasks = collection.kept(failures=config["keep_failures"]), collection.summary()
     if not kept:
@@ -156,7 +174,7 @@ def _write(root: Path, config: dict[str, Any], collection: Collection, about: di
     if branches:
         about["branches"] = {"each": branches, "chunk": config["chunk"], **counted(kept)}
         _name_left_out(about["branches"])
-    write_json(root / MANIFEST, {**about, "tasks": tasks, **provenance()})
+    write_json(root / MANIFEST, {**about, "tasks": tasks, "recorded_by": commits, **provenance()})
     for task, row in tasks.items():
         if unsolved := [*map(str, row["failures"]), *(f"{seed} (lost)" for seed in row["lost"])]:
             print(f"{task}: the expert failed on {len(unsolved)} seeds: {', '.join(unsolved)}")

@@ -137,21 +137,27 @@ def test_failures_are_named_and_replaced_in_a_dataset_of_two_tasks(
     assert (row["seeds"], row["failures"], row["successes"], row["lost"]) == ([0, 5], [0, 3], 4, {})
     assert row["frames"] > 2 * 60
     assert manifest["tasks"]["toy/reach"]["failures"] == []
-    assert "commit" in manifest
+    assert manifest["recorded_by"] == [manifest["commit"]]
     assert "toy/thirds: the expert failed on 2 seeds: 0, 3" in capsys.readouterr().out
     assert not (tmp_path / "MUJOCO_LOG.TXT").exists()
 
 
 @pytest.mark.slow
 @pytest.mark.timeout(500)
-def test_a_dataset_grows_and_never_shrinks(tmp_path: Path, toy_reach: ModuleType) -> None:
+def test_a_dataset_grows_and_never_shrinks(
+    tmp_path: Path, toy_reach: ModuleType, monkeypatch: pytest.MonkeyPatch
+) -> None:
     root = tmp_path / "data"
     root.mkdir()  # as a mount point is there before
     assert collect.main(toy_config(root, episodes=1)) == 0
     check(root, toy_reach, 1)
+    monkeypatch.setattr(collect, "commit", lambda: "a later one")
     assert collect.main(toy_config(root.parent / "." / "data", episodes=1)) == 0
     assert collect.main(toy_config(root, episodes=3, workers=2)) == 0
     check(root, toy_reach, 3)
+    manifest = json.loads((root / "manifest.json").read_text())
+    assert manifest["recorded_by"][1:] == ["a later one"]
+    assert len(manifest["recorded_by"]) == 2
     written = (root / "meta" / "info.json").stat().st_mtime_ns
     assert collect.main(toy_config(root, episodes=3)) == 0
     assert (root / "meta" / "info.json").stat().st_mtime_ns == written
