@@ -106,7 +106,9 @@ def _print(scores: Scores, folder: Path) -> None:
     for name in ("skill", "correlation", "found") if actions else ():
         print(f"  {name:<18}{_shown(getattr(actions, name))}")
     fooled = [f"{check.control} ({check.figure})" for check in overall.negative_checks if not check.passed]
-    print(f"negative controls   {'all without a score' if not fooled else 'SCORED: ' + ', '.join(fooled)}")
+    print(
+        f"negative controls   {'all without a score' if not fooled else 'NOT PASSED: ' + ', '.join(fooled)}"
+    )
     for metric in scores.metrics:
         if not metric.applicable:
             print(f"no use of  {metric.name}: {metric.why_not}")

@@ -201,7 +201,7 @@ def action_sensitivity(branches: Branches, answers: BranchImages) -> ActionSensi
     )
 
 
-def asked(adapter: WorldModelAdapter, branches: Branches) -> dict[str, ActionSensitivity]:
+def with_controls(adapter: WorldModelAdapter, branches: Branches) -> dict[str, ActionSensitivity]:
     """Action sensitivity of a model and of every negative control."""
     answers = predicted(adapter, branches)
     candidates = {MODEL: answers, **negative_controls(branches, answers)}

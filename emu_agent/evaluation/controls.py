@@ -43,8 +43,8 @@ CONTROLS: dict[str, Control] = {
     PERSISTENCE: Control(
         of=TRUTH, spoils=_ALL, negative=True, meaning="the present frame and step, for ever"
     ),
-    "mean_image": Control(of=TRUTH, negative=True, meaning="the mean of all true futures, always"),
-    "median_image": Control(of=TRUTH, negative=True, meaning="the median of all true futures, always"),
+    "mean_image": Control(of=TRUTH, negative=True, meaning="the mean of frames of these episodes"),
+    "median_image": Control(of=TRUTH, negative=True, meaning="the median of frames of these episodes"),
     "inverted_image": Control(of=MODEL, negative=True, meaning="what the model says, in inverted colours"),
     "blur": Control(of=TRUTH, meaning="the true future, out of focus"),
     "time_reversal": Control(

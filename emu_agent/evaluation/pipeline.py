@@ -15,7 +15,7 @@ from emu_agent.data.split import split
 from emu_agent.errors import ConfigError, DatasetError
 from emu_agent.evaluation.adapters.protocol import Digested, WorldModelAdapter
 from emu_agent.evaluation.asking import ask
-from emu_agent.evaluation.branches import Branches, asked
+from emu_agent.evaluation.branches import Branches, with_controls
 from emu_agent.evaluation.cases import Case, cases_of
 from emu_agent.evaluation.controls import CONTROLS, Answer, truth_and_controls
 from emu_agent.evaluation.fit import refuse_misfit
@@ -109,7 +109,7 @@ class Scorer:
         refuse_misfit(self.source.facts, self.adapter, self.config.samples.chunk)
         chosen = self.config.choose(self.source.facts)
         reader = Reader(self.source, self.config.samples.chunk + 1)
-        actions = None if self.branches is None else asked(self.adapter, self.branches)
+        actions = None if self.branches is None else with_controls(self.adapter, self.branches)
         parts, constants = Parts(folder, self._key(chosen)), _constants(reader, chosen)
         with ThreadPoolExecutor(self.workers) as pool:
             self._score(reader, parts, chosen, constants, pool)

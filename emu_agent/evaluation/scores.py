@@ -158,7 +158,7 @@ class NegativeCheck:
     value: Estimate
     """That figure; at or below zero if it is not fooled."""
     passed: bool
-    """Whether it is."""
+    """Whether the figure is not fooled; what could not be measured has not passed."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -161,7 +161,7 @@ def _overall(skill: Estimate, actions: ActionSensitivity | None) -> Estimate:
 
 
 def _negative(control: str, figure: str, value: Estimate) -> NegativeCheck:
-    passed = value.mean is None or value.mean <= ROUNDING
+    passed = value.mean is not None and value.mean <= ROUNDING
     return NegativeCheck(control=control, figure=figure, value=value, passed=passed)
 
 
