@@ -19,8 +19,20 @@ from torch.nn.attention.flex_attention import BlockMask, flex_attention
 from emu_agent.world_model.cache import KVCache
 from emu_agent.world_model.config import TransformerConfig
 
-AttentionMask = Tensor | BlockMask
-"""What each token may see: a tensor as for `scaled_dot_product_attention`, or FlexAttention's blocks."""
+
+class CopyMask(NamedTuple):
+    """Rows of a causal stream with equally long copies behind it, each of which sees itself and a prefix."""
+
+    stream: int
+    """Where the copies begin."""
+    copies: int
+    """How many there are in a row."""
+    visible: Bool[Tensor, "row*copies 1 1 prefix+copy"]
+    """What each copy sees: of the longest prefix, and of itself."""
+
+
+AttentionMask = Tensor | BlockMask | CopyMask
+"""What each token may see: a tensor for `scaled_dot_product_attention`, FlexAttention's blocks, or copies."""
 
 
 class Geometry(NamedTuple):
@@ -79,6 +91,8 @@ class Attention(nn.Module):
 
 def attend(q_BNLD: Tensor, k_BKSD: Tensor, v_BKSD: Tensor, geometry: Geometry) -> Tensor:
     """Weighted means of the visible values."""
+    if isinstance(geometry.mask, CopyMask):
+        return attend_copies(q_BNLD, k_BKSD, v_BKSD, geometry.mask)
     if isinstance(geometry.mask, BlockMask):
         flex = compiled_flex_attention() if q_BNLD.is_cuda else flex_attention
         q_BNLD, k_BKSD = q_BNLD.to(v_BKSD.dtype), k_BKSD.to(v_BKSD.dtype)  # autocast leaves it to us
@@ -89,6 +103,26 @@ def attend(q_BNLD: Tensor, k_BKSD: Tensor, v_BKSD: Tensor, geometry: Geometry) -
     return F.scaled_dot_product_attention(
         q_BNLD, k_BKSD, v_BKSD, attn_mask=geometry.mask, is_causal=causal, enable_gqa=True
     )
+
+
+def attend_copies(q_BNLD: Tensor, k_BKSD: Tensor, v_BKSD: Tensor, mask: CopyMask) -> Tensor:
+    """The same for copies: as rows of their own, so that no copy costs what the others are long."""
+    stream, rows = mask.stream, len(q_BNLD)
+
+    def copies(x: Tensor) -> Tensor:
+        return x[:, :, stream:].unflatten(2, (mask.copies, -1)).transpose(1, 2).flatten(0, 1)
+
+    def seen(x: Tensor) -> Tensor:
+        prefix = x[:, :, : mask.visible.shape[-1] - (x.shape[2] - stream) // mask.copies]
+        return torch.cat((prefix.repeat_interleave(mask.copies, 0), copies(x)), 2)
+
+    q, k, v = (x[:, :, :stream] for x in (q_BNLD, k_BKSD, v_BKSD))
+    out = F.scaled_dot_product_attention(q, k, v, is_causal=True, enable_gqa=True)
+    visible = None if mask.visible.all() else mask.visible
+    noisy = F.scaled_dot_product_attention(
+        copies(q_BNLD), seen(k_BKSD), seen(v_BKSD), attn_mask=visible, enable_gqa=True
+    )
+    return torch.cat((out, noisy.unflatten(0, (rows, mask.copies)).transpose(1, 2).flatten(2, 3)), 2)
 
 
 @cache

@@ -14,6 +14,7 @@ from torch import Tensor
 from torch.nn.attention.flex_attention import BlockMask, create_block_mask
 
 from emu_agent.tokens.vocabulary import Vocabulary
+from emu_agent.world_model.attention import CopyMask
 
 CLEAN = -1
 PADDING = -2
@@ -52,11 +53,13 @@ class DidaLayout:
     """Of noisy tokens, in the loss; 0 elsewhere."""
     clean_length: int
     """Where the noisy copies begin."""
+    copy_length: int
+    """Slots of each of them; shorter ones end with padding."""
 
     @property
     def num_images(self) -> int:
         """Most noisy copies in a row."""
-        return int(self.image.max()) + 1
+        return (self.ids.shape[1] - self.clean_length) // self.copy_length
 
     def to(self, device: torch.device | str) -> "DidaLayout":
         """The same elsewhere."""
@@ -87,7 +90,8 @@ def dida_layout(
     They may also be images that could stand where the row's own do, after other actions.
     """
     batch, length = ids.shape
-    added = max(sum(span.stop - span.start for span in spans) for spans in images)
+    copy_length = max(len(span.ids) for spans in images for span in spans)
+    added = max(map(len, images)) * copy_length
     positions = torch.arange(length).expand(batch, -1)
     columns = {
         "ids": torch.cat((ids, ids.new_full((batch, added), pad)), dim=1),
@@ -97,16 +101,15 @@ def dida_layout(
         "weight": torch.zeros(batch, length + added),
     }
     for row, spans in enumerate(images):
-        slot = length
         for number, span in enumerate(spans):
+            slot = length + number * copy_length
             copy = slice(slot, slot + len(span.ids))
             columns["ids"][row, copy] = span.ids
             columns["positions"][row, copy] = torch.arange(span.start, span.stop)
             columns["image"][row, copy] = number
             columns["limit"][row, copy] = span.start
             columns["weight"][row, copy] = span.weight
-            slot = copy.stop
-    return DidaLayout(**columns, clean_length=length)
+    return DidaLayout(**columns, clean_length=length, copy_length=copy_length)
 
 
 def predicate(layout: DidaLayout) -> Predicate:
@@ -120,7 +123,7 @@ def predicate(layout: DidaLayout) -> Predicate:
 
 
 def dense_mask(layout: DidaLayout) -> Bool[Tensor, "batch 1 length length"]:
-    """The predicate at every pair, for `scaled_dot_product_attention`."""
+    """The predicate at every pair: to look at, and the slow twin of the others."""
     batch, length = layout.ids.shape
     row = torch.arange(batch, device=layout.ids.device)[:, None, None]
     slot = torch.arange(length, device=layout.ids.device)
@@ -133,6 +136,18 @@ def block_mask(layout: DidaLayout) -> BlockMask:
     return create_block_mask(predicate(layout), batch, None, length, length, device=str(layout.ids.device))
 
 
-def training_mask(layout: DidaLayout) -> Bool[Tensor, "batch 1 length length"] | BlockMask:
-    """Blocks on a GPU, where FlexAttention is compiled; the dense form elsewhere."""
-    return block_mask(layout) if layout.ids.device.type == "cuda" else dense_mask(layout)
+def copy_mask(layout: DidaLayout) -> CopyMask:
+    """The predicate as what each copy sees; padding sees padding within its copy."""
+    image, limit = (
+        column[:, layout.clean_length :].reshape(-1, layout.copy_length)
+        for column in (layout.image, layout.limit)
+    )
+    prefix = torch.arange(int(limit.max()), device=limit.device) < limit[:, :1]
+    own = (image >= 0) | (image[:, :1] < 0)
+    visible = torch.cat((prefix, own), 1)[:, None, None]
+    return CopyMask(layout.clean_length, layout.num_images, visible)
+
+
+def training_mask(layout: DidaLayout) -> CopyMask | BlockMask:
+    """Blocks on a GPU, where FlexAttention is compiled; copies as rows elsewhere."""
+    return block_mask(layout) if layout.ids.device.type == "cuda" else copy_mask(layout)

@@ -221,7 +221,7 @@ class WorldModel(nn.Module):
         self,
         ids: Int[Tensor, "batch length"],
         positions: Int[Tensor, "batch length"],
-        mask: Bool[Tensor, "#batch 1 length length"] | BlockMask,
+        mask: Bool[Tensor, "#batch 1 length length"] | BlockMask | attention.CopyMask,
         added: Float[Tensor, "batch length hidden_size"] | None = None,
     ) -> Float[Tensor, "batch length hidden_size"]:
         """Read whole sequences in which order, position and sight of the tokens are independent.
