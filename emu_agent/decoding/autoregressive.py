@@ -61,11 +61,16 @@ def decode_text(
     *,
     max_tokens: int = 64,
     guided: bool = False,
+    guesses: Sequence[list[int]] = (),
 ) -> StepText:
     """Write a step instruction in every row, from BOC to where it ends or has `max_tokens` tokens.
 
     EOC itself is not read yet: `decode_image` reads it, as `before`, together with the start of the image.
     A row that ends early has holes until the last one ends, and so has every guidance row.
+
+    Among `guesses` is what the text may well be. Where nothing is drawn, what follows in the first that fits
+    is read in one call and kept as far as it is what the model would have written (speculative decoding,
+    2211.17192, with texts in place of a second model): the same text in fewer calls.
     """
     text = cache.view(0, num_conditional(cache, guided)) if guided else cache
     bias = _forbid_all_but(step_ids(vocabulary), vocabulary.visual.start, cache.valid.device)
@@ -75,21 +80,42 @@ def decode_text(
     hidden = model.hidden_states(done.new_full((text.batch, 1), vocabulary.boc, dtype=torch.long), text)[
         :, -1
     ]
-    for _ in range(max_tokens):
+    guesses = guesses if sampling.temperature == 0 else ()
+    while len(ids) < max_tokens:
         token, score = sample(model.logits(hidden, range(len(bias))) + bias, sampling, generator)
         total, count = total + score.masked_fill(done, 0.0), count + ~done
         done = done | (token == vocabulary.eoc)
         if done.all():
             break
         ids.append(token.masked_fill(done, vocabulary.pad))
-        hidden = model.hidden_states(ids[-1][:, None], text, ~done[:, None] if done.any() else None)[:, -1]
-        states.append(hidden.masked_fill(done[:, None], 0.0))
+        guess = [] if done.any() else _guess(ids, guesses)[: max_tokens - len(ids)]
+        following = torch.tensor(guess, dtype=torch.long, device=bias.device)
+        tokens = torch.cat((ids[-1][:, None], following.expand(text.batch, -1)), dim=1)
+        read = model.hidden_states(tokens, text, ~done[:, None] if done.any() else None)
+        scores = (model.logits(read[:, :-1], range(len(bias))) + bias).log_softmax(-1)
+        right = int((scores.argmax(-1) == following).all(0).cumprod(0).sum())
+        text.rewind(len(guess) - right)
+        ids += following[:right, None].expand(-1, text.batch).unbind()
+        kept = scores.gather(-1, following.expand(text.batch, -1)[..., None])[:, :right, 0]
+        total = total + kept.sum(1)
+        count, hidden = count + right, read[:, right]
+        states += read[:, : right + 1].masked_fill(done[:, None, None], 0.0).unbind(1)
     if guided:
         cache.skip_to(text.length)
     lengths = count - done.long()
     mean = torch.stack(states).sum(0) / lengths.clamp(min=1)[:, None] if states else torch.zeros_like(hidden)
     stacked = torch.stack(ids, dim=1) if ids else count.new_empty(text.batch, 0)
     return StepText(stacked, lengths, total / count.clamp(min=1), mean)
+
+
+def _guess(ids: Sequence[Tensor], guesses: Sequence[list[int]]) -> list[int]:
+    """What follows the text so far, which all rows must share, in the first guess that begins so."""
+    if not guesses:
+        return []
+    rows = torch.stack(list(ids))
+    said = rows[:, 0].tolist()
+    fits = (list(one[len(said) :]) for one in guesses if len(one) > len(said) and one[: len(said)] == said)
+    return next(fits, []) if bool((rows == rows[:, :1]).all()) else []
 
 
 @torch.no_grad()

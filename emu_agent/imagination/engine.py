@@ -42,13 +42,14 @@ class ImaginationEngine:
         dida: what the world model was adapted to, if it was.
         image_size: height and width to which observations are brought; None takes them as they are.
         fit: how, see `emu_agent.observation.fitted`.
+        subtasks: texts that the world model has learned; written in fewer calls than others.
 
     Raises:
         ConfigError: the parts do not fit together.
         CheckpointError: the world model cannot do what the config asks for.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - the parts, and what a checkpoint says of them
         self,
         image_tokenizer: ImageTokenizer,
         sequence_format: SequenceFormat,
@@ -59,6 +60,7 @@ class ImaginationEngine:
         dida: DidaConfig | None = None,
         image_size: tuple[int, int] | None = None,
         fit: str = "resize",
+        subtasks: Sequence[str] = (),
     ) -> None:
         vocabulary = sequence_format.vocabulary
         sizes = (
@@ -74,7 +76,8 @@ class ImaginationEngine:
         self.sequence_format = sequence_format
         self.world_model = world_model.eval() if isinstance(world_model, WorldModel) else world_model
         self.action_bins = dict(action_bins or {})
-        self.image_size, self.fit = image_size, fit
+        self.image_size, self.fit, self.subtasks = image_size, fit, tuple(subtasks)
+        self._guesses = [sequence_format.text_tokenizer.encode(text) for text in subtasks]
         self.config = config or ImaginationConfig()
         self.decoder, self.dida = self.config.choose(dida)
         codebook = image_tokenizer.quantize.embedding.weight
@@ -130,6 +133,7 @@ class ImaginationEngine:
             dida=DidaConfig.from_dict(meta["dida"]) if "dida" in meta else None,
             image_size=None if size is None else (int(size[0]), int(size[1])),
             fit=meta.get("fit", "resize"),
+            subtasks=meta.get("subtasks", ()),
         )
 
     @property
@@ -294,7 +298,7 @@ class ImaginationEngine:
         else:
             text = decode_text(
                 self.world_model, cache, vocabulary, self.config.text, generator,
-                max_tokens=self.config.max_text_tokens, guided=guided,
+                max_tokens=self.config.max_text_tokens, guided=guided, guesses=self._guesses,
             )  # fmt: skip
         sampling = self.config.image if candidates == 1 else self.config.candidate_image
         frame = self._decode_image(

@@ -222,7 +222,9 @@ class WorldModelStage:
 
     def _sections(self) -> dict[str, Any]:
         bins = {**self._known_bins(), **self.bins}
+        learned = {segment.text for episode in self.frames.segments for segment in episode}
         return {
+            "subtasks": sorted(learned | set(self.base.get("subtasks", ()))),
             "vocabulary": self.vocabulary.to_dict(),
             "action_bins": {name: one.to_dict() for name, one in bins.items()},
         }

@@ -88,6 +88,34 @@ def test_text_equals_the_naive_loop(limit: int) -> None:
         torch.testing.assert_close(step.hidden[row], expected, atol=1e-4, rtol=1e-4)
 
 
+@given(data=st.data())
+@settings(max_examples=15, deadline=None)
+def test_guesses_change_the_calls_and_not_the_text(data: st.DataObject) -> None:
+    """Right, half right, wrong, too long: the rows of one prompt, or of several that part ways."""
+    prompts = data.draw(st.sampled_from([PROMPTS[:1] * 3, PROMPTS]))
+    plain = decode_text(MODEL, left := prefill(prompts), VOCABULARY, GREEDY, max_tokens=12)
+    row = data.draw(st.sampled_from(plain.rows()))
+    kept, tail = data.draw(st.integers(0, len(row))), data.draw(st.lists(st.integers(0, 19), max_size=4))
+    guesses = [[*row[:kept], *tail], row][:: data.draw(st.sampled_from([1, -1]))]
+    text = decode_text(MODEL, cache := prefill(prompts), VOCABULARY, GREEDY, max_tokens=12, guesses=guesses)
+    assert text.rows() == plain.rows()
+    for mine, theirs in ((text.log_prob, plain.log_prob), (text.hidden, plain.hidden)):
+        torch.testing.assert_close(mine, theirs, atol=1e-5, rtol=1e-5)
+    frames = [decode_image(MODEL, one, BLOCK, GREEDY, before=(VOCABULARY.eoc,)) for one in (cache, left)]
+    assert torch.equal(frames[0].codes, frames[1].codes)
+
+
+def test_a_text_that_was_guessed_takes_two_calls(monkeypatch: pytest.MonkeyPatch) -> None:
+    calls, read = [], WorldModel.hidden_states
+    row = decode_text(MODEL, prefill(PROMPTS[:1]), VOCABULARY, GREEDY, max_tokens=12).rows()[0]
+    assert len(row) > 3
+    monkeypatch.setattr(WorldModel, "hidden_states", lambda *a, **k: calls.append(1) or read(*a, **k))
+    cache = prefill(PROMPTS[:1])
+    calls.clear()
+    decode_text(MODEL, cache, VOCABULARY, GREEDY, max_tokens=len(row), guesses=[row])
+    assert len(calls) == 2
+
+
 @pytest.mark.parametrize("texts", [[[4, 5, 6], [], [7]], [[4], [5], [6]]], ids=["uneven", "even"])
 @pytest.mark.parametrize("guided", [False, True])
 def test_a_given_text_is_read_as_if_the_model_had_written_it(texts: list[list[int]], guided: bool) -> None:
