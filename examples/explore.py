@@ -42,7 +42,6 @@ from emu_agent.official.prompting import begin
 from emu_agent.report.story import PAGE_FILE, Panel, render_story
 from emu_agent.run_folder import frame_name, write_json, write_text
 from emu_agent.tokens.picture import open_picture, save_picture
-from emu_agent.tokens.sequence import TextSegment
 
 SESSION_FILE = "exploration.json"
 SESSION_FORMAT = ("emu-agent exploration", 1)
@@ -214,15 +213,14 @@ class Exploration:
         if vocabulary.eoi not in ids:
             return []
         start = len(ids) - 1 - ids[::-1].index(vocabulary.boi)
-        (positions,) = self.engine.sequence_format.visual_positions(ids[start:])
-        return [vocabulary.codes(torch.tensor(ids[start:])[positions])]
+        return self.engine.sequence_format.images(ids[start:])
 
     def _opening(self, command: str) -> list[int]:
         """The command as if the model had written it, and the start of the frame."""
         if not command:
             return []
-        segment = TextSegment(command, "step" if self.task == "vla" else "text")
-        words = self.engine.sequence_format.text_block(segment)
+        kind = "step" if self.task == "vla" else "text"
+        words = self.engine.sequence_format.text_block(command, kind)
         return [*words, self._stream.vocabulary.boi]
 
     def _picture(self, codes: Int64[Tensor, "rows cols"]) -> Image.Image:

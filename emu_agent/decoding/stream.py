@@ -17,7 +17,7 @@ from emu_agent.decoding.autoregressive import pad_left
 from emu_agent.decoding.grammar import Grammar, last_grid, size_characters
 from emu_agent.decoding.sampling import SamplingConfig, guidance, sample
 from emu_agent.errors import ConfigError
-from emu_agent.tokens.sequence import ImageGrid, ImageSegment, SequenceFormat
+from emu_agent.tokens.sequence import ImageGrid, SequenceFormat, TextKind
 from emu_agent.tokens.vocabulary import Vocabulary
 from emu_agent.world_model.cache import KVCache
 from emu_agent.world_model.fast import TokenModel
@@ -44,10 +44,10 @@ class GenerationConfig:
 
 @dataclass(frozen=True)
 class TextPiece:
-    """Some characters of a text: plain, of a step instruction (BOC .. EOC) or of a plan (BOG .. EOG)."""
+    """Some characters of a text."""
 
     text: str
-    kind: Literal["text", "step", "plan"] = "text"
+    kind: TextKind = "text"
 
 
 @dataclass(frozen=True, eq=False)
@@ -206,7 +206,7 @@ class EventReader:
     def __init__(self, sequence_format: SequenceFormat) -> None:
         self._format = sequence_format
         self._text: list[int] = []
-        self._kind: Literal["text", "step", "plan"] = "text"
+        self._kind: TextKind = "text"
         self._block: list[int] = []
 
     def read(self, token: int) -> Iterator[TextPiece | Frame]:
@@ -215,10 +215,9 @@ class EventReader:
         if self._block:
             self._block.append(token)
             if token == vocabulary.eoi:
-                (segment,) = self._format.unpack(self._block)
+                (codes,) = self._format.images(self._block)
                 self._block = []
-                assert isinstance(segment, ImageSegment)
-                yield Frame(segment.codes.long())
+                yield Frame(codes)
         elif token < vocabulary.num_text:
             self._text.append(token)
             if not self._format.text_tokenizer.decode(self._text).endswith(UNREADABLE):

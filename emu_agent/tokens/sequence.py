@@ -1,4 +1,4 @@
-"""The one grammar of token sequences: prompts, pictures, step instructions and actions, and the way back.
+"""The one grammar of token sequences: prompts, pictures, step instructions and actions.
 
 A picture block is BOI, "rows*cols" one id per character, IMG, the rows of codes joined by EOL, EOI.
 """
@@ -55,41 +55,8 @@ class ImageGrid:
         return torch.arange(self.rows)[:, None] * (self.cols + 1) + torch.arange(self.cols)
 
 
-@dataclass(frozen=True)
-class TextSegment:
-    """Words: plain text, a step instruction (BOC .. EOC) or a plan (BOG .. EOG)."""
-
-    text: str
-    kind: Literal["text", "step", "plan"] = "text"
-
-
-@dataclass(frozen=True, eq=False)
-class ImageSegment:
-    """The code grid of a picture."""
-
-    codes: Int[Tensor, "rows cols"]
-
-    def __eq__(self, other: object) -> bool:
-        """Compare the codes."""
-        return isinstance(other, ImageSegment) and torch.equal(self.codes, other.codes)
-
-    __hash__ = None  # pyright: ignore[reportAssignmentType]
-
-
-@dataclass(frozen=True, eq=False)
-class ActionSegment:
-    """The bins of a chunk of actions."""
-
-    bins: Int[Tensor, "time action_dim"]
-
-    def __eq__(self, other: object) -> bool:
-        """Compare the bins."""
-        return isinstance(other, ActionSegment) and torch.equal(self.bins, other.bins)
-
-    __hash__ = None  # pyright: ignore[reportAssignmentType]
-
-
-Segment = TextSegment | ImageSegment | ActionSegment
+type TextKind = Literal["text", "step", "plan"]
+"""Plain text, a step instruction (BOC .. EOC) or a plan (BOG .. EOG)."""
 
 
 @dataclass(frozen=True)
@@ -142,7 +109,7 @@ class SequenceFormat:
         """Return step instructions, each followed by its keyframe, and the end of the sequence."""
         ids: list[int] = []
         for text, codes in steps:
-            ids += self.text_block(TextSegment(text, "step")) + self.image_block(codes)
+            ids += self.text_block(text, "step") + self.image_block(codes)
         return [*ids, self.vocabulary.ess, self.vocabulary.eos]
 
     def simulate_answer(self, codes: Int[Tensor, "rows cols"]) -> list[int]:
@@ -177,60 +144,23 @@ class SequenceFormat:
             self.vocabulary.eoa,
         ]
 
-    def text_block(self, segment: TextSegment) -> list[int]:
+    def text_block(self, text: str, kind: TextKind) -> list[int]:
         """Return a step instruction or plan between its control tokens; plain text as it is."""
-        ids = self.text_tokenizer.encode(segment.text)
-        if segment.kind == "text":
+        vocabulary, ids = self.vocabulary, self.text_tokenizer.encode(text)
+        if kind == "text":
             return ids
-        is_step = segment.kind == "step"
-        first, last = ("boc", "eoc") if is_step else ("bog", "eog")
-        return [self.vocabulary.roles[first], *ids, self.vocabulary.roles[last]]
+        first, last = (vocabulary.boc, vocabulary.eoc) if kind == "step" else (vocabulary.bog, vocabulary.eog)
+        return [first, *ids, last]
 
-    def pack(self, segments: Sequence[Segment]) -> list[int]:
-        """Return the ids of segments in their order."""
-        ids: list[int] = []
-        for segment in segments:
-            match segment:
-                case TextSegment():
-                    ids += self.text_block(segment)
-                case ImageSegment():
-                    ids += self.image_block(segment.codes)
-                case ActionSegment():
-                    ids += self.action_block(segment.bins)
-        return ids
-
-    def unpack(self, ids: Sequence[int], *, action_dim: int = 1) -> list[Segment]:
-        """Return the segments of ids; control tokens between them only separate.
-
-        Args:
-            ids: A sequence, with or without its prompt.
-            action_dim: Components of an action, which the ids do not tell.
+    def images(self, ids: Sequence[int]) -> list[Int64[Tensor, "_ _"]]:
+        """Return the codes of each picture block.
 
         Raises:
-            GrammarError: If a block is cut off or broken, or a token stands outside the block it belongs in.
+            GrammarError: If a picture block is cut off or broken.
+            VocabularyError: If something else stands in the place of a code.
         """
-        vocabulary = self.vocabulary
-        ends = {vocabulary.boi: vocabulary.eoi, vocabulary.boa: vocabulary.eoa}
-        ends |= {vocabulary.boc: vocabulary.eoc, vocabulary.bog: vocabulary.eog}
-        separators = {vocabulary.pad, vocabulary.bos, vocabulary.eos, vocabulary.bss, vocabulary.ess}
-        ids, segments, position = list(ids), [], 0
-        while position < len(ids):
-            opener = ids[position]
-            if opener in ends:
-                stop = self._find(ids, ends[opener], position)
-                segments.append(self._read_block(opener, ids[position + 1 : stop], action_dim))
-                position = stop + 1
-            elif opener in separators:
-                position += 1
-            else:
-                stop = next((i for i in range(position, len(ids)) if ids[i] >= vocabulary.num_text), len(ids))
-                if stop == position:
-                    raise GrammarError(
-                        f"token {opener} at position {position} may only stand inside its block"
-                    )
-                segments.append(TextSegment(self.text_tokenizer.decode(ids[position:stop])))
-                position = stop
-        return segments
+        tokens = torch.tensor(ids)
+        return [self.vocabulary.codes(tokens[places]) for places in self.visual_positions(ids)]
 
     def visual_positions(self, ids: Sequence[int] | Int[Tensor, " length"]) -> list[Int64[Tensor, "_ _"]]:
         """Return, for each picture block, where the token of each code stands, as a grid.
@@ -262,21 +192,6 @@ class SequenceFormat:
             return ids.index(token, start)
         except ValueError:
             raise GrammarError(f"the block that starts at position {start} has no end") from None
-
-    def _read_block(self, opener: int, body: list[int], action_dim: int) -> Segment:
-        if opener == self.vocabulary.boi:
-            grid = self._read_grid(body)
-            tokens = torch.tensor(body[len(grid.size_text) + 1 :])
-            return ImageSegment(self.vocabulary.codes(tokens[grid.offsets()]))
-        if opener == self.vocabulary.boa:
-            if len(body) % action_dim:
-                raise GrammarError(f"{len(body)} action tokens are no multiple of action_dim={action_dim}")
-            return ActionSegment(self.vocabulary.bins(torch.tensor(body)).view(-1, action_dim))
-        if any(token >= self.vocabulary.num_text for token in body):
-            raise GrammarError("a step instruction or plan may hold text only")
-        return TextSegment(
-            self.text_tokenizer.decode(body), "step" if opener == self.vocabulary.boc else "plan"
-        )
 
     def _read_grid(self, body: list[int]) -> ImageGrid:
         size_length = body.index(self.vocabulary.img) if self.vocabulary.img in body else 0

@@ -159,14 +159,6 @@ class Vocabulary:
         """
         return _shift(bins, range(len(self.action)), self.action.start, "action bins")
 
-    def bins(self, ids: Int[Tensor, "*shape"]) -> Int64[Tensor, "*shape"]:
-        """Return the action bins of token ids.
-
-        Raises:
-            VocabularyError: If an id does not belong to an action bin.
-        """
-        return _shift(ids, self.action, -self.action.start, "ids of action bins")
-
     def is_visual(self, ids: Int[Tensor, "*shape"]) -> Tensor:
         """Say for each id whether it stands for a picture code."""
         return (ids >= self.visual.start) & (ids < self.visual.stop)

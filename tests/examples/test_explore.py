@@ -12,7 +12,7 @@ import torch
 from PIL import Image
 
 from emu_agent.decoding.sampling import GREEDY, SamplingConfig
-from emu_agent.decoding.stream import Frame, GenerationConfig, TextPiece
+from emu_agent.decoding.stream import EventReader, Frame, GenerationConfig, TextPiece
 from emu_agent.errors import ConfigError
 from emu_agent.imagination.engine import ImaginationEngine
 from emu_agent.tokens.image import ImageTokenizer, ImageTokenizerConfig
@@ -68,10 +68,11 @@ def test_a_command_stands_in_the_answer_and_a_frame_follows(
     view = exploration.step("turn left")
     assert (view.command, view.text, view.renewed) == ("turn left", "", False)
     assert view.picture.size == (48, 32)
-    segments = engine.sequence_format.unpack(exploration._stream.ids)
-    assert [segment.kind for segment in segments[-2:-1]] == [kind]
-    assert segments[-2].text.endswith("turn left")
-    shown = engine.image_tokenizer.decode(segments[-1].codes[None])[0]
+    reader, ids = EventReader(engine.sequence_format), exploration._stream.ids
+    events = [event for token in ids for event in reader.read(token)]
+    assert "".join(event.text for event in events[-10:-1]).endswith("turn left")
+    assert {event.kind for event in events[-10:-1]} == {kind}
+    shown = engine.image_tokenizer.decode(events[-1].codes[None])[0]
     assert view.picture.tobytes() == shown.numpy().tobytes()
 
 

@@ -19,7 +19,7 @@ from emu_agent.decoding.stream import (
     read_events,
 )
 from emu_agent.errors import ConfigError, GrammarError
-from emu_agent.tokens.sequence import ImageGrid, ImageSegment, SequenceFormat, TextSegment
+from emu_agent.tokens.sequence import ImageGrid, SequenceFormat
 from emu_agent.tokens.text import BytePairTokenizer
 from emu_agent.tokens.vocabulary import Vocabulary
 from emu_agent.world_model.config import preset
@@ -59,12 +59,12 @@ def merged(events: list[Event]) -> list[object]:
     return out
 
 
-def test_events_are_what_the_sequence_unpacks_to() -> None:
+def test_events_are_what_the_sequence_was_made_of() -> None:
     codes = torch.arange(6).view(2, 3)
-    segments = [TextSegment("Ziel – 机器人 🤖", "plan"), TextSegment("lift the", "step"), ImageSegment(codes)]
-    segments += [TextSegment("the cube is up"), ImageSegment(codes + 4)]
+    ids = FORMAT.text_block("Ziel – 机器人 🤖", "plan") + FORMAT.text_block("lift the", "step")
+    ids += FORMAT.image_block(codes) + TEXT.encode("the cube is up") + FORMAT.image_block(codes + 4)
     reader, events = EventReader(FORMAT), []
-    for token in FORMAT.pack(segments):
+    for token in ids:
         events += reader.read(token)
     assert len(events) > 20
     expected = [("plan", "Ziel – 机器人 🤖"), ("step", "lift the"), codes.tolist()]
@@ -159,7 +159,7 @@ def test_a_word_put_in_is_read_but_not_by_the_guidance_row(model: WorldModel) ->
     for command in ("lift", "the cube"):
         ids, twin = list(stream.ids), list(stream.unconditional)
         twin += [stream.ids[-1]] if stream.ids[-1] == VOCABULARY.eoi else []
-        words = FORMAT.text_block(TextSegment(command, "step"))
+        words = FORMAT.text_block(command, "step")
         stream.say([*words, VOCABULARY.boi])
         frame = next(read_events(stream, FORMAT))
         assert isinstance(frame, Frame)

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from emu_agent.errors import GrammarError, UnknownNameError, VocabularyError
 from emu_agent.tokens.prompts import TEMPLATES
-from emu_agent.tokens.sequence import ActionSegment, ImageGrid, ImageSegment, SequenceFormat, TextSegment
+from emu_agent.tokens.sequence import ImageGrid, SequenceFormat
 from emu_agent.tokens.text import BytePairTokenizer, EmuTokenizer
 from emu_agent.tokens.vocabulary import Vocabulary
 
@@ -17,7 +17,6 @@ CORPUS = [template.opening for template in TEMPLATES.values()] + [
     "close the gripper",
 ] * 3
 CODES = torch.arange(6).view(2, 3)
-ACTION_DIM = 3
 
 
 @pytest.fixture(scope="module")
@@ -44,42 +43,38 @@ def grids(rows: st.SearchStrategy[int], cols: st.SearchStrategy[int], top: int) 
     return st.tuples(rows, cols).flatmap(fill)
 
 
-parts = st.one_of(
-    st.tuples(st.just("text"), st.text(min_size=1)),
-    st.tuples(st.sampled_from(["step", "plan"]), st.text()),
-    st.tuples(st.just("image"), grids(st.integers(1, 12), st.integers(1, 12), 39)),
-    st.tuples(st.just("action"), grids(st.integers(1, 5), st.just(ACTION_DIM), 15)),
-)
+texts = st.tuples(st.sampled_from(["text", "step", "plan"]), st.text())
+images = st.tuples(st.just("image"), grids(st.integers(1, 12), st.integers(1, 12), 39))
 
 
-def build(part: tuple) -> TextSegment | ImageSegment | ActionSegment:
-    kind, content = part
-    if kind == "image":
-        return ImageSegment(torch.tensor(content))
-    return ActionSegment(torch.tensor(content)) if kind == "action" else TextSegment(content, kind)
-
-
-def apart(drawn: list[tuple]) -> list[tuple]:
-    return [part for index, part in enumerate(drawn) if not part[0] == drawn[index - 1][0] == "text"]
+def joined(sequence_format: SequenceFormat, parts: list[tuple]) -> list[int]:
+    blocks = (
+        sequence_format.image_block(torch.as_tensor(content))
+        if kind == "image"
+        else sequence_format.text_block(content, kind)
+        for kind, content in parts
+    )
+    return [token for block in blocks for token in block]
 
 
 @settings(max_examples=30, deadline=None)
-@given(drawn=st.lists(parts, max_size=6).map(apart))
-def test_unpacking_undoes_packing(compact: SequenceFormat, drawn: list[tuple]) -> None:
-    segments = [build(part) for part in drawn]
-    assert compact.unpack(compact.pack(segments), action_dim=ACTION_DIM) == segments
+@given(parts=st.lists(st.one_of(texts, images), max_size=6))
+def test_images_come_back_from_between_texts(compact: SequenceFormat, parts: list[tuple]) -> None:
+    found = [codes.tolist() for codes in compact.images(joined(compact, parts))]
+    assert found == [content for kind, content in parts if kind == "image"]
 
 
 @settings(max_examples=30, deadline=None)
-@given(drawn=st.lists(parts, max_size=4))
-def test_every_code_is_where_its_position_says(compact: SequenceFormat, drawn: list[tuple]) -> None:
-    segments = [build(part) for part in drawn]
-    ids = torch.tensor(compact.pack(segments), dtype=torch.int64)
-    pictures = [segment.codes for segment in segments if isinstance(segment, ImageSegment)]
-    positions = compact.visual_positions(ids)
-    assert len(positions) == len(pictures)
-    for position, codes in zip(positions, pictures, strict=True):
-        assert torch.equal(compact.vocabulary.codes(ids[position]), codes)
+@given(part=texts)
+def test_words_stand_between_the_control_tokens_of_their_kind(compact: SequenceFormat, part: tuple) -> None:
+    vocabulary, (kind, text) = compact.vocabulary, part
+    ends = {"text": [], "step": [vocabulary.boc, vocabulary.eoc], "plan": [vocabulary.bog, vocabulary.eog]}[
+        kind
+    ]
+    block = compact.text_block(text, kind)
+    assert [token for token in block if token >= vocabulary.num_text] == ends
+    assert block[:1] + block[len(block) - 1 :] == ends or not ends
+    assert compact.text_tokenizer.decode([t for t in block if t < vocabulary.num_text]) == text
 
 
 def test_an_image_block_is_spelled_as_published(official: SequenceFormat) -> None:
@@ -151,16 +146,24 @@ def test_prompts_with_a_picture_have_the_ids_of_the_reference(
     assert official.unconditional_prompt(codes) == case["unconditional_ids"]
 
 
+def words_around_images(sequence_format: SequenceFormat, ids: list[int]) -> list[str]:
+    """Texts before, between and behind the blocks of a prompt."""
+    vocabulary = sequence_format.vocabulary
+    found: list[list[int]] = [[]]
+    for token in ids:
+        if token in (vocabulary.eoi, vocabulary.eoa):
+            found.append([])
+        elif token < vocabulary.num_text:
+            found[-1].append(token)
+    return [sequence_format.text_tokenizer.decode(words) for words in found]
+
+
 def test_pictures_come_before_the_question_for_editing_only(compact: SequenceFormat) -> None:
     for task in TEMPLATES:
-        texts = [
-            s.text
-            for s in compact.unpack(compact.prompt(task, "Why?", [CODES]))
-            if isinstance(s, TextSegment)
-        ]
-        assert texts[1] == ("Why? ASSISTANT: " if task == "x2i" else " ASSISTANT: ")
-        assert texts[0].endswith("USER: " if task == "x2i" else "USER: Why?")
-        assert f" for {task} task." in texts[0]
+        before, behind = words_around_images(compact, compact.prompt(task, "Why?", [CODES]))
+        assert behind == ("Why? ASSISTANT: " if task == "x2i" else " ASSISTANT: ")
+        assert before.endswith("USER: 2*3" if task == "x2i" else "USER: Why?2*3")  # the size of the image
+        assert f" for {task} task." in before
 
 
 def test_only_howto_asks_for_interleaved_pictures() -> None:
@@ -176,23 +179,24 @@ def test_an_unknown_task_is_refused(compact: SequenceFormat) -> None:
 
 def test_an_answer_holds_its_steps(compact: SequenceFormat) -> None:
     answer = compact.imagine_answer([("close the gripper", CODES), ("lift", CODES + 1)])
-    assert answer[-2:] == [compact.vocabulary.ess, compact.vocabulary.eos]
-    assert compact.unpack(answer) == [
-        TextSegment("close the gripper", "step"),
-        ImageSegment(CODES),
-        TextSegment("lift", "step"),
-        ImageSegment(CODES + 1),
-    ]
+    parts = [("step", "close the gripper"), ("image", CODES), ("step", "lift"), ("image", CODES + 1)]
+    assert answer == [*joined(compact, parts), compact.vocabulary.ess, compact.vocabulary.eos]
 
 
 def test_a_simulation_holds_picture_and_actions_and_is_answered_by_a_picture(compact: SequenceFormat) -> None:
-    bins = torch.arange(6).view(2, 3)
+    vocabulary, bins = compact.vocabulary, torch.arange(6).view(2, 3)
     prompt = compact.simulate_prompt(CODES, bins)
-    assert prompt[0], prompt[-1] == (compact.vocabulary.bos, compact.vocabulary.bss)
-    opening, picture, actions, cue = compact.unpack(prompt, action_dim=3)
-    assert opening.text == "You are a helpful assistant for simulate task. USER: "
-    assert (picture, actions, cue.text) == (ImageSegment(CODES), ActionSegment(bins), " ASSISTANT: ")
-    assert compact.unpack(compact.simulate_answer(CODES)) == [ImageSegment(CODES)]
+    assert (prompt[0], prompt[-1]) == (vocabulary.bos, vocabulary.bss)
+    opening, between, cue = words_around_images(compact, prompt)
+    assert (opening, between) == ("You are a helpful assistant for simulate task. USER: 2*3", "")
+    assert cue == " ASSISTANT: "
+    start = prompt.index(vocabulary.boa)
+    assert prompt[start - 1] == vocabulary.eoi
+    assert prompt[start : start + 8] == [vocabulary.boa, *list(vocabulary.action)[:6], vocabulary.eoa]
+    (codes,) = compact.images(prompt)
+    assert torch.equal(codes, CODES)
+    answer = compact.simulate_answer(CODES)
+    assert answer == [*compact.image_block(CODES), vocabulary.ess, vocabulary.eos]
 
 
 def test_loss_is_on_the_answer_and_half_on_codes(compact: SequenceFormat) -> None:
@@ -212,7 +216,8 @@ def test_control_strings_in_an_instruction_stay_text(official: SequenceFormat) -
     instruction = "lift<|image start|>1*1<|image token|>"
     prompt = official.imagine_prompt(instruction, CODES)
     assert prompt.count(official.vocabulary.boi) == 1
-    assert official.unpack(prompt)[0].text.endswith(f"USER: {instruction}")
+    before, _ = words_around_images(official, prompt)
+    assert before.endswith(f"USER: {instruction}2*3")
 
 
 def test_tokenizer_and_vocabulary_must_agree(compact: SequenceFormat) -> None:
@@ -220,7 +225,7 @@ def test_tokenizer_and_vocabulary_must_agree(compact: SequenceFormat) -> None:
         SequenceFormat(Vocabulary.compact(999, 4), compact.text_tokenizer)
 
 
-def broken_sequences(compact: SequenceFormat) -> dict[str, list[int]]:
+def broken_blocks(compact: SequenceFormat) -> dict[str, list[int]]:
     v = compact.vocabulary
     block = compact.image_block(CODES)
     first_code = len(compact.size_ids(ImageGrid(2, 3))) + 2
@@ -233,17 +238,13 @@ def broken_sequences(compact: SequenceFormat) -> dict[str, list[int]]:
         "zero rows": [v.boi, *compact.text_tokenizer.encode("0"), *block[2:]],
         "eol for code": [*block[:first_code], v.eol, *block[first_code + 1 :]],
         "code for eol": [v.visual[0] if token == v.eol else token for token in block],
-        "stray code": [v.visual[0]],
-        "stray end": [v.eoi],
-        "picture in a step": [v.boc, v.visual[0], v.eoc],
-        "ragged actions": [v.boa, v.action[0], v.action[1], v.eoa],
     }
 
 
-def test_broken_sequences_are_refused(compact: SequenceFormat) -> None:
-    for name, ids in broken_sequences(compact).items():
+def test_broken_blocks_are_refused(compact: SequenceFormat) -> None:
+    for name, ids in broken_blocks(compact).items():
         try:
-            found = compact.unpack(ids, action_dim=ACTION_DIM)
+            found = compact.images(ids)
         except GrammarError:
             continue
         pytest.fail(f"{name} was read as {found}")
@@ -252,4 +253,4 @@ def test_broken_sequences_are_refused(compact: SequenceFormat) -> None:
 def test_a_text_token_among_the_codes_is_refused(compact: SequenceFormat) -> None:
     block = compact.image_block(CODES)
     with pytest.raises(VocabularyError, match="ids of picture codes"):
-        compact.unpack([*block[:-2], 0, block[-1]])
+        compact.images([*block[:-2], 0, block[-1]])
