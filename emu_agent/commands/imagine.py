@@ -21,11 +21,11 @@ from emu_agent.official.prompting import begin, check_references
 from emu_agent.report.story import PAGE_FILE, STORY_FILE, Panel, StoryWriter, render_story
 from emu_agent.run_folder import frame_name, replacing, write_json, write_text
 from emu_agent.tokens.picture import open_picture, save_picture
+from emu_agent.world_model.arithmetic import TYPES, matrix_type
 from emu_agent.world_model.checkpoint import bundled_checkpoint, read_config
 
 SHEET_FILE = "imagination.png"
 DEFAULT_STEPS = 3
-DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 PUBLISHED_ONLY = ("size", "aspect", "max_new_tokens", "dtype", "device", "device_map", "quantize")
 """Settings that say nothing to a checkpoint of this project."""
 CHECKPOINT_ONLY = ("decoder", "passes")
@@ -137,7 +137,8 @@ def open_engine(cfg: DictConfig) -> ImaginationEngine:
 
     loading = {key: cfg[key] for key in ("device", "device_map", "quantize") if cfg[key] is not None}
     if cfg.dtype is not None:
-        loading["dtype"] = lookup("dtype", cfg.dtype, DTYPES)
+        name = matrix_type("auto", cfg.device or "cpu") if cfg.dtype == "auto" else cfg.dtype
+        loading["dtype"] = lookup("dtype", name, TYPES)
     return official_engine(cfg.weights, image_tokenizer=cfg.image_tokenizer, task=cfg.task, **loading)
 
 

@@ -16,7 +16,7 @@ from emu_agent.training.stage import Stage
 from emu_agent.training.workers import Workers
 from emu_agent.world_model.folders import replacing_folder
 
-MAY_DIFFER = ("threads", "device", "output")
+MAY_DIFFER = ("threads", "device", "dtype", "output")
 """Settings that a resumed run may change."""
 BEFORE = {
     "tokenizer": None,
@@ -55,7 +55,8 @@ def _train(cfg: DictConfig) -> Path:
     config = plain_config(cfg)
     output = output_folder(cfg)
     RunFolder(output).check(config, MAY_DIFFER)
-    loop, workers = LoopConfig(**plain_config(cfg.stage.loop), device=cfg.device), Workers(cfg.device)
+    loop = LoopConfig(**plain_config(cfg.stage.loop), device=cfg.device, dtype=cfg.dtype)
+    workers = Workers(cfg.device)
     with workers.first_goes_first():
         stage = _stage(cfg)
         folder = RunFolder.open(output, config, MAY_DIFFER) if workers.first else RunFolder(output)

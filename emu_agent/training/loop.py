@@ -8,10 +8,9 @@ import copy
 import math
 import time
 from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -25,6 +24,7 @@ from emu_agent.training.muon import Muon, split_parameters
 from emu_agent.training.stage import WHOLE, Stage, StepResult
 from emu_agent.training.state import TrainingState
 from emu_agent.training.workers import Workers
+from emu_agent.world_model.arithmetic import matrix_type, multiplying
 
 SHARE_SEED = 15_485_863
 """Keeps the noise of the shares of a batch apart."""
@@ -63,7 +63,9 @@ class LoopConfig:
     seed: int = 0
     """Seed of everything."""
     device: str = "cpu"
-    """Where to train; on "cuda" matrices are multiplied in bfloat16."""
+    """Where to train."""
+    dtype: str = "auto"
+    """In what matrices are multiplied: `float32`, `bfloat16`, or `auto`, whichever is faster."""
 
     def __post_init__(self) -> None:
         for name in ("updates", "log_every", "validate_every", "save_every", "accumulate"):
@@ -87,6 +89,7 @@ def train(stage: Stage, config: LoopConfig, folder: Path, workers: Workers | Non
             kept.
     """
     workers = workers or Workers(config.device)
+    config = replace(config, dtype=matrix_type(config.dtype, config.device))
     torch.manual_seed(config.seed)
     state = _new_state(stage, replace(config, device=workers.device))
     state_file = folder / "state.safetensors"
@@ -184,7 +187,7 @@ def _gradients(stage: Stage, state: TrainingState, config: LoopConfig, workers: 
     for share in shares:
         torch.manual_seed(config.seed * 1_000_003 + state.update + SHARE_SEED * share.index)
         rng = np.random.default_rng([config.seed, state.update])
-        with _precision(config.device):
+        with multiplying(config.dtype, config.device):
             results.append(stage.step(state.model, rng, share))
         loss = results[-1].loss
         (loss if whole else loss * results[-1].weight).backward()
@@ -229,8 +232,3 @@ def _fixed_seed(seed: int) -> Iterator[None]:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         yield
-
-
-def _precision(device: str) -> AbstractContextManager[Any]:
-    """Matrices in bfloat16 on a GPU; on a CPU without bfloat16 units it would be a hundred times slower."""
-    return torch.autocast("cuda", torch.bfloat16) if device.startswith("cuda") else nullcontext()

@@ -15,7 +15,8 @@ from emu_agent.training.loop import LoopConfig, learning_rate, train
 from emu_agent.training.stage import WHOLE, Share, StepResult
 from emu_agent.training.workers import shared
 
-CONFIG = {"lr": 0.05, "warmup": 5, "log_every": 2, "validate_every": 10, "save_every": 5, "average": 0.9}
+CONFIG: dict[str, Any] = {"lr": 0.05, "warmup": 5, "log_every": 2, "validate_every": 10, "save_every": 5}
+CONFIG |= {"average": 0.9, "dtype": "float32"}
 
 
 class LineStage:
@@ -59,8 +60,9 @@ def weights(folder: Path) -> dict[str, torch.Tensor]:
     return load_file(folder / "state.safetensors")
 
 
-def test_it_learns(tmp_path: Path) -> None:
-    figures = train(LineStage(), LoopConfig(updates=120, **CONFIG), tmp_path)
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+def test_it_learns(tmp_path: Path, dtype: str) -> None:
+    figures = train(LineStage(), LoopConfig(updates=120, **{**CONFIG, "dtype": dtype}), tmp_path)
     assert figures["error"] < 0.3
     rows = (tmp_path / "metrics.jsonl").read_text().splitlines()
     assert sum('"kind": "train"' in row for row in rows) == 60

@@ -109,7 +109,8 @@ def test_the_checkpoint_stands_on_that_of_the_first_stage(run: Path, tiny_chain:
     assert before.keys() == after.keys()
     assert all(torch.equal(before[key], after[key]) for key in before)
     meta = read_config(run / "checkpoint")
-    assert list(meta["training"]) == ["tokenizer", "world_model"] and len(meta["subtasks"]) > 1
+    assert list(meta["training"]) == ["tokenizer", "world_model"]
+    assert len(meta["subtasks"]) > 1
 
 
 def test_codes_are_cached_for_each_tokenizer(stage: WorldModelStage) -> None:
