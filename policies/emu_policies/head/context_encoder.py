@@ -60,6 +60,14 @@ def _strided(in_channels: int, out_channels: int) -> nn.Module:
     )
 
 
+def _zero_at_first(inputs: int, dim: int) -> nn.Module:
+    """A small network that adds nothing until it is trained."""
+    last = nn.Linear(dim, dim)
+    nn.init.zeros_(last.weight)
+    nn.init.zeros_(last.bias)
+    return nn.Sequential(nn.Linear(inputs, dim), nn.SiLU(), last)
+
+
 def shift_randomly(
     frames: UInt8[Tensor, "batch height width 3"], largest: int, generator: torch.Generator | None = None
 ) -> UInt8[Tensor, "batch height width 3"]:
@@ -102,6 +110,7 @@ class ContextEncoder(nn.Module):
         self.subtask_text = nn.Sequential(
             nn.LayerNorm(config.feature_dim), nn.Linear(config.feature_dim, dim)
         )
+        self.difference = _zero_at_first(config.feature_dim, dim) if config.keyframe_difference else None
         tokens = num_camera_tokens(config.camera_size)
         self.cameras = nn.ModuleList(CameraEncoder(dim, tokens, config.random_shift) for _ in config.cameras)
         self.camera_dropout = config.camera_dropout
@@ -139,6 +148,8 @@ class ContextEncoder(nn.Module):
         else:
             subtask_text = self.subtask_text(imagination_features[:, :1])
             keyframe = self.visual(imagination_features[:, 1:]) + position + self.keyframe_type
+            if self.difference is not None:
+                keyframe = keyframe + self.difference(imagination_features[:, 1:] - frame_features)
             imagination = torch.cat([subtask_text, keyframe], dim=1)
         return ContextTokens(
             frame=self.visual(frame_features) + position,

@@ -57,6 +57,8 @@ class ActionHeadConfig(Settings):
     """Pairs of noise and time drawn per training sample, which share its encoded context (`flow` only)."""
     imagination_dropout: float = 0.3
     """Share of training samples that act without their imagination."""
+    keyframe_difference: bool = False
+    """Whether keyframe tokens also say what differs from the frame, through a layer that begins at zero."""
     random_shift: int = 4
     """Largest shift of the cameras' images in training [pixels]."""
     monitor_weight: float = 0.2

@@ -119,6 +119,26 @@ def test_padded_actions_do_not_influence_the_loss(
     assert not torch.allclose(losses[0], everything)
 
 
+def test_what_the_keyframe_changes_is_added_from_nothing(make_head: MakeHead, make_batch: MakeBatch) -> None:
+    batch, plain = make_batch(2), make_head().eval()
+    head = make_head(keyframe_difference=True).eval()
+    assert not head.load_state_dict(plain.state_dict(), strict=False).unexpected_keys
+
+    def shown(batch: HeadBatch) -> list[torch.Tensor]:
+        return [context_of(one, batch).tokens.imagination for one in (plain, head)]
+
+    before, after = shown(batch)
+    assert torch.equal(before, after)
+    torch.nn.init.normal_(head.context_encoder.difference[-1].weight)
+    before, after = shown(batch)
+    assert torch.equal(before[:, 0], after[:, 0])  # the subtask's text
+    assert not torch.isclose(before[:, 1:], after[:, 1:]).all(-1).any()
+    text = batch.imagination_features[:, :1]
+    still = replace(batch, imagination_features=torch.cat((text, batch.frame_features), 1))
+    before, after = shown(still)
+    assert (after - before)[:, 1:].std(dim=(0, 1)).max() < 1e-5  # no change: the same everywhere
+
+
 def test_a_stale_imagination_is_kept_from_the_actions_but_not_from_the_monitor(
     make_head: MakeHead, make_batch: MakeBatch
 ) -> None:
