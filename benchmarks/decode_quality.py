@@ -172,7 +172,7 @@ def main() -> None:
     parser.add_argument("--frames", type=int, default=256)
     parser.add_argument("--passes", type=int, nargs="+", default=[1, 2, 3, 4, 6, 8])
     parser.add_argument("--temperatures", type=float, nargs="+", default=[0.0, 1.0])
-    parser.add_argument("--dida", nargs="*", default=[], metavar="NAME=VALUE", help="such as remask=0.1")
+    parser.add_argument("--dida", nargs="*", default=[], metavar="NAME=VALUE", help="such as temperature=1.5")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--force", action="store_true", help="measure a checkpoint that was not adapted")

@@ -5,6 +5,7 @@ Time runs from 0, nothing but noise, to 1, the clean codes. `uniform` follows th
 probability 1 - time (absorbing noise, as in MaskGIT, 2202.04200).
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,7 +18,8 @@ from emu_agent.stored import Settings
 
 NOISES = ("mask", "uniform")
 ORDERS = ("confidence", "left_to_right")
-SAMPLERS = ("renoise", "jump")
+RETIRED = {"sampler": "renoise", "gumbel": 0.0, "remask": 0.0}
+"""Settings in earlier checkpoints, with the values by which they do nothing; others are refused."""
 HIDDEN = -1
 """Stands for a hidden code."""
 ENTRIES_PER_PASS = 2**26
@@ -38,28 +40,25 @@ class DidaConfig(Settings):
     """Exponent of the metric path's inverse temperature c (t / (1 - t))^alpha."""
     c: float = 3.0
     """Factor of the same; large codebooks need more."""
-    sampler: str = "renoise"
-    """What `uniform` does with a prediction: `renoise` it for the next time, or let codes `jump` to it."""
     order: str = "confidence"
     """Which codes `mask` fixes first: the surest, or `left_to_right`."""
     temperature: float = 1.0
     """Factor on the sampling temperature in the first pass; goes linearly to 1 in the last."""
-    gumbel: float = 0.0
-    """Gumbel noise on the confidence in the first pass; goes linearly to 0 in the last."""
-    remask: float = 0.0
-    """Share of the fixed codes, the least sure ones, that each pass hides again."""
     guidance_end: float = 0.9
     """Time from which on there is no guidance."""
     early_stop: bool = True
     """A picture is done when a pass predicts the same codes as the one before."""
 
     def __post_init__(self) -> None:
-        for name, choices in (("noise", NOISES), ("order", ORDERS), ("sampler", SAMPLERS)):
+        for name, choices in (("noise", NOISES), ("order", ORDERS)):
             self.require(choices.__contains__, f"be one of {', '.join(choices)}", name)
         self.require(lambda value: value >= 1, "be at least 1", "passes")
         self.require(lambda value: value > 0, "be above 0", "shift", "alpha", "c", "temperature")
-        self.require(lambda value: value >= 0, "be at least 0", "gumbel")
-        self.require(lambda value: 0 <= value < 1, "be in [0, 1)", "remask")
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> "DidaConfig":
+        """Read `to_dict`'s form."""
+        return super().from_dict(dict(pair for pair in values.items() if pair not in RETIRED.items()))
 
 
 def shifted_time(noise: float | Tensor, shift: float) -> Any:
@@ -110,42 +109,6 @@ class MetricPath:
             chances = (-self.beta(when)[:, None] * self.distances(some)).softmax(-1)
             drawn.append(torch.multinomial(chances, 1, generator=generator).squeeze(-1))
         return torch.cat(drawn)
-
-    def jump(
-        self,
-        current: Int64[Tensor, " slots"],
-        target: Int64[Tensor, " slots"],
-        time: float,
-        next_time: float,
-        generator: torch.Generator | None,
-    ) -> Int64[Tensor, " slots"]:
-        """Move noisy codes towards predicted ones: an Euler step of the kinetic-optimal jump process.
-
-        The rate to a code is its probability on the path to the target, times what it is nearer to the
-        target than the current code. Beta's slope is integrated over the step, because it is infinite at
-        time 0.
-        """
-        parts = zip(self._parts(current), self._parts(target), strict=True)
-        return torch.cat([self._jump(now, aim, time, next_time, generator) for now, aim in parts])
-
-    def _jump(
-        self,
-        current: Tensor,
-        target: Tensor,
-        time: float,
-        next_time: float,
-        generator: torch.Generator | None,
-    ) -> Tensor:
-        start, stop = self.beta(torch.tensor([time, next_time], device=current.device))
-        distances = self.distances(target)
-        gain = (distances.gather(-1, current[:, None]) - distances).clamp(min=0.0)
-        rates = (-start * distances).softmax(-1) * gain * (stop - start)
-        total = rates.sum(-1)
-        chance = torch.rand(total.shape, generator=generator, device=total.device)
-        moves = chance < 1.0 - (-total).exp()
-        # Where nothing is nearer, the row has no rates to draw from; it does not move.
-        rates = rates.masked_fill((total == 0)[:, None], 1.0)
-        return torch.where(moves, torch.multinomial(rates, 1, generator=generator).squeeze(-1), current)
 
     def _parts(self, values: Tensor) -> tuple[Tensor, ...]:
         return values.split(max(1, ENTRIES_PER_PASS // self.num_codes))

@@ -127,24 +127,19 @@ def test_the_cache_holds_the_clean_blocks_and_nothing_else(noise: str, grid: tup
         torch.testing.assert_close(frames[1].log_prob[row], expected, atol=1e-4, rtol=1e-4)
 
 
-@pytest.mark.parametrize(
-    "dida",
-    [
-        {"noise": "mask", "gumbel": 1.0, "remask": 0.3},
-        {"noise": "uniform", "sampler": "jump"},
-        {"noise": "uniform", "sampler": "renoise"},
-    ],
-)
-def test_same_seed_same_codes(dida: dict[str, Any]) -> None:
-    first, again, other = (draw(prefill(PROMPTS), SamplingConfig(), seed, **dida).codes for seed in (3, 3, 4))
+@pytest.mark.parametrize("noise", ["mask", "uniform"])
+def test_same_seed_same_codes(noise: str) -> None:
+    first, again, other = (
+        draw(prefill(PROMPTS), SamplingConfig(), seed, noise=noise).codes for seed in (3, 3, 4)
+    )
     assert torch.equal(first, again)
     assert not torch.equal(first, other)
 
 
-@given(passes=st.integers(1, 14), remask=st.sampled_from([0.0, 0.4]), early=st.booleans())
+@given(passes=st.integers(1, 14), early=st.booleans())
 @settings(max_examples=4, deadline=None)
-def test_a_batch_equals_its_rows(passes: int, remask: float, early: bool) -> None:
-    dida = {"passes": passes, "remask": remask, "early_stop": early}
+def test_a_batch_equals_its_rows(passes: int, early: bool) -> None:
+    dida = {"passes": passes, "early_stop": early}
     together = draw(prefill(PROMPTS), **dida).codes
     for row, prompt in enumerate(PROMPTS):
         assert torch.equal(draw(prefill([prompt]), **dida).codes[0], together[row])
