@@ -11,7 +11,7 @@ import numpy as np
 import torch
 
 from emu_agent.config import choices_of, load_config, plain_config
-from emu_agent.decoding.autoregressive import decode_image
+from emu_agent.decoding.autoregressive import ImageRequest, decode_image
 from emu_agent.decoding.compiled import decode_image_compiled
 from emu_agent.decoding.dida import decode_image_dida
 from emu_agent.decoding.grammar import ImageBlock
@@ -118,7 +118,7 @@ class Bench:
         filled = self.now()
         scale = 3.0 if cell.guided else None
         reader = model if name == BASELINE else times.counted
-        decode(reader, cache, block, self.sampling, generator, guidance_scale=scale)
+        decode(reader, cache, ImageRequest(block, self.sampling, guidance_scale=scale), generator)
         times.decode.append(self.now() - filled)
         times.prefill.append(filled - started)
         if name == BASELINE:  # compiled steps take nothing but the model itself

@@ -18,6 +18,7 @@ from typing import Any
 
 import torch
 
+from emu_agent.decoding.autoregressive import ImageRequest
 from emu_agent.decoding.compiled import decode_image_compiled
 from emu_agent.decoding.grammar import ImageBlock
 from emu_agent.decoding.sampling import GREEDY
@@ -76,7 +77,7 @@ def ours(model: FastModel, prompt: torch.Tensor, block: ImageBlock) -> Callable[
 
     def draw() -> torch.Tensor:
         cache, _ = model.prefill(rows, valid, max_length=rows.shape[1] + block.grid.block_length)
-        return decode_image_compiled(model, cache, block, GREEDY, guidance_scale=SCALE).codes
+        return decode_image_compiled(model, cache, ImageRequest(block, GREEDY, guidance_scale=SCALE)).codes
 
     return draw
 

@@ -51,6 +51,25 @@ class Keyframe:
     """Hidden states at the visual tokens, row by row."""
 
 
+@dataclass(frozen=True)
+class ImageRequest:
+    """An image to be drawn in every row of a cache."""
+
+    block: ImageBlock
+    """Its size and structure tokens."""
+    sampling: SamplingConfig
+    """How codes are chosen."""
+    before: tuple[int, ...] = ()
+    """Tokens to read ahead of the block, hidden from the unconditional rows."""
+    guidance_scale: float | None = None
+    """Strength of guidance, for a cache whose second half of rows is unconditional; None without these."""
+
+    @property
+    def guided(self) -> bool:
+        """Whether there are unconditional rows."""
+        return self.guidance_scale is not None
+
+
 @torch.no_grad()
 def decode_text(
     model: TokenModel,
@@ -158,40 +177,26 @@ def read_text(
 
 @torch.no_grad()
 def decode_image(
-    model: TokenModel,
-    cache: KVCache,
-    block: ImageBlock,
-    sampling: SamplingConfig,
-    generator: torch.Generator | None = None,
-    *,
-    before: Sequence[int] = (),
-    guidance_scale: float | None = None,
+    model: TokenModel, cache: KVCache, request: ImageRequest, generator: torch.Generator | None = None
 ) -> Keyframe:
     """Draw an image in every row and leave its whole block in the cache.
 
-    Args:
-        model: what predicts.
-        cache: everything so far; with a `guidance_scale` the second half of its rows is unconditional.
-        block: size of the image and its structure tokens.
-        sampling: how codes are chosen.
-        generator: source of randomness.
-        before: tokens to read ahead of the block, hidden from the unconditional rows.
-        guidance_scale: strength of guidance, or None if the cache has no unconditional rows.
+    Raises:
+        ConfigError: the block does not fit behind what has been read.
     """
-    guided = guidance_scale is not None
-    batch = num_conditional(cache, guided)
-    require_room(model, cache, block, len(before))
-    hidden = read_opening(model, cache, block, before, batch)
+    block, scale = request.block, request.guidance_scale
+    batch = num_conditional(cache, request.guided)
+    hidden = read_opening(model, cache, request)
     codes, scores, states = [], [], []
     for count in range(1, block.num_codes + 1):
         logits = conditional = model.logits(hidden, block.codes)
-        if guidance_scale is not None:
+        if scale is not None:
             conditional, unconditional = logits.chunk(2)
-            logits = guidance(conditional, unconditional, guidance_scale)
-        code, score = sample(logits, sampling, generator)
+            logits = guidance(conditional, unconditional, scale)
+        code, score = sample(logits, request.sampling, generator)
         codes.append(code)
-        scores.append(log_prob(conditional, code) if guided else score)
-        token = (code.repeat(2) if guided else code)[:, None] + block.codes.start
+        scores.append(log_prob(conditional, code) if request.guided else score)
+        token = (code.repeat(2) if request.guided else code)[:, None] + block.codes.start
         if forced := block.after(count):
             token = torch.cat((token, token.new_tensor(forced).expand(cache.batch, -1)), dim=1)
         read = model.hidden_states(token, cache)
@@ -202,17 +207,17 @@ def decode_image(
 
 
 def read_opening(
-    model: TokenModel,
-    cache: KVCache,
-    block: ImageBlock,
-    before: Sequence[int],
-    batch: int,
-    image: bool = True,
+    model: TokenModel, cache: KVCache, request: ImageRequest, *, image: bool = True
 ) -> Float[Tensor, "rows hidden_size"]:
-    """Read an image's opening, with its IMG if `image`; rows from `batch` on, unconditional, skip `before`.
+    """Read an image's opening, with its IMG if `image`.
 
     Actions are added from IMG on: what stands before it is the same for all futures of a frame.
+
+    Raises:
+        ConfigError: the image does not fit behind what is in the cache; the message says how large it may be.
     """
+    _require_room(model, cache, request)
+    batch, block, before = num_conditional(cache, request.guided), request.block, request.before
     condition, cache.condition = cache.condition, None
     apart = image and condition is not None
     opening = block.opening if image and not apart else block.opening[:-1]
@@ -228,14 +233,10 @@ def read_opening(
     return hidden[:, -1]
 
 
-def require_room(model: TokenModel, cache: KVCache, block: ImageBlock, before: int = 0) -> None:
-    """Refuse an image that cannot stand behind what is in the cache and `before` further tokens.
-
-    Raises:
-        ConfigError: it does not fit; the message says how large it may be.
-    """
+def _require_room(model: TokenModel, cache: KVCache, request: ImageRequest) -> None:
+    block = request.block
     positions = model.config.max_position_embeddings - int(cache.num_valid.max())
-    room = min(positions, cache.max_length - cache.length) - before
+    room = min(positions, cache.max_length - cache.length) - len(request.before)
     needed = len(block.opening) + block.grid.num_tokens + 1
     if needed > room:
         most = max(0, room - needed + block.grid.num_tokens)

@@ -4,7 +4,7 @@ Between two codes nothing waits for the device and nothing is decided in Python.
 and same randomness as `decode_image`, which is its slow twin; needs a `FastModel`.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -12,8 +12,7 @@ from jaxtyping import Float, Int64
 from torch import Tensor
 from torch.nn import functional as F
 
-from emu_agent.decoding.autoregressive import Keyframe, num_conditional, read_opening, require_room
-from emu_agent.decoding.grammar import ImageBlock
+from emu_agent.decoding.autoregressive import ImageRequest, Keyframe, num_conditional, read_opening
 from emu_agent.decoding.sampling import SamplingConfig, exponential_noise, guidance, log_prob, race
 from emu_agent.errors import ConfigError
 from emu_agent.world_model.cache import KVCache
@@ -22,33 +21,21 @@ from emu_agent.world_model.fast import FastModel, TokenModel, varying
 
 @torch.no_grad()
 def decode_image_compiled(
-    model: TokenModel,
-    cache: KVCache,
-    block: ImageBlock,
-    sampling: SamplingConfig,
-    generator: torch.Generator | None = None,
-    *,
-    before: Sequence[int] = (),
-    guidance_scale: float | None = None,
+    model: TokenModel, cache: KVCache, request: ImageRequest, generator: torch.Generator | None = None
 ) -> Keyframe:
     """Draw an image in every row and leave its whole block in the cache.
 
-    Args:
-        model: what predicts; must be a `FastModel`.
-        cache: everything so far; with a `guidance_scale` the second half of its rows is unconditional.
-        block: size of the image and its structure tokens.
-        sampling: how codes are chosen.
-        generator: source of randomness.
-        before: tokens to read ahead of the block, hidden from the unconditional rows.
-        guidance_scale: strength of guidance, or None if the cache has no unconditional rows.
+    Raises:
+        ConfigError: the model is no `FastModel`, or the block does not fit behind what has been read.
     """
     if not isinstance(model, FastModel):
         raise ConfigError("compiled steps need a FastModel; use decode_image with any other")
-    device, guided = cache.valid.device, guidance_scale is not None
-    batch = num_conditional(cache, guided)
-    require_room(model, cache, block, len(before))
-    hidden = read_opening(model, cache, block, before, batch)
-    advance = _advance(model, block.codes, sampling, guidance_scale)
+    device, block, sampling, scale = (
+        cache.valid.device, request.block, request.sampling, request.guidance_scale,
+    )  # fmt: skip
+    batch = num_conditional(cache, request.guided)
+    hidden = read_opening(model, cache, request)
+    advance = _advance(model, block.codes, sampling, scale)
     endings: list[tuple[int, ...]] = [(block.eol,), (block.eoi,)]
     forced = {ids: torch.tensor(ids, device=device) for ids in endings}
 
@@ -57,7 +44,7 @@ def decode_image_compiled(
             return None
         return exponential_noise(batch, len(block.codes), device, generator)
 
-    code, score = choose(model.logits(hidden, block.codes), sampling, guidance_scale, noise())
+    code, score = choose(model.logits(hidden, block.codes), sampling, scale, noise())
     codes, scores, states = [code], [score], []
     for count in range(1, block.num_codes):
         after = block.after(count)
@@ -68,7 +55,7 @@ def decode_image_compiled(
         codes.append(code)
         scores.append(score)
         states.append(state)
-    ids = _tokens(code, block.codes.start, forced[block.eoi,], guided)
+    ids = _tokens(code, block.codes.start, forced[block.eoi,], request.guided)
     states.append(model.hidden_states(ids, cache)[:batch, 0])
     grid = torch.stack(codes, dim=1).view(batch, block.grid.rows, block.grid.cols)
     return Keyframe(grid, torch.stack(scores).mean(0), torch.stack(states, dim=1))

@@ -4,7 +4,6 @@ A few passes over the whole block, each code seeing all others, replace one pass
 nothing is kept but the codes: the cache holds clean tokens only, and its prefix is never computed again.
 """
 
-from collections.abc import Sequence
 from dataclasses import replace
 from math import ceil, cos, pi
 
@@ -12,10 +11,10 @@ import torch
 from jaxtyping import Bool, Float, Int64
 from torch import Tensor
 
-from emu_agent.decoding.autoregressive import Keyframe, num_conditional, read_opening, require_room
+from emu_agent.decoding.autoregressive import ImageRequest, Keyframe, num_conditional, read_opening
 from emu_agent.decoding.grammar import ImageBlock
 from emu_agent.decoding.noise import HIDDEN, DidaConfig, MetricPath, shifted_time
-from emu_agent.decoding.sampling import SamplingConfig, sample
+from emu_agent.decoding.sampling import sample
 from emu_agent.errors import CheckpointError, ConfigError
 from emu_agent.world_model.cache import KVCache
 from emu_agent.world_model.fast import TokenModel
@@ -127,15 +126,12 @@ def denoiser(
 
 
 @torch.no_grad()
-def decode_image_dida(  # noqa: PLR0913 - the arguments of every decoder, and its own two
+def decode_image_dida(
     model: TokenModel,
     cache: KVCache,
-    block: ImageBlock,
-    sampling: SamplingConfig,
+    request: ImageRequest,
     generator: torch.Generator | None = None,
     *,
-    before: Sequence[int] = (),
-    guidance_scale: float | None = None,
     dida: DidaConfig,
     codebook: Float[Tensor, "codes dim"] | None = None,
 ) -> Keyframe:
@@ -146,27 +142,22 @@ def decode_image_dida(  # noqa: PLR0913 - the arguments of every decoder, and it
 
     Args:
         model: what predicts; adapted by `train stage=dida`.
-        cache: everything so far; with a `guidance_scale` the second half of its rows is unconditional.
-        block: size of the image and its structure tokens.
-        sampling: how codes are chosen from a prediction.
+        cache: everything so far.
+        request: what is drawn.
         generator: source of randomness.
-        before: tokens to read ahead of the block, hidden from the unconditional rows.
-        guidance_scale: strength of guidance, or None if the cache has no unconditional rows.
         dida: noise and sampler.
         codebook: vectors of the codes; needed for `noise=uniform`.
 
     Raises:
         ConfigError: the block does not fit behind what has been read.
     """
-    batch = num_conditional(cache, guidance_scale is not None)
-    require_room(model, cache, block, len(before))
-    device = cache.valid.device
-    read_opening(model, cache, block, before, batch, image=False)  # IMG begins every pass
+    batch, block = num_conditional(cache, request.guided), request.block
+    read_opening(model, cache, request, image=False)  # IMG begins every pass
     state = denoiser(
-        dida, (batch, block.num_codes), generator, device, codebook=codebook,
+        dida, (batch, block.num_codes), generator, cache.valid.device, codebook=codebook,
         has_mask_token=block.noise is not None,
     )  # fmt: skip
-    codes = _denoise(_Passes(model, cache, block, batch), state, dida, sampling, generator, guidance_scale)
+    codes = _denoise(_Passes(model, cache, block, batch), state, dida, request, generator)
     return _commit(model, cache, block, codes)
 
 
@@ -195,20 +186,19 @@ def _denoise(
     passes: _Passes,
     state: Denoiser,
     dida: DidaConfig,
-    sampling: SamplingConfig,
+    request: ImageRequest,
     generator: torch.Generator | None,
-    guidance_scale: float | None,
 ) -> Int64[Tensor, "batch slots"]:
     estimate = state.codes
     settled: Bool[Tensor, " batch"] | None = None
     for number in range(state.passes):
         logits = passes.predict(state.codes)
-        if guidance_scale is not None:
+        if request.guidance_scale is not None:
             conditional, unconditional = logits.chunk(2)
-            scale = guidance_scale if state.time(number) < dida.guidance_end else 1.0
+            scale = request.guidance_scale if state.time(number) < dida.guidance_end else 1.0
             logits = unconditional.lerp(conditional, scale)
         factor = 1.0 + (dida.temperature - 1.0) * (1.0 - (number + 1) / state.passes)
-        warmth = replace(sampling, temperature=sampling.temperature * factor)
+        warmth = replace(request.sampling, temperature=request.sampling.temperature * factor)
         code, score = sample(logits.flatten(0, 1), warmth, generator)
         drawn = state.keep(code.view_as(estimate))
         if settled is not None:

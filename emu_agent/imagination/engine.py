@@ -12,7 +12,14 @@ import torch
 from jaxtyping import Float, Int64, UInt8
 from torch import Tensor
 
-from emu_agent.decoding.autoregressive import Keyframe, StepText, decode_text, pad_left, read_text
+from emu_agent.decoding.autoregressive import (
+    ImageRequest,
+    Keyframe,
+    StepText,
+    decode_text,
+    pad_left,
+    read_text,
+)
 from emu_agent.decoding.decoders import image_decoder
 from emu_agent.decoding.grammar import ImageBlock, size_characters
 from emu_agent.decoding.noise import DidaConfig
@@ -272,7 +279,7 @@ class ImaginationEngine:
         if conditioned:
             cache.condition = self.world_model.condition(bins.features(actions.float()).to(self.device))
         generator = torch.Generator(self.device).manual_seed(0)  # for decoders that begin with noise
-        frame = self._decode_image(self.world_model, cache, block, self.config.image, generator)
+        frame = self._decode_image(self.world_model, cache, ImageRequest(block, self.config.image), generator)
         return frame.codes, frame.log_prob
 
     def _given(self, texts: Sequence[str] | None, batch: int, candidates: int) -> list[list[int]] | None:
@@ -301,11 +308,8 @@ class ImaginationEngine:
                 max_tokens=self.config.max_text_tokens, guided=guided, guesses=self._guesses,
             )  # fmt: skip
         sampling = self.config.image if candidates == 1 else self.config.candidate_image
-        frame = self._decode_image(
-            self.world_model, cache, block, sampling, generator,
-            before=(vocabulary.eoc,), guidance_scale=self.config.guidance_scale,
-        )  # fmt: skip
-        return text, frame
+        request = ImageRequest(block, sampling, (vocabulary.eoc,), self.config.guidance_scale)
+        return text, self._decode_image(self.world_model, cache, request, generator)
 
     def _prefill(self, prompts: list[list[int]], room: int = 0) -> tuple[KVCache, Tensor, int]:
         ids, valid = pad_left(prompts, self.sequence_format.vocabulary.pad, self.device)

@@ -5,7 +5,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from emu_agent.decoding.autoregressive import decode_image, decode_text, pad_left, read_text
+from emu_agent.decoding.autoregressive import ImageRequest, decode_image, decode_text, pad_left, read_text
 from emu_agent.decoding.grammar import ImageBlock
 from emu_agent.decoding.sampling import GREEDY, SamplingConfig
 from emu_agent.errors import ConfigError
@@ -101,7 +101,10 @@ def test_guesses_change_the_calls_and_not_the_text(data: st.DataObject) -> None:
     assert text.rows() == plain.rows()
     for mine, theirs in ((text.log_prob, plain.log_prob), (text.hidden, plain.hidden)):
         torch.testing.assert_close(mine, theirs, atol=1e-5, rtol=1e-5)
-    frames = [decode_image(MODEL, one, BLOCK, GREEDY, before=(VOCABULARY.eoc,)) for one in (cache, left)]
+    frames = [
+        decode_image(MODEL, one, ImageRequest(BLOCK, GREEDY, before=(VOCABULARY.eoc,)))
+        for one in (cache, left)
+    ]
     assert torch.equal(frames[0].codes, frames[1].codes)
 
 
@@ -124,7 +127,9 @@ def test_a_given_text_is_read_as_if_the_model_had_written_it(texts: list[list[in
     assert step.rows() == texts
     legal = [*range(VOCABULARY.num_text), VOCABULARY.eoc]
     scale = 3.0 if guided else None  # above 1 it matters that the unconditional rows do not see the text
-    frame = decode_image(MODEL, cache, BLOCK, GREEDY, before=(VOCABULARY.eoc,), guidance_scale=scale)
+    frame = decode_image(
+        MODEL, cache, ImageRequest(BLOCK, GREEDY, before=(VOCABULARY.eoc,), guidance_scale=scale)
+    )
     for row, (prompt, text) in enumerate(zip(PROMPTS, texts, strict=True)):
         states = hidden_of([*prompt, VOCABULARY.boc, *text])[len(prompt) :]
         scores = MODEL.logits(states)[:, legal].log_softmax(-1)
@@ -138,7 +143,7 @@ def test_a_given_text_is_read_as_if_the_model_had_written_it(texts: list[list[in
 
 
 def test_image_equals_the_naive_loop() -> None:
-    frame = decode_image(MODEL, prefill(PROMPTS), BLOCK, GREEDY)
+    frame = decode_image(MODEL, prefill(PROMPTS), ImageRequest(BLOCK, GREEDY))
     for row, prompt in enumerate(PROMPTS):
         codes, scores, ids = naive_image(prompt, None, 1.0)
         assert frame.codes[row].flatten().tolist() == codes
@@ -150,14 +155,14 @@ def test_image_equals_the_naive_loop() -> None:
 def test_sampled_image_equals_the_naive_loop() -> None:
     sampling = SamplingConfig(temperature=0.8)
     generator = torch.Generator().manual_seed(5)
-    frame = decode_image(MODEL, prefill(PROMPTS[:1]), BLOCK, sampling, generator)
+    frame = decode_image(MODEL, prefill(PROMPTS[:1]), ImageRequest(BLOCK, sampling), generator)
     assert frame.codes.flatten().tolist() == naive_image(PROMPTS[0], None, 1.0, sampling)[0]
 
 
 @pytest.mark.parametrize("scale", [1.0, 3.0])
 def test_guidance_in_one_batch_equals_two_separate_runs(scale: float) -> None:
     cache = prefill([*PROMPTS, *UNCONDITIONAL])
-    frame = decode_image(MODEL, cache, BLOCK, GREEDY, guidance_scale=scale)
+    frame = decode_image(MODEL, cache, ImageRequest(BLOCK, GREEDY, guidance_scale=scale))
     for row, (prompt, twin) in enumerate(zip(PROMPTS, UNCONDITIONAL, strict=True)):
         codes, scores, _ = naive_image(prompt, twin, scale)
         assert frame.codes[row].flatten().tolist() == codes
@@ -166,7 +171,9 @@ def test_guidance_in_one_batch_equals_two_separate_runs(scale: float) -> None:
 
 def test_guidance_changes_the_image() -> None:
     cache = prefill([*PROMPTS, *UNCONDITIONAL])
-    plain, guided = (decode_image(MODEL, cache.fork(1), BLOCK, GREEDY, guidance_scale=s) for s in (1.0, 4.0))
+    plain, guided = (
+        decode_image(MODEL, cache.fork(1), ImageRequest(BLOCK, GREEDY, guidance_scale=s)) for s in (1.0, 4.0)
+    )
     assert not torch.equal(plain.codes, guided.codes)
 
 
@@ -178,7 +185,9 @@ def test_two_steps_equal_the_naive_loop_and_the_twin_sees_pictures_only(guided: 
     for _ in range(2):
         steps.append(decode_text(MODEL, cache, VOCABULARY, GREEDY, max_tokens=8, guided=guided))
         frames.append(
-            decode_image(MODEL, cache, BLOCK, GREEDY, before=(VOCABULARY.eoc,), guidance_scale=scale)
+            decode_image(
+                MODEL, cache, ImageRequest(BLOCK, GREEDY, before=(VOCABULARY.eoc,), guidance_scale=scale)
+            )
         )
     for row, prompt in enumerate(PROMPTS):
         ids, twin = prompt, UNCONDITIONAL[row] if guided else None
@@ -209,7 +218,7 @@ def test_forced_tokens_cost_no_model_call() -> None:
     calls = []
     handle = MODEL.model.register_forward_hook(lambda _module, args, _output: calls.append(args[0].shape[1]))
     try:
-        decode_image(MODEL, prefill(PROMPTS), BLOCK, GREEDY, before=(VOCABULARY.eoc,))
+        decode_image(MODEL, prefill(PROMPTS), ImageRequest(BLOCK, GREEDY, before=(VOCABULARY.eoc,)))
     finally:
         handle.remove()
     assert calls[1:] == [6, 1, 1, 1, 2, 1, 1, 1, 2, 1, 1, 1, 2]
@@ -219,7 +228,9 @@ def test_same_seed_same_imagination() -> None:
     def run(seed: int) -> tuple[list[list[int]], list[int]]:
         cache, generator = prefill(PROMPTS).fork(2), torch.Generator().manual_seed(seed)
         step = decode_text(MODEL, cache, VOCABULARY, SamplingConfig(), generator)
-        frame = decode_image(MODEL, cache, BLOCK, SamplingConfig(), generator, before=(VOCABULARY.eoc,))
+        frame = decode_image(
+            MODEL, cache, ImageRequest(BLOCK, SamplingConfig(), before=(VOCABULARY.eoc,)), generator
+        )
         return step.rows(), frame.codes.flatten().tolist()
 
     assert run(1) == run(1)
@@ -232,7 +243,7 @@ def test_the_whole_block_is_in_the_cache(rows: int, cols: int, seed: int) -> Non
     block = ImageBlock.build(ImageGrid(rows, cols), VOCABULARY, CHARACTERS)
     cache = prefill(PROMPTS[:1])
     generator = torch.Generator().manual_seed(seed)
-    frame = decode_image(MODEL, cache, block, SamplingConfig(), generator)
+    frame = decode_image(MODEL, cache, ImageRequest(block, SamplingConfig()), generator)
     lines = [[VOCABULARY.visual.start + code for code in line] for line in frame.codes[0].tolist()]
     body = [token for line in lines for token in (*line, VOCABULARY.eol)][:-1]
     ids = [*PROMPTS[0], *block.opening, *body, VOCABULARY.eoi]
@@ -253,4 +264,4 @@ def test_prompts_of_equal_length_need_no_mask() -> None:
 
 def test_guidance_needs_two_halves() -> None:
     with pytest.raises(ConfigError, match="even number of cache rows, not 3"):
-        decode_image(MODEL, prefill(PROMPTS), BLOCK, GREEDY, guidance_scale=2.0)
+        decode_image(MODEL, prefill(PROMPTS), ImageRequest(BLOCK, GREEDY, guidance_scale=2.0))

@@ -3,7 +3,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from emu_agent.decoding.autoregressive import Keyframe, decode_image, pad_left
+from emu_agent.decoding.autoregressive import ImageRequest, Keyframe, decode_image, pad_left
 from emu_agent.decoding.compiled import decode_image_compiled
 from emu_agent.decoding.grammar import ImageBlock
 from emu_agent.decoding.sampling import GREEDY, SamplingConfig
@@ -53,7 +53,10 @@ def test_equals_decoding_code_by_code(scale: float | None, sampling: SamplingCon
         cache = prefill(model, guided=scale is not None)
         generator = torch.Generator().manual_seed(3)
         frame = decode(
-            model, cache, BLOCK, sampling, generator, before=(VOCABULARY.eoc,), guidance_scale=scale
+            model,
+            cache,
+            ImageRequest(BLOCK, sampling, before=(VOCABULARY.eoc,), guidance_scale=scale),
+            generator,
         )
         made.append((frame, cache))
     same(*made)
@@ -66,7 +69,9 @@ def test_the_same_image_of_every_size(rows: int, cols: int, seed: int) -> None:
     made = []
     for decode, model in ((decode_image, MODEL), (decode_image_compiled, FAST)):
         cache = prefill(model)
-        made.append((decode(model, cache, block, VARIED, torch.Generator().manual_seed(seed)), cache))
+        made.append(
+            (decode(model, cache, ImageRequest(block, VARIED), torch.Generator().manual_seed(seed)), cache)
+        )
     same(*made)
 
 
@@ -85,7 +90,9 @@ def test_sampled_codes_have_the_distribution_of_the_model() -> None:
         tables.append(first[code] * (logits / 2.0).softmax(-1))
     expected = torch.stack(tables).flatten() * count
     generator = torch.Generator().manual_seed(0)
-    codes = decode_image_compiled(FAST, cache.fork(count), block, sampling, generator).codes.flatten(1)
+    codes = decode_image_compiled(
+        FAST, cache.fork(count), ImageRequest(block, sampling), generator
+    ).codes.flatten(1)
     found = torch.bincount(codes[:, 0] * 16 + codes[:, 1], minlength=256)
     often = expected >= 5
     chi = ((found - expected) ** 2 / expected)[often].sum()

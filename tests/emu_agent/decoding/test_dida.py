@@ -9,7 +9,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from emu_agent.decoding.autoregressive import Keyframe, decode_image, pad_left
+from emu_agent.decoding.autoregressive import ImageRequest, Keyframe, decode_image, pad_left
 from emu_agent.decoding.dida import cosine_schedule, decode_image_dida
 from emu_agent.decoding.grammar import ImageBlock
 from emu_agent.decoding.noise import DidaConfig
@@ -55,12 +55,17 @@ def draw(
     before = (VOCABULARY.eoc,)
     generator = torch.Generator().manual_seed(seed)
     return decode_image_dida(
-        MODEL, cache, block, sampling, generator, before=before, dida=DidaConfig(**dida), codebook=CODEBOOK
+        MODEL,
+        cache,
+        ImageRequest(block, sampling, before=before),
+        generator,
+        dida=DidaConfig(**dida),
+        codebook=CODEBOOK,
     )
 
 
 def next_tokens(cache: KVCache, block: ImageBlock) -> Keyframe:
-    return decode_image(MODEL, cache, block, GREEDY, before=(VOCABULARY.eoc,))
+    return decode_image(MODEL, cache, ImageRequest(block, GREEDY, before=(VOCABULARY.eoc,)))
 
 
 def whole(prompt: Sequence[int], frame: Keyframe, row: int, block: ImageBlock = BLOCK) -> list[int]:
@@ -73,8 +78,8 @@ def whole(prompt: Sequence[int], frame: Keyframe, row: int, block: ImageBlock = 
 def test_one_code_per_pass_from_left_to_right_equals_next_token_decoding() -> None:
     model = build(CausalModel)
     dida = DidaConfig(passes=12, order="left_to_right", early_stop=False)
-    slow = decode_image(model, prefill(PROMPTS, model), BLOCK, GREEDY)
-    fast = decode_image_dida(model, prefill(PROMPTS, model), BLOCK, GREEDY, dida=dida)
+    slow = decode_image(model, prefill(PROMPTS, model), ImageRequest(BLOCK, GREEDY))
+    fast = decode_image_dida(model, prefill(PROMPTS, model), ImageRequest(BLOCK, GREEDY), dida=dida)
     assert torch.equal(fast.codes, slow.codes)
     torch.testing.assert_close(fast.log_prob, slow.log_prob, atol=1e-5, rtol=1e-5)
     torch.testing.assert_close(fast.hidden, slow.hidden, atol=1e-5, rtol=1e-5)
@@ -149,7 +154,10 @@ def test_a_batch_equals_its_rows(passes: int, early: bool) -> None:
 def test_guidance_moves_away_from_the_unconditional_row(scale: float) -> None:
     cache = prefill([*PROMPTS, *UNCONDITIONAL])
     guided = decode_image_dida(
-        MODEL, cache, BLOCK, GREEDY, before=(VOCABULARY.eoc,), guidance_scale=scale, dida=DidaConfig(passes=1)
+        MODEL,
+        cache,
+        ImageRequest(BLOCK, GREEDY, before=(VOCABULARY.eoc,), guidance_scale=scale),
+        dida=DidaConfig(passes=1),
     )
     plain = draw(prefill(PROMPTS), passes=1).codes
     assert torch.equal(guided.codes, plain) == (scale == 1.0)
@@ -163,9 +171,13 @@ def test_guidance_ends_when_little_noise_is_left() -> None:
     def run(end: float) -> torch.Tensor:
         dida = DidaConfig(passes=4, guidance_end=end, early_stop=False)
         cache = prefill([*PROMPTS, *UNCONDITIONAL])
-        return decode_image_dida(MODEL, cache, BLOCK, GREEDY, guidance_scale=4.0, dida=dida).codes
+        return decode_image_dida(
+            MODEL, cache, ImageRequest(BLOCK, GREEDY, guidance_scale=4.0), dida=dida
+        ).codes
 
-    plain = decode_image_dida(MODEL, prefill(PROMPTS), BLOCK, GREEDY, dida=DidaConfig(early_stop=False)).codes
+    plain = decode_image_dida(
+        MODEL, prefill(PROMPTS), ImageRequest(BLOCK, GREEDY), dida=DidaConfig(early_stop=False)
+    ).codes
     assert torch.equal(run(0.0), plain)
     assert not torch.equal(run(1.0), plain)
 
@@ -204,7 +216,9 @@ def test_a_checkpoint_without_noise_token_is_refused() -> None:
 
 def test_a_metric_path_needs_the_codebook() -> None:
     with pytest.raises(ConfigError, match="needs the codebook"):
-        decode_image_dida(MODEL, prefill(PROMPTS), BLOCK, GREEDY, dida=DidaConfig(noise="uniform"))
+        decode_image_dida(
+            MODEL, prefill(PROMPTS), ImageRequest(BLOCK, GREEDY), dida=DidaConfig(noise="uniform")
+        )
 
 
 @pytest.mark.parametrize("decode", [draw, next_tokens])

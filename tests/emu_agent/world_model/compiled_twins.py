@@ -5,7 +5,7 @@ Run by test_compiled.py; prints nothing and ends with an error where two numbers
 
 import torch
 
-from emu_agent.decoding.autoregressive import decode_image, pad_left
+from emu_agent.decoding.autoregressive import ImageRequest, decode_image, pad_left
 from emu_agent.decoding.compiled import decode_image_compiled
 from emu_agent.decoding.grammar import ImageBlock
 from emu_agent.decoding.sampling import GREEDY, SamplingConfig
@@ -58,7 +58,9 @@ def check_decoders(slow: WorldModel, fast: FastModel) -> None:
         for decode, model in ((decode_image, slow), (decode_image_compiled, fast)):
             generator = torch.Generator().manual_seed(3)
             cache = prefill(model, rows)
-            frames.append(decode(model, cache, BLOCK, sampling, generator, guidance_scale=scale))
+            frames.append(
+                decode(model, cache, ImageRequest(BLOCK, sampling, guidance_scale=scale), generator)
+            )
         for frame in frames[1:]:
             assert torch.equal(frame.codes, frames[0].codes), (rows, scale, sampling)
             close(frame.log_prob, frames[0].log_prob)
