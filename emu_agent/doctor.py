@@ -93,19 +93,15 @@ def graphics(timeout_s: float) -> list[Finding]:
     drawn = {backend: _draw(backend, timeout_s) for backend in BACKENDS}
     chosen = os.environ.get("MUJOCO_GL", "egl")
     working = [backend for backend, result in drawn.items() if result.get("drawn")]
+    other = f", or set MUJOCO_GL={working[0]}" if working else ""
     findings = []
     for backend, result in drawn.items():
-        name, mend = f"OpenGL {backend}", BACKENDS[backend]
-        if backend in working:
-            found = f"{result['driver']}: {result['fps']:.0f} frames/s of a small scene"
-            findings.append(Finding(name, "ok", found))
-            continue
+        draws, mend = backend in working, BACKENDS[backend]
         found = str(result.get("error", "draws nothing"))
-        other = f", or set MUJOCO_GL={working[0]}" if working else ""
-        if backend == chosen:
-            findings.append(Finding(name, "fail", found, mend + other))
-        else:
-            findings.append(Finding(name, "note", found, f"not needed; {mend}"))
+        if draws:
+            found = f"{result['driver']}: {result['fps']:.0f} frames/s of a small scene"
+        state, mend = ("fail", mend + other) if backend == chosen else ("note", f"not needed; {mend}")
+        findings.append(Finding.of(f"OpenGL {backend}", draws, found, mend, state))
     if chosen not in BACKENDS:
         found, mend = "does not draw without a screen", f"set MUJOCO_GL to {' or '.join(BACKENDS)}"
         findings.append(Finding(f"OpenGL {chosen}", "fail", f"MUJOCO_GL={chosen} {found}", mend))

@@ -8,19 +8,7 @@ import json
 import sys
 import time
 
-SCENE = """
-<mujoco>
-  <visual><quality offsamples="0"/></visual>
-  <worldbody>
-    <light pos="0 0 3"/>
-    <camera name="front" pos="0 -2 1.2" xyaxes="1 0 0 0 .5 .86"/>
-    <geom type="plane" size="2 2 .1"/>
-    <replicate count="8" euler="0 0 45">
-      <geom type="box" size=".1 .1 .1" pos=".6 0 .1" rgba="1 0 0 1"/>
-    </replicate>
-  </worldbody>
-</mujoco>
-"""
+SCENE = '<mujoco><worldbody><light castshadow="false"/><geom type="box" size="1 1 1"/></worldbody></mujoco>'
 SIZE = 128
 SECONDS = 0.5
 
@@ -34,14 +22,12 @@ def probe() -> dict[str, object]:
     data = mujoco.MjData(model)
     mujoco.mj_forward(model, data)
     with mujoco.Renderer(model, SIZE, SIZE) as renderer:
-        renderer.scene.flags[mujoco.mjtRndFlag.mjRND_SHADOW] = False
-        renderer.scene.flags[mujoco.mjtRndFlag.mjRND_REFLECTION] = False
-        renderer.update_scene(data, "front")
+        renderer.update_scene(data)
         picture = renderer.render()
         driver = GL.glGetString(GL.GL_RENDERER)
         frames, start = 0, time.perf_counter()
         while time.perf_counter() - start < SECONDS:
-            renderer.update_scene(data, "front")
+            renderer.update_scene(data)
             renderer.render()
             frames += 1
         fps = frames / (time.perf_counter() - start)

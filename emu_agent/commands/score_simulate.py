@@ -11,8 +11,7 @@ from omegaconf import DictConfig
 from emu_agent.commands import run
 from emu_agent.commands.playing import INTERRUPTED
 from emu_agent.config import build, check_counts, check_seed, load_config, output_folder, plain_config
-from emu_agent.evaluation.simulated_success import run_imagined
-from emu_agent.evaluation.statistics import wilson_interval
+from emu_agent.evaluation.simulated_success import outcomes, run_imagined
 from emu_agent.provenance import provenance
 from emu_agent.run_folder import RunFolder, default_folder, write_json
 
@@ -66,10 +65,4 @@ def _simulate(config: dict[str, Any], output: Path) -> dict[str, Any] | None:
     if run.main(settings) != 0:
         return None
     episodes = json.loads((output / "summary.json").read_text(encoding="utf-8"))["episodes"]
-    solved = [bool(episode["success"]) for episode in episodes]
-    return {
-        "success_rate": float(np.mean(solved)),
-        "wilson95": list(wilson_interval(sum(solved), len(solved))),
-        "solved": solved,
-        "steps": [episode["steps"] for episode in episodes],
-    }
+    return outcomes([bool(one["success"]) for one in episodes], [one["steps"] for one in episodes])

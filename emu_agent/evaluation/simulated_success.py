@@ -1,5 +1,6 @@
 """Policies inside a world model: what they would achieve there."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -24,14 +25,19 @@ class ImaginedEpisodes:
 
     def to_dict(self) -> dict[str, Any]:
         """Success rate with its interval, and every episode."""
-        solved, episodes = int(self.solved.sum()), len(self.solved)
-        return {
-            "success_rate": solved / max(1, episodes),
-            "wilson95": list(wilson_interval(solved, episodes)),
-            "solved": self.solved.tolist(),
-            "steps": self.steps.tolist(),
-            "probability": np.round(self.probability, 4).tolist(),
-        }
+        probability = np.round(self.probability, 4).tolist()
+        return {**outcomes(self.solved.tolist(), self.steps.tolist()), "probability": probability}
+
+
+def outcomes(solved: Sequence[bool], steps: Sequence[int]) -> dict[str, Any]:
+    """Success rate with its interval, and every episode."""
+    count, episodes = sum(solved), len(solved)
+    return {
+        "success_rate": count / max(1, episodes),
+        "wilson95": list(wilson_interval(count, episodes)),
+        "solved": list(solved),
+        "steps": list(steps),
+    }
 
 
 def run_imagined(env: gymnasium.vector.VectorEnv, policy: Policy, seed: int) -> ImaginedEpisodes:

@@ -205,8 +205,7 @@ def estimate(values: Float[np.ndarray, " rows"], episodes: np.ndarray) -> Estima
 def _check(metric: Metric, groups: Groups, mode: str, control: str) -> ControlCheck | None:
     """None where one of both has no value."""
     truth, spoilt = groups[mode, TRUTH], groups[mode, control]
-    sign = 1 if metric.direction == "higher" else -1
-    better = sign * (truth.values(metric.name) - spoilt.values(metric.name))
+    better = metric.advantage(truth.values(metric.name), spoilt.values(metric.name))
     difference = estimate(better, spoilt.episode)
     if difference.mean is None:
         return None

@@ -19,11 +19,10 @@ from emu_agent.tokens.image import ImageTokenizer
 from emu_agent.tokens.text import RANKS_FILE, VISION_FILE, EmuTokenizer
 from emu_agent.tokens.vocabulary import Vocabulary
 from emu_agent.world_model import shards
-from emu_agent.world_model.checkpoint import check_shapes
+from emu_agent.world_model.checkpoint import empty_model
 from emu_agent.world_model.config import TransformerConfig
 from emu_agent.world_model.folders import CONFIG_FILE
 from emu_agent.world_model.placement import QUANTIZED_BITS, quantized_bytes
-from emu_agent.world_model.transformer import WorldModel
 
 AGAIN = "copy or download it again"
 HASHES = {
@@ -76,7 +75,7 @@ def _language_model(folder: Path | None) -> list[Finding]:
     try:
         config = TransformerConfig.from_dict(shards.read_json(folder / CONFIG_FILE))
         tensors = shards.stored_tensors(folder)
-        _check(config, tensors, folder)
+        empty_model(config, tensors, folder)
     except EmuAgentError as error:
         return [Finding(name, "fail", str(error), f"{AGAIN}, with its {CONFIG_FILE}")]
     files, types = ({getattr(t, what) for t in tensors.values()} for what in ("file", "dtype"))
@@ -113,18 +112,6 @@ def _broken_files(folder: Path) -> list[Finding]:
         except CheckpointError as error:
             findings.append(Finding(name, "fail", str(error), AGAIN))
     return findings
-
-
-def _check(config: TransformerConfig, tensors: Mapping[str, shards.StoredTensor], folder: Path) -> None:
-    with torch.device("meta"):
-        model = WorldModel(config)
-    shards.check_floating(tensors)
-    check_shapes(
-        {key: tuple(tensor.shape) for key, tensor in model.state_dict().items()},
-        {key: tensor.shape for key, tensor in tensors.items()},
-        folder,
-        {key: tensor.file for key, tensor in tensors.items()},
-    )
 
 
 def _index_size(folder: Path, tensors: Mapping[str, shards.StoredTensor]) -> list[Finding]:

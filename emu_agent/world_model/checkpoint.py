@@ -19,7 +19,7 @@ from emu_agent.errors import CheckpointError, ConfigError
 from emu_agent.world_model.config import TransformerConfig
 from emu_agent.world_model.folders import CONFIG_FILE, existing_folder, replacing_folder
 from emu_agent.world_model.placement import place, plan
-from emu_agent.world_model.shards import WEIGHTS_FILE, check_floating, read_json, stored_tensors
+from emu_agent.world_model.shards import WEIGHTS_FILE, StoredTensor, check_floating, read_json, stored_tensors
 from emu_agent.world_model.stored_names import current_config
 from emu_agent.world_model.transformer import WorldModel
 
@@ -65,19 +65,24 @@ def load_world_model(
             f"the vocabulary has {vocab_size} ids, but the world model in {folder} "
             f"has vocab_size={shape.vocab_size}"
         )
-    with torch.device("meta"):
-        model = WorldModel(shape)
     stored = stored_tensors(folder, prefix)
-    check_floating(stored)
-    check_shapes(
-        {key: tuple(tensor.shape) for key, tensor in model.state_dict().items()},
-        {key: tensor.shape for key, tensor in stored.items()},
-        folder,
-        {key: tensor.file for key, tensor in stored.items()},
-    )
+    model = empty_model(shape, stored, folder)
     placement = plan(model, dtype, device, device_map=device_map, max_memory=max_memory, quantize=quantize)
     place(model, stored, placement)
     return model.eval()
+
+
+def empty_model(config: TransformerConfig, stored: Mapping[str, StoredTensor], folder: Path) -> WorldModel:
+    """A model without weights that these tensors of a folder fit.
+
+    Raises:
+        CheckpointError: a tensor is missing, unknown, of another shape, or no plain floating numbers.
+    """
+    with torch.device("meta"):
+        model = WorldModel(config)
+    check_floating(stored)
+    _check_shapes(model, stored, folder)
+    return model
 
 
 def write_checkpoint(
@@ -163,35 +168,27 @@ def load_state(module: nn.Module, tensors: Mapping[str, Tensor], source: Path | 
     for key, tensor in tensors.items():
         if tensor.is_floating_point() and not tensor.isfinite().all():
             raise CheckpointError(f"{key} in {source} holds what is no finite number; it is damaged")
-    check_shapes(
-        {key: tuple(tensor.shape) for key, tensor in module.state_dict().items()},
-        {key: tuple(tensor.shape) for key, tensor in tensors.items()},
-        source,
-    )
+    _check_shapes(module, tensors, source)
     module.load_state_dict(tensors)
 
 
-def check_shapes(
-    wanted: Mapping[str, tuple[int, ...]],
-    found: Mapping[str, tuple[int, ...]],
-    source: Path | str,
-    files: Mapping[str, Path] | None = None,
+def _check_shapes(
+    module: nn.Module, found: Mapping[str, Tensor] | Mapping[str, StoredTensor], source: Path | str
 ) -> None:
-    """Compare names and shapes of tensors; the messages name the source, or the file of a tensor if known.
-
-    Raises:
-        CheckpointError: a tensor is missing, unknown or of another shape.
-    """
+    """Compare names and shapes; the messages name the source, or the file of a tensor if known."""
+    wanted = module.state_dict()
     missing, unknown = sorted(wanted.keys() - found.keys()), sorted(found.keys() - wanted.keys())
     if missing or unknown:
         raise CheckpointError(
             f"{source} does not fit the model: {len(missing)} tensors are missing {missing[:3]} and "
             f"{len(unknown)} are unknown {unknown[:3]}; it must have exactly the {len(wanted)} of the model"
         )
-    for key, shape in wanted.items():
-        if found[key] != shape:
-            where = (files or {}).get(key, source)
-            raise CheckpointError(f"{key} has shape {found[key]} in {where}; its config asks for {shape}")
+    for key, tensor in wanted.items():
+        there, shape, where = found[key], tuple(tensor.shape), getattr(found[key], "file", source)
+        if tuple(there.shape) != shape:
+            raise CheckpointError(
+                f"{key} has shape {tuple(there.shape)} in {where}; its config asks for {shape}"
+            )
 
 
 def _own(config: dict[str, Any]) -> dict[str, Any]:

@@ -3,6 +3,8 @@
 from dataclasses import dataclass
 from typing import Literal
 
+import numpy as np
+
 PSNR_SSIM = "Wang et al. 2004, IEEE TIP 13(4)"
 OWN = "emu-agent"
 _LITE0 = "emu-agent, features of Tan & Le 2019, arXiv 1905.11946 (Lite0)"
@@ -29,7 +31,7 @@ class Metric:
     meaning: str
     """What it says, in one line."""
 
-    def advantage(self, value: float, other: float) -> float:
+    def advantage[T: (float, np.ndarray)](self, value: T, other: T) -> T:
         """How much better `value` is than `other`, in the metric's unit; negative if it is worse."""
         return value - other if self.direction == "higher" else other - value
 
