@@ -69,6 +69,12 @@ def test_the_shipped_config_is_complete() -> None:
     assert playing.actor_of(default) == "imagination policy, imagine never"
 
 
+def test_an_environment_that_cannot_be_built_is_named(tmp_path: Path) -> None:
+    wrong = toy_config(tmp_path, env={"make": {"_target_": "fractions.Fraction", "colour": 1}})
+    with pytest.raises(ConfigError, match=r"cannot build fractions\.Fraction"):
+        worker(wrong)(Job("toy_reach"))
+
+
 @pytest.mark.parametrize(
     ("change", "error", "words"),
     [
@@ -192,6 +198,7 @@ def test_a_run_does_not_go_on_with_other_weights(tmp_path: Path, toy_reach: Modu
     assert len(outcomes(tmp_path / "run")) == 2
 
 
+@pytest.mark.slow
 def test_what_fails_in_a_worker_reaches_the_caller(tmp_path: Path, toy_reach: ModuleType) -> None:
     with pytest.raises(ConfigError, match=r"cannot build fractions\.Fraction"):
         run.main(toy_config(tmp_path / "run", env={"make": {"_target_": "fractions.Fraction", "colour": 1}}))

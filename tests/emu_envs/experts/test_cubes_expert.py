@@ -7,6 +7,8 @@ from emu_envs.opengl import mujoco
 from emu_envs.suites.cubes import CubesEnv
 from emu_envs.tasks.chains import Move
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def env() -> Iterator[CubesEnv]:
@@ -29,21 +31,10 @@ def solves(env: CubesEnv, seed: int, perturbation: Perturbation | None = None) -
     return False
 
 
-@pytest.mark.slow
 def test_it_solves_a_single_move(env: CubesEnv) -> None:
     assert solves(env, seed=1)
 
 
-def test_it_acts_by_the_present_state_alone(env: CubesEnv) -> None:
-    env.reset(seed=2)
-    used, fresh = env.make_expert(), env.make_expert()
-    for _ in range(5):
-        env.step(used.act(env))
-    assert np.array_equal(used.act(env), fresh.act(env))
-    assert np.array_equal(used.act(env), used.act(env))
-
-
-@pytest.mark.slow
 @pytest.mark.parametrize(
     "task",
     [
@@ -60,7 +51,6 @@ def test_it_solves_chains_also_when_it_is_disturbed(task: str) -> None:
     env.close()
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("covered", [Move("green", "red"), Move("green", "blue"), Move("blue", "bin")])
 def test_it_clears_the_way_first(covered: Move) -> None:
     """A cube on the one to be moved or on its target, or the target in the bin: no episode begins so."""
@@ -79,7 +69,6 @@ def test_it_clears_the_way_first(covered: Move) -> None:
     assert solved
 
 
-@pytest.mark.slow
 def test_it_builds_a_tower_again_that_was_knocked_over() -> None:
     env = CubesEnv("red_on_blue-green_in_bin", camera_names=())
     env.reset(seed=6)

@@ -139,6 +139,15 @@ def test_a_state_put_back_goes_on_as_it_did_with_what_was_done(env: CubesEnv) ->
     assert all(np.array_equal(a, b) for a, b in zip(go_on(), expected, strict=True))
 
 
+def test_the_expert_acts_by_the_present_state_alone(env: CubesEnv) -> None:
+    env.reset(seed=2)
+    used, fresh = env.make_expert(), env.make_expert()
+    for _ in range(5):
+        env.step(used.act(env))
+    assert np.array_equal(used.act(env), fresh.act(env))
+    assert np.array_equal(used.act(env), used.act(env))
+
+
 @pytest.mark.slow
 def test_the_first_camera_sees_all_cubes_the_bin_and_the_gripper() -> None:
     env = CubesEnv("red_on_blue", camera_names=("agentview",))

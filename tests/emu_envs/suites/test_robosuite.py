@@ -113,6 +113,7 @@ def test_the_expert_succeeds_and_the_episode_ends_when_success_has_held(env: Any
     assert successes[-SUCCESS_HOLD:] == [True] * SUCCESS_HOLD
 
 
+@pytest.mark.slow
 def test_simplified_meshes_leave_the_physics_alone(env: Any) -> None:
     full = gymnasium.make(LIFT, preset="lite")
     a, b = (e.unwrapped._robosuite.sim.model._model for e in (env, full))
