@@ -1,6 +1,5 @@
 """The frames of one camera as codes, made once per image tokenizer and kept beside the frames."""
 
-import hashlib
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +11,7 @@ from tqdm import tqdm
 from emu_agent.data.frames import Frames, new_array
 from emu_agent.run_folder import replacing
 from emu_agent.tokens.image import ImageTokenizer
+from emu_agent.world_model.checkpoint import modules_digest
 
 BATCH = 64
 
@@ -35,15 +35,8 @@ def load_codes(frames: Frames, camera: str, tokenizer: ImageTokenizer) -> Int64[
 
 def codes_file(frames: Frames, camera: str, tokenizer: ImageTokenizer) -> Path:
     """Where the codes of a camera are kept."""
-    return frames.cache / f"codes-{camera}-{_key(tokenizer)}.npy"
-
-
-def _key(tokenizer: ImageTokenizer) -> str:
-    digest = hashlib.sha256()
-    for part in (tokenizer.encoder, tokenizer.quant_conv, tokenizer.quantize):
-        for name, tensor in sorted(part.state_dict().items()):
-            digest.update(name.encode() + tensor.cpu().numpy().tobytes())
-    return digest.hexdigest()[:12]
+    key = modules_digest(tokenizer.encoder, tokenizer.quant_conv, tokenizer.quantize)[:12]
+    return frames.cache / f"codes-{camera}-{key}.npy"
 
 
 def _encode(frames: Frames, camera: str, tokenizer: ImageTokenizer, path: Path) -> None:

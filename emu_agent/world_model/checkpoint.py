@@ -147,6 +147,16 @@ def weights_digest(folder: Path) -> str:
     return digest.hexdigest()[:16]
 
 
+def modules_digest(*modules: nn.Module) -> str:
+    """The same of weights that have been loaded: hash of their names and numbers."""
+    digest = hashlib.sha256()
+    for module in modules:
+        for name, tensor in sorted(module.state_dict().items()):
+            digest.update(name.encode())
+            digest.update(tensor.detach().cpu().reshape(-1).view(torch.uint8).numpy().tobytes())
+    return digest.hexdigest()[:16]
+
+
 def read_part(folder: Path | str, part: str) -> tuple[dict[str, Any], dict[str, Tensor]]:
     """Read the config of one part, and its tensors without the part's name, floating ones as float32.
 

@@ -1,6 +1,5 @@
 """Our own imagination engine as a scored model: agent checkpoints, and folders of the published format."""
 
-import hashlib
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,8 +14,8 @@ from emu_agent.imagination.engine import ImaginationEngine
 from emu_agent.imagination.imagination import ImaginationConfig
 from emu_agent.observation import unfitted
 from emu_agent.official.assembly import official_engine
-from emu_agent.world_model.checkpoint import bundled_checkpoint, read_config
-from emu_agent.world_model.transformer import WorldModel
+from emu_agent.world_model.checkpoint import bundled_checkpoint, modules_digest, read_config
+from emu_agent.world_model.fast import FastModel
 
 
 @dataclass(frozen=True)
@@ -65,14 +64,9 @@ class EngineAdapter:
 
     def digest(self) -> str:
         """Of the weights of image tokenizer and world model."""
-        digest = hashlib.sha256()
         model = self.engine.world_model
-        parts = [self.engine.image_tokenizer, *([model] if isinstance(model, WorldModel) else [])]
-        for part in parts:
-            for name, tensor in sorted(part.state_dict().items()):
-                digest.update(name.encode())
-                digest.update(tensor.detach().cpu().reshape(-1).view(torch.uint8).numpy().tobytes())
-        return digest.hexdigest()[:16]
+        network = model.network if isinstance(model, FastModel) else model
+        return modules_digest(self.engine.image_tokenizer, network)
 
     @torch.no_grad()
     def encode(self, start: Start) -> _Seen:

@@ -4,7 +4,6 @@ TD-MPC (arXiv 2203.04955, in the form of 2310.16029) predicts latent states and 
 state is shown as the frame of the training episodes whose own latent state is nearest.
 """
 
-import hashlib
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -18,6 +17,7 @@ from torch import Tensor
 from emu_agent.data.frames import Frames, load_frames
 from emu_agent.errors import CheckpointError, DatasetError
 from emu_agent.evaluation.adapters.protocol import Abilities, Future, Start
+from emu_agent.world_model.checkpoint import modules_digest
 
 if TYPE_CHECKING:
     from lerobot.policies.tdmpc.modeling_tdmpc import TDMPCPolicy
@@ -72,10 +72,7 @@ class TdmpcAdapter:
 
     def digest(self) -> str:
         """Of the weights."""
-        digest = hashlib.sha256()
-        for name, tensor in sorted(self._model.state_dict().items()):
-            digest.update(name.encode() + tensor.detach().cpu().numpy().tobytes())
-        return digest.hexdigest()[:16]
+        return modules_digest(self._model)
 
     def encode(self, start: Start) -> Float[Tensor, "batch latent"]:
         """The present as latent states."""

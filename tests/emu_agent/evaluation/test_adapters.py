@@ -12,6 +12,7 @@ from emu_agent.evaluation.adapters.nearest import NearestNeighbour
 from emu_agent.evaluation.adapters.persistence import Persistence
 from emu_agent.evaluation.adapters.protocol import Future, Start
 from emu_agent.tokens.action import ActionBins
+from emu_agent.world_model.fast import FastModel
 
 ACTIONS = np.random.default_rng(0).uniform(-1, 1, (3, 4, 3)).astype(np.float32)
 
@@ -46,6 +47,12 @@ def test_the_published_format_conforms(official_folder: Path) -> None:
 def test_the_digest_of_an_engine_follows_its_weights(tiny_agent: ModuleType) -> None:
     one, same, other = (EngineAdapter(tiny_agent.build_engine(seed=seed)).digest() for seed in (0, 0, 1))
     assert one == same != other
+    engine = tiny_agent.build_engine(seed=0)
+    compiled = []
+    for world_model in (engine.world_model, tiny_agent.build_engine(seed=1).world_model):
+        engine.world_model = FastModel(world_model, compile=False)
+        compiled.append(EngineAdapter(engine).digest())
+    assert compiled[0] != compiled[1]
 
 
 def test_persistence_conforms_and_repeats(start: Start) -> None:
