@@ -32,17 +32,14 @@ class InnerRobotConfig(ChoiceRegistry):
         return cls.get_known_choices()[name]
 
 
-@RobotConfig.register_subclass(GATED)
 @dataclass(kw_only=True)
-class EmuGatedConfig(RobotConfig):
-    """The action gate before a robot. Nothing is assumed of the robot: every bound has to be said.
+class GateBounds:
+    """What a robot may be told. Nothing is assumed of it: every bound has to be said.
 
     Where there really is none, that is said: `inf`, or `workspace=anywhere`. Joints are called as in the
     robot's actions; the ending `.pos` may be left out.
     """
 
-    robot: InnerRobotConfig
-    """The robot behind the gate, with its own settings."""
     lower: Bound | None = None
     """Smallest positions."""
     upper: Bound | None = None
@@ -67,6 +64,15 @@ class EmuGatedConfig(RobotConfig):
     """Of the positions, for messages; null is degrees, and percent for grippers."""
     gate_log: Path | None = None
     """File to which the gate appends its interventions; its folder must exist."""
+
+
+@RobotConfig.register_subclass(GATED)
+@dataclass(kw_only=True)
+class EmuGatedConfig(GateBounds, RobotConfig):
+    """The action gate before a robot."""
+
+    robot: InnerRobotConfig
+    """The robot behind the gate, with its own settings."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
