@@ -1,5 +1,6 @@
 """Imagining in a thread of its own, so that chunks never wait for it."""
 
+from collections.abc import Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 
 import torch
@@ -26,11 +27,11 @@ class BackgroundImagination:
         """Whether an imagination is under way, or finished and not yet taken."""
         return self._running is not None
 
-    def start(self, scene: Context, generator: torch.Generator) -> None:
-        """Begin to imagine what follows on a scene."""
+    def start(self, scene: Context, generator: torch.Generator, texts: Sequence[str] | None = None) -> None:
+        """Begin to imagine what follows on a scene, or the keyframes of these subtasks."""
         if self._stream is not None:
             self._stream.wait_stream(torch.cuda.current_stream(self._stream.device))
-        self._running = self._executor.submit(self._imagine, scene, generator)
+        self._running = self._executor.submit(self._imagine, scene, generator, texts)
 
     def take(self) -> Imagination | None:
         """The imagination that was finished since the last call, if any; its errors are raised here."""
@@ -49,10 +50,12 @@ class BackgroundImagination:
         """Let the thread end."""
         self._executor.shutdown(wait=False, cancel_futures=True)
 
-    def _imagine(self, scene: Context, generator: torch.Generator) -> Imagination:
+    def _imagine(
+        self, scene: Context, generator: torch.Generator, texts: Sequence[str] | None
+    ) -> Imagination:
         # A thread has an inference mode of its own; the scene was made under that of the control loop.
         with torch.inference_mode(), torch.cuda.stream(self._stream):
-            imagined = self._engine.imagine(scene, steps=1, candidates=1, generator=generator)
+            imagined = self._engine.imagine(scene, steps=1, candidates=1, texts=texts, generator=generator)
             if self._stream is not None:
                 self._stream.synchronize()
             return imagined

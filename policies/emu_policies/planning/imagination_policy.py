@@ -25,6 +25,7 @@ from emu_policies.head.chunk_prefix import ChunkPrefix
 from emu_policies.head.loading import choose_head, load_heads
 from emu_policies.planning.background import BackgroundImagination
 from emu_policies.planning.replan import ActiveSubgoal, ImaginationReason, ReplanConfig
+from emu_policies.planning.typed_subtask import check_subtask
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -52,6 +53,8 @@ class ImaginationPolicy:
     """The latest imagination, if there is one."""
     imagination_reason: ImaginationReason | None
     """Why the latest imagination was made."""
+    subtask: str | None = None
+    """What a person has told to do next; None where the model says it."""
     weights: str | None = None
     """What tells the weights of a checkpoint from others."""
     last_timing: dict[str, float]
@@ -96,6 +99,7 @@ class ImaginationPolicy:
             )
         self.config = config
         self.fingerprint = fingerprint
+        self._known_subtasks: tuple[str, ...] = ()
         self._engine = engine
         self._device = self._head.action_normalizer.mean.device
         self._queue: deque[Tensor] = deque()
@@ -146,6 +150,7 @@ class ImaginationPolicy:
         confidence, fingerprint = load_confidence(folder), values.get("fingerprint")
         policy = cls(engine, load_heads(folder), config, fingerprint, confidence, embodiment=embodiment)
         policy.weights = weights_digest(folder)
+        policy._known_subtasks = tuple(values.get("subtasks", ()))
         return policy
 
     @property
@@ -168,6 +173,29 @@ class ImaginationPolicy:
             CheckpointError: there is no such head; the message lists those there are.
         """
         self.embodiment = choose_head(self._heads, embodiment, embodiment)
+
+    @property
+    def known_subtasks(self) -> tuple[str, ...] | None:
+        """Those of the training, empty if the checkpoint does not say; None where nothing is imagined."""
+        return None if self.config.imagine == "never" else self._known_subtasks
+
+    def use_subtask(self, text: str | None) -> None:
+        """Do next what a person says, in place of what the model would say, from the next chunk on.
+
+        Args:
+            text: In the words of the training data; others are warned of. None lets the model choose again.
+
+        Raises:
+            ConfigError: Nothing is imagined, or the text is too long.
+        """
+        if text == self.subtask:
+            return
+        if text is not None:
+            check_subtask(text, self.known_subtasks)
+        self.subtask, self.imagination = text, None
+        self._queue.clear()
+        if self._background is not None:
+            self._background.forget()
 
     @property
     def image_tokenizer(self) -> Any:
@@ -195,7 +223,7 @@ class ImaginationPolicy:
         if self._meter is not None:
             self._meter.reset(seed)
         self._age = 0
-        self.imagination = None
+        self.imagination = self.subtask = None
         self.imagination_reason = None
         self.last_timing = {}
 
@@ -264,14 +292,15 @@ class ImaginationPolicy:
 
     def _imagine(self, scene: Context, reason: ImaginationReason) -> bool:
         """Imagines, or has it begun in the background; tells whether there is a new imagination."""
+        texts = None if self.subtask is None else [self.subtask] * len(scene.codes)
         if self._background is not None:
             if not self._background.busy:
-                self._background.start(scene, self._imagination_generator)
+                self._background.start(scene, self._imagination_generator, texts)
                 self._asked = scene, reason
             return False
         start = self._milliseconds()
         imagination = self._engine.imagine(
-            scene, steps=1, candidates=1, generator=self._imagination_generator
+            scene, steps=1, candidates=1, texts=texts, generator=self._imagination_generator
         )
         self._activate(imagination, scene, reason)
         self.last_timing["imagine_ms"] = self._milliseconds() - start

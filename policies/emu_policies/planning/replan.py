@@ -17,7 +17,7 @@ class ImaginationReason(StrEnum):
     """Why the policy imagined."""
 
     FIRST = "first"
-    """There was no imagination yet."""
+    """There was no imagination yet, or none of the subtask that a person has told."""
     EVERY_CHUNK = "every_chunk"
     """The mode is `always`."""
     DONE = "done"

@@ -17,6 +17,7 @@ from torch import Tensor
 
 from emu_agent.errors import ConfigError, ServingError
 from emu_agent.observation import Observation
+from emu_policies.planning.typed_subtask import check_subtask
 from emu_policies.serving import messages
 from emu_policies.serving.link import GOODBYE_S, Link, LinkConfig
 from emu_policies.serving.schedule import Schedule, TimedChunk
@@ -58,6 +59,8 @@ class RemotePolicy:
     away, nothing of it is carried out any more: from the next call on the robot is told to hold.
     """
 
+    subtask: str | None = None
+    """What a person has told to do next; None where the server's model says it."""
     last_timing: dict[str, float]
     """Milliseconds of what happened in the latest call: `chunk_ms`."""
 
@@ -126,6 +129,16 @@ class RemotePolicy:
             self._index += 1
             self._link.send(messages.Reset(seed=seed, index=self._index))
             self._wait(lambda: self._ready == self._index)
+
+    def use_subtask(self, text: str | None) -> None:
+        """Have the next chunks do what a person says, from any thread; None lets the model choose again.
+
+        Raises:
+            ConfigError: The server's policy takes no subtasks, or the text is too long.
+        """
+        if text is not None:
+            check_subtask(text, self._link.welcome.subtasks)
+        self.subtask = text
 
     def predict_action_chunk(self, observation: Observation) -> Float[Tensor, "batch chunk action_dim"]:
         """Ask for a chunk, and wait for it.
@@ -200,9 +213,8 @@ class RemotePolicy:
     def _ask(self, observation: Observation, captured_at: float, now: float) -> None:
         self._index += 1
         self._asked, self._answer = (self._index, captured_at, now), None
-        self._link.send(
-            messages.observe(self._index, captured_at, observation, self._active_chunk(captured_at))
-        )
+        active, subtask = self._active_chunk(captured_at), self.subtask
+        self._link.send(messages.observe(self._index, captured_at, observation, active, subtask))
 
     @property
     def _wait_s(self) -> float:

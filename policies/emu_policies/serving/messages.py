@@ -19,7 +19,7 @@ import torch
 from emu_agent.errors import ServingError
 from emu_agent.observation import Observation
 
-PROTOCOL = 3
+PROTOCOL = 4
 """Both sides must speak the same."""
 
 type Count = Annotated[int, msgspec.Meta(ge=0, le=2**53)]
@@ -120,6 +120,8 @@ class Observe(Message, frozen=True, tag="observe"):
     """The body's readings."""
     instruction: Text
     """The task in words."""
+    subtask: Annotated[str, msgspec.Meta(max_length=200)]
+    """What a person has told to do next; empty where the model says it."""
     active: ActiveChunk | None
     """What the new chunk goes on from; null where the robot waits for it."""
 
@@ -140,6 +142,8 @@ class Welcome(Message, frozen=True, tag="welcome"):
     """Seconds between two actions of a chunk."""
     fingerprint: Annotated[str, msgspec.Meta(max_length=20_000)]
     """Environment that the policy was made for, as JSON; "null" if it does not say."""
+    subtasks: Annotated[tuple[Text, ...], msgspec.Meta(max_length=900)] | None
+    """Those that the policy was trained with, empty if it does not say; null where it takes none."""
 
 
 class Ready(Message, frozen=True, tag="ready"):
@@ -205,7 +209,11 @@ def decode_server(data: bytes) -> ServerMessage:
 
 
 def observe(
-    index: int, captured_at: float, observation: Observation, active: ActiveChunk | None = None
+    index: int,
+    captured_at: float,
+    observation: Observation,
+    active: ActiveChunk | None = None,
+    subtask: str | None = None,
 ) -> Observe:
     """An observation of one robot as a message."""
     if observation.batch_size != 1:
@@ -216,6 +224,7 @@ def observe(
         images={camera: Array.of(image[0].cpu().numpy()) for camera, image in observation.images.items()},
         proprio=Array.of(observation.proprio[0].cpu().numpy()),
         instruction=observation.instruction[0],
+        subtask=subtask or "",
         active=active,
     )
 

@@ -218,5 +218,8 @@ def _welcome(policy: Policy, config: ServerConfig) -> messages.Welcome:
     if not control_hz or control_hz <= 0:
         raise ConfigError("the policy does not say how often it acts: set control_hz, such as control_hz=20")
     return messages.Welcome(
-        protocol=messages.PROTOCOL, period_s=1.0 / control_hz, fingerprint=json.dumps(fingerprint)
+        protocol=messages.PROTOCOL,
+        period_s=1.0 / control_hz,
+        fingerprint=json.dumps(fingerprint),
+        subtasks=getattr(policy, "known_subtasks", None),
     )

@@ -103,7 +103,8 @@ class Session:
                 self._seen = None
                 started = time.perf_counter()
                 rest = self._rest(seen[0].active)
-                actions = await loop.run_in_executor(self._executor, predict, self._policy, seen[1], rest)
+                asked = self._policy, seen[1], rest, seen[0].subtask
+                actions = await loop.run_in_executor(self._executor, predict, *asked)
                 self._sent = seen[0].index, actions
                 await self._send(self._chunk(seen[0], actions, 1000 * (time.perf_counter() - started)))
             if self._reset is not None or self._seen is not None:
@@ -131,16 +132,18 @@ class Session:
 
 @torch.no_grad()
 def predict(
-    policy: Policy, observation: Observation, rest: Rest | None = None
+    policy: Policy, observation: Observation, rest: Rest | None = None, subtask: str = ""
 ) -> Float32[np.ndarray, "steps action_dim"]:
     """The policy's chunk for one robot, going on from a rest if it can; without chunks, its one action.
 
     A policy goes on by `continue_chunk(observation, rest, delay)`: a chunk that begins with what will have
-    been carried out before it is there.
+    been carried out before it is there. What a person has told to do next it takes by `use_subtask`.
 
     Raises:
         ServingError: An action is not finite.
     """
+    if getattr(policy, "known_subtasks", None) is not None:
+        policy.use_subtask(subtask or None)  # pyright: ignore[reportAttributeAccessIssue]
     make_chunk, go_on = (getattr(policy, name, None) for name in ("predict_action_chunk", "continue_chunk"))
     if rest is not None and go_on:
         chunk = go_on(observation, torch.from_numpy(rest.actions)[None], rest.delay)[0]

@@ -12,6 +12,7 @@ import logging
 import math
 import pkgutil
 import signal
+import sys
 import threading
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -20,6 +21,7 @@ from typing import Any, Protocol, runtime_checkable
 import lerobot.robots
 import numpy as np
 from emu_policies import ActionGate
+from emu_policies.planning.typed_subtask import listen
 from emu_policies.serving import LoopReport, RemotePolicy, run_control_loop
 from jaxtyping import Float
 from lerobot.cameras.opencv import OpenCVCameraConfig  # noqa: F401 - registers --robot.cameras
@@ -162,6 +164,8 @@ class RobotClientConfig:
     """Ends after so long; null goes on until Ctrl-C."""
     seed: int = 0
     """Of the policy."""
+    subtasks: bool = False
+    """Take subtasks that a person types meanwhile: `/subtask grasp the cube`."""
 
 
 def run(config: RobotClientConfig, stop: threading.Event | None = None) -> LoopReport:
@@ -185,6 +189,8 @@ def run(config: RobotClientConfig, stop: threading.Event | None = None) -> LoopR
         try:
             rehearse(served, policy, config.seed)
             policy.reset(config.seed)
+            if config.subtasks:
+                listen(policy, sys.stdin)
             seconds = math.inf if config.seconds is None else config.seconds
             report = run_control_loop(served, policy, served.gate, stop=stop, seconds=seconds)
         finally:

@@ -281,7 +281,7 @@ def test_chunks_that_come_too_late_are_dropped(serve: Callable[..., Any], remote
 
 def test_a_server_that_falls_silent_is_given_up(remote: ModuleType) -> None:
     with socket.create_server(("127.0.0.1", 0)) as listener:
-        welcome = to_frame(Welcome(protocol=PROTOCOL, period_s=0.05, fingerprint="null"))
+        welcome = to_frame(Welcome(protocol=PROTOCOL, period_s=0.05, fingerprint="null", subtasks=None))
         accepted: list[socket.socket] = []
 
         def accept() -> None:
