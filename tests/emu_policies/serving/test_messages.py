@@ -89,7 +89,7 @@ def test_what_robots_say_comes_back(data: st.DataObject) -> None:
 def test_what_servers_say_comes_back(index: int, at: float, text: str, period: float) -> None:
     actions = Array.of(np.ones((2, 3), np.float32))
     for message in (
-        Welcome(protocol=index, period_s=period, fingerprint=text),
+        Welcome(protocol=index, period_s=period, fingerprint=text, subtasks=(text,)),
         Ready(index=index),
         Chunk(index=index, captured_at=at, execute=2, actions=actions, compute_ms=at),
         Beat(sent_at=at),
