@@ -99,7 +99,6 @@ class ImaginationPolicy:
             )
         self.config = config
         self.fingerprint = fingerprint
-        self._known_subtasks: tuple[str, ...] = ()
         self._engine = engine
         self._device = self._head.action_normalizer.mean.device
         self._queue: deque[Tensor] = deque()
@@ -150,7 +149,6 @@ class ImaginationPolicy:
         confidence, fingerprint = load_confidence(folder), values.get("fingerprint")
         policy = cls(engine, load_heads(folder), config, fingerprint, confidence, embodiment=embodiment)
         policy.weights = weights_digest(folder)
-        policy._known_subtasks = tuple(values.get("subtasks", ()))
         return policy
 
     @property
@@ -177,7 +175,7 @@ class ImaginationPolicy:
     @property
     def known_subtasks(self) -> tuple[str, ...] | None:
         """Those of the training, empty if the checkpoint does not say; None where nothing is imagined."""
-        return None if self.config.imagine == "never" else self._known_subtasks
+        return None if self.config.imagine == "never" else self._engine.subtasks
 
     def use_subtask(self, text: str | None) -> None:
         """Do next what a person says, in place of what the model would say, from the next chunk on.

@@ -16,6 +16,8 @@ class FakeEngine(ImaginationEngine):
 
     image_tokenizer = None  # type: ignore[assignment]
 
+    subtasks = ()
+
     def __init__(self, log_prob: float = -1.0) -> None:
         self.log_prob = log_prob
         self.num_imaginations = 0

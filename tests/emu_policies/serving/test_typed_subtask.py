@@ -24,7 +24,7 @@ def connect(server: Any) -> RemotePolicy:
     return RemotePolicy.connect(address=f"127.0.0.1:{server.port}", heartbeat_timeout_s=5.0)
 
 
-@pytest.mark.parametrize("background", [False, True])
+@pytest.mark.parametrize("background", [False, pytest.param(True, marks=pytest.mark.slow)])
 def test_the_keyframe_of_a_typed_subtask_is_imagined_and_the_arm_follows(
     checkpoint: Path, tiny_agent: ModuleType, serve: Callable[..., Any], background: bool
 ) -> None:
