@@ -23,6 +23,10 @@ IMAGINE_MODES = {
     "never": "not at all",
     "always": "with every chunk",
     "adaptive": "when the policy asks for it",
+    "text": "when the policy asks for it; the keyframe is withheld",
+    "image": "when the policy asks for it; the text is withheld",
+    "wrong": "when the policy asks for it; what it gets was imagined in another episode",
+    "oracle": "when the policy asks for it; what it gets is the expert's own future",
 }
 MAY_DIFFER = ("episodes", "workers", "output", "executor", "ray_address", "job_timeout_s")
 """Settings that a resumed run may change: no episode depends on them."""

@@ -66,10 +66,15 @@ class ActionHead(nn.Module):
         proprio: Float[Tensor, "batch proprio_dim"],
         imagination_features: Float[Tensor, "batch imagination_tokens feature_dim"] | None = None,
         present: Bool[Tensor, "batch cameras"] | None = None,
+        without: Bool[Tensor, "#batch 2"] | None = None,
     ) -> HeadContext:
-        """Encodes an observation and, where there is one, the imagination that is being active."""
+        """Encodes an observation and, where there is one, the imagination that is being active.
+
+        The actions do `without` its text or its keyframe; the monitor sees both.
+        """
         encode = self.context_encoder
-        return self._context(encode(frame_features, images, proprio, imagination_features, present=present))
+        tokens = encode(frame_features, images, proprio, imagination_features, present=present)
+        return self._context(tokens, without)
 
     def subtask_probabilities(self, context: HeadContext) -> Float[Tensor, "batch states"]:
         """Probabilities of `SubtaskState`; only meaningful for a context with an imagination."""
@@ -116,25 +121,28 @@ class ActionHead(nn.Module):
         )
         logits = self.monitor(tokens)
         monitor_loss = F.cross_entropy(logits, batch.monitor_label)
-        dropped = self._without_imagination(batch, generator)
-        context = self._context(self.context_encoder.forget_imagination(tokens, dropped))
+        context = self._context(tokens, self._without_imagination(batch, generator))
         action_loss = self._action_loss(batch, context, generator)
         accuracy = (logits.argmax(dim=-1) == batch.monitor_label).float().mean()
         loss = action_loss + self.config.monitor_weight * monitor_loss
         metrics = {"loss": loss, "action_loss": action_loss, "monitor_loss": monitor_loss}
         return loss, {k: v.detach() for k, v in metrics.items()} | {"monitor_accuracy": accuracy}
 
-    def _context(self, tokens: ContextTokens) -> HeadContext:
-        return HeadContext(tokens, self.decoder.keys_values(tokens.cat()))
+    def _context(self, tokens: ContextTokens, without: Bool[Tensor, "#batch 2"] | None) -> HeadContext:
+        shown = tokens if without is None else self.context_encoder.forget_imagination(tokens, without)
+        return HeadContext(tokens, self.decoder.keys_values(shown.cat()))
 
     def _without_imagination(
         self, batch: HeadBatch, generator: torch.Generator | None
-    ) -> Bool[Tensor, " batch"]:
-        stale = batch.monitor_label == SubtaskState.STALE
+    ) -> Bool[Tensor, "batch 2"]:
+        """Which rows do without text and keyframe: both at once, or in training also one of the two."""
+        both = batch.monitor_label == SubtaskState.STALE
         if not self.training:
-            return stale
-        draws = torch.rand(stale.shape, generator=generator, device=stale.device)
-        return stale | (draws < self.config.imagination_dropout)
+            return both[:, None].expand(-1, 2)
+        draws = torch.rand(len(both), 3, generator=generator, device=both.device)
+        both = both | (draws[:, 0] < self.config.imagination_dropout)
+        one = draws[:, 1:2] < self.config.part_dropout
+        return both[:, None] | (one & torch.stack((draws[:, 2] < 0.5, draws[:, 2] >= 0.5), 1))
 
     def _action_loss(
         self, batch: HeadBatch, context: HeadContext, generator: torch.Generator | None

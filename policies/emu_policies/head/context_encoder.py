@@ -175,8 +175,8 @@ class ContextEncoder(nn.Module):
             made = [torch.where(seen[:, i], one, self.no_camera[i]) for i, one in enumerate(made)]
         return torch.cat(made, dim=1)
 
-    def forget_imagination(self, tokens: ContextTokens, rows: Bool[Tensor, " batch"]) -> ContextTokens:
-        """Puts the null token in place of the imagination in the rows that are marked."""
-        return replace(
-            tokens, imagination=torch.where(rows[:, None, None], self.no_imagination, tokens.imagination)
-        )
+    def forget_imagination(self, tokens: ContextTokens, without: Bool[Tensor, "#batch 2"]) -> ContextTokens:
+        """Puts the null token in place of text, keyframe, or both, in the rows that are marked."""
+        sizes = torch.tensor([1, self.num_imagination_tokens - 1], device=without.device)
+        places = without.repeat_interleave(sizes, dim=1)[..., None]
+        return replace(tokens, imagination=torch.where(places, self.no_imagination, tokens.imagination))

@@ -57,6 +57,8 @@ class ActionHeadConfig(Settings):
     """Pairs of noise and time drawn per training sample, which share its encoded context (`flow` only)."""
     imagination_dropout: float = 0.3
     """Share of training samples that act without their imagination."""
+    part_dropout: float = 0.0
+    """Share of training samples that act without either the text or the keyframe of their imagination."""
     keyframe_difference: bool = False
     """Whether keyframe tokens also say what differs from the frame, through a layer that begins at zero."""
     random_shift: int = 4
@@ -72,7 +74,7 @@ class ActionHeadConfig(Settings):
         lookup("fit", self.fit, dict.fromkeys(FITS))
         if len(self.camera_size) != 2 or min(self.camera_size) < 1:
             raise ConfigError(f"camera_size={list(self.camera_size)} must be a height and a width in pixels")
-        shares = ("dropout", "imagination_dropout", "camera_dropout")
+        shares = ("dropout", "imagination_dropout", "part_dropout", "camera_dropout")
         self.require(lambda value: 0.0 <= value <= 1.0, "lie between 0 and 1", *shares)
         counts = ("depth", "chunk_size", "num_flow_steps", "flow_draws")
         self.require(lambda value: value >= 1, "be at least 1", *counts)

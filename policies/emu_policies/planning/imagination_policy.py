@@ -23,6 +23,7 @@ from emu_policies.head.action_head import ActionHead, HeadContext
 from emu_policies.head.camera_images import camera_images
 from emu_policies.head.chunk_prefix import ChunkPrefix
 from emu_policies.head.loading import choose_head, load_heads
+from emu_policies.planning.arms import ARMS, SOURCES
 from emu_policies.planning.background import BackgroundImagination
 from emu_policies.planning.replan import ActiveSubgoal, ImaginationReason, ReplanConfig
 from emu_policies.planning.typed_subtask import check_subtask
@@ -100,6 +101,9 @@ class ImaginationPolicy:
         self.config = config
         self.fingerprint = fingerprint
         self._engine = engine
+        self._arm, self._source, self._env = ARMS[config.imagine], None, None
+        if self._arm.source != "model" and config.background:
+            raise ConfigError(f"imagine={config.imagine} asks the simulation: it cannot go on in background")
         self._device = self._head.action_normalizer.mean.device
         self._queue: deque[Tensor] = deque()
         self._background = BackgroundImagination(engine, self._device) if config.background else None
@@ -125,7 +129,7 @@ class ImaginationPolicy:
 
         Args:
             checkpoint: Its folder; None is the checkpoint that comes with the package.
-            imagine: `never`, `always` or `adaptive`.
+            imagine: `never`, `always` or `adaptive`; or an arm of experiments, see `planning.arms`.
             decoder: `autoregressive` or `dida`; None is what the checkpoint was made for.
             passes: Passes of DiDA over a keyframe; None is what the checkpoint recommends.
             force: Decode by DiDA even if the checkpoint was not adapted to it.
@@ -160,9 +164,13 @@ class ImaginationPolicy:
 
         Raises:
             CheckpointError: there is no head for it; the message lists those there are.
+            ConfigError: the arm asks a copy of the simulation, and there is none.
         """
         if (embodiment := getattr(env.unwrapped, "embodiment", None)) is not None:
             self.use_embodiment(embodiment)
+        if self._arm.source != "model" and env is not self._env:
+            make = SOURCES[self._arm.source]
+            self._source, self._env = make(self._engine, self._head.config.camera, env), env
 
     def use_embodiment(self, embodiment: str) -> None:
         """Let the head of this embodiment act from now on.
@@ -216,6 +224,8 @@ class ImaginationPolicy:
         self._action_generator = torch.Generator(self._device).manual_seed(2 * seed)
         self._imagination_generator = torch.Generator(self._device).manual_seed(2 * seed + 1)
         self._queue.clear()
+        if self._source is not None:
+            self._source.begin(seed)
         if self._background is not None:
             self._background.forget()
         if self._meter is not None:
@@ -297,9 +307,10 @@ class ImaginationPolicy:
                 self._asked = scene, reason
             return False
         start = self._milliseconds()
-        imagination = self._engine.imagine(
-            scene, steps=1, candidates=1, texts=texts, generator=self._imagination_generator
-        )
+        if self._source is None or texts is not None:
+            imagination = self._engine.imagine(scene, texts=texts, generator=self._imagination_generator)
+        else:
+            imagination = self._source.imagine(scene, generator=self._imagination_generator)
         self._activate(imagination, scene, reason)
         self.last_timing["imagine_ms"] = self._milliseconds() - start
         return True
@@ -317,7 +328,11 @@ class ImaginationPolicy:
     def _encode(self, scene: Context, observation: Observation) -> HeadContext:
         images, present = camera_images(observation, self._head.config)
         imagined = None if self.imagination is None else self.imagination.features[:, 0]
-        return self._head.encode_context(scene.features, images, observation.proprio, imagined, present)
+        hidden = [not self._arm.text, not self._arm.keyframe]
+        without = torch.tensor([hidden], device=self._device) if any(hidden) else None
+        return self._head.encode_context(
+            scene.features, images, observation.proprio, imagined, present, without
+        )
 
     def _active_subgoal(self, scene: Context, context: HeadContext) -> ActiveSubgoal | None:
         """How things stand with the imagination in this scene; the confidence in it is measured here."""

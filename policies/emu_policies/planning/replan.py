@@ -9,8 +9,7 @@ from torch import Tensor
 from emu_agent.errors import ConfigError, lookup
 from emu_agent.stored import Settings
 from emu_policies.head.monitor import SubtaskState
-
-MODES = ("never", "always", "adaptive")
+from emu_policies.planning.arms import ARMS
 
 
 class ImaginationReason(StrEnum):
@@ -47,7 +46,7 @@ class ReplanConfig(Settings):
     """When to imagine; the thresholds are those of the mode `adaptive`."""
 
     imagine: str = "adaptive"
-    """`never`, `always` (with every chunk) or `adaptive` (when there is a reason)."""
+    """`never`, `always` (with every chunk), `adaptive` (when there is a reason), or another of `ARMS`."""
     done_threshold: float = 0.5
     """Imagine again when the step is done with at least this probability."""
     stale_threshold: float = 0.5
@@ -58,7 +57,7 @@ class ReplanConfig(Settings):
     """Imagine again after this many control steps."""
 
     def __post_init__(self) -> None:
-        lookup("imagine mode", self.imagine, dict.fromkeys(MODES))
+        lookup("imagine mode", self.imagine, ARMS)
         thresholds = ("done_threshold", "stale_threshold")
         self.require(lambda value: 0.0 < value <= 1.0, "be above 0 and at most 1", *thresholds)
         if self.confidence_threshold is not None and not 0.0 < self.confidence_threshold < 1.0:

@@ -84,10 +84,16 @@ def test_imagination_and_its_absence_matter(make_head: MakeHead, make_batch: Mak
 def test_forgetting_equals_never_having_imagined(make_head: MakeHead, make_batch: MakeBatch) -> None:
     head, batch = make_head().eval(), make_batch(2)
     tokens = context_of(head, batch).tokens
-    forgotten = head.context_encoder.forget_imagination(tokens, torch.tensor([True, False]))
+    without = torch.tensor([[True, True], [False, False]])
+    forgotten = head.context_encoder.forget_imagination(tokens, without)
     never = context_of(head, batch, imagine=False).tokens
     assert torch.equal(forgotten.imagination[0], never.imagination[0])
     assert torch.equal(forgotten.imagination[1], tokens.imagination[1])
+    for part, places in enumerate((slice(0, 1), slice(1, None))):
+        alone = head.context_encoder.forget_imagination(tokens, torch.eye(2, dtype=torch.bool)[[part]])
+        changed = (alone.imagination != tokens.imagination).any(-1)
+        assert changed[:, places].all()
+        assert changed.sum() == changed[:, places].numel()
 
 
 def test_reused_context_equals_encoding_it_at_every_flow_step(
@@ -188,7 +194,12 @@ def test_imagination_is_dropped_in_its_share_of_the_rows(make_head: MakeHead, ma
     head, batch = make_head(imagination_dropout=0.3).train(), make_batch(1)
     rows = {name: value.expand(2000, *value.shape[1:]) for name, value in vars(batch).items()}
     dropped = head._without_imagination(replace(batch, **rows), seeded(0))
+    assert torch.equal(*dropped.unbind(1))
     assert dropped.float().mean().item() == pytest.approx(0.3, abs=0.04)
+    parted = make_head(imagination_dropout=0.0, part_dropout=0.2).train()
+    shares = parted._without_imagination(replace(batch, **rows), seeded(0)).float()
+    assert shares.mean(0).tolist() == pytest.approx([0.1, 0.1], abs=0.03)
+    assert shares.sum(1).max() == 1
     assert not head.eval()._without_imagination(batch, seeded(0)).any()
 
 
