@@ -87,11 +87,11 @@ class Oracle:
 
     def _play_subtask(self, info: dict[str, Any]) -> UInt8[Tensor, "1 height width 3"]:
         """What the camera sees when the expert has finished the present subtask, or the whole task."""
-        before = info["subtask_index"]
-        for _ in range(LONGEST):
+        before, played, over = info["subtask_index"], 0, False
+        observation: dict[str, Any] = {}
+        while not over and played < LONGEST:
             observation, _, _, _, info = self._simulation.step(self._expert.act(self._copy))
-            if info["subtask_index"] != before or info["is_success"]:
-                break
+            over, played = info["subtask_index"] != before or info["is_success"], played + 1
         return torch.from_numpy(observation["pixels"][self._camera])[None]
 
 

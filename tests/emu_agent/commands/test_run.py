@@ -78,7 +78,7 @@ def test_an_environment_that_cannot_be_built_is_named(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("change", "error", "words"),
     [
-        ({"imagine": "sometimes"}, UnknownNameError, "adaptive, always, never"),
+        ({"imagine": "sometimes"}, UnknownNameError, "adaptive, always, image, never, oracle, text, wrong"),
         ({"episodes": 0}, ConfigError, "episodes must be a whole number of at least 1, got 0"),
         ({"workers": 1.5}, ConfigError, "workers must be"),
         ({"seed": -1}, ConfigError, "seed must be a whole number from 0 to [0-9]+, got -1"),

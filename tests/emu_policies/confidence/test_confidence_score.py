@@ -53,7 +53,7 @@ class Dreamer(ImaginationEngine):
         self.texts: Sequence[str] | None = None
 
     def imagine(  # type: ignore[override]
-        self, observation: Context, *, candidates: int, texts: Sequence[str] | None = None, **_: object
+        self, observation: Context, *, candidates: int = 1, texts: Sequence[str] | None = None, **_: object
     ) -> Imagination:
         self.asked, self.texts = self.asked + 1, texts
         codes = torch.tensor([[[[[1, 1], [1, 1]]]]]).repeat(1, candidates, 1, 1, 1)
@@ -232,7 +232,7 @@ def test_further_candidates_are_drawn_where_confidence_decides(
     monkeypatch.setattr(
         policy._engine,
         "imagine",
-        lambda *args, **kwargs: asked.append(kwargs["candidates"]) or draw(*args, **kwargs),
+        lambda *args, **kwargs: asked.append(kwargs.get("candidates", 1)) or draw(*args, **kwargs),
     )
     for _ in range(2):
         policy.predict_action_chunk(tiny_agent.observation())

@@ -29,7 +29,13 @@ class FakeEngine(ImaginationEngine):
         return Context(cache, torch.zeros(len(brightness), 2, 2, dtype=torch.int64), features)
 
     def imagine(  # type: ignore[override]
-        self, observation: Context, *, steps: int, candidates: int, generator: torch.Generator, **_: Any
+        self,
+        observation: Context,
+        *,
+        steps: int = 1,
+        candidates: int = 1,
+        generator: torch.Generator,
+        **_: Any,
     ) -> Imagination:
         self.num_imaginations += 1
         batch = len(observation.features)

@@ -135,7 +135,8 @@ def test_what_the_keyframe_changes_is_added_from_nothing(make_head: MakeHead, ma
 
     before, after = shown(batch)
     assert torch.equal(before, after)
-    torch.nn.init.normal_(head.context_encoder.difference[-1].weight)
+    for weight in head.context_encoder.get_submodule("difference").parameters():
+        torch.nn.init.normal_(weight)
     before, after = shown(batch)
     assert torch.equal(before[:, 0], after[:, 0])  # the subtask's text
     assert not torch.isclose(before[:, 1:], after[:, 1:]).all(-1).any()

@@ -185,7 +185,9 @@ def test_the_head_of_the_environments_embodiment_acts(make_head: Any, fakes: Mod
 
 
 def test_settings_that_cannot_work_are_refused(make_policy: MakePolicy) -> None:
-    with pytest.raises(UnknownNameError, match=r"sometimes.*adaptive, always, never"):
+    with pytest.raises(
+        UnknownNameError, match=r"sometimes.*adaptive, always, image, never, oracle, text, wrong"
+    ):
         make_policy(imagine="sometimes")
     with pytest.raises(ConfigError, match=r"n_action_steps=5 .*chunk_size=4"):
         make_policy(n_action_steps=5)

@@ -36,7 +36,9 @@ def test_policy_acts_and_imagines_with_the_engine_of_its_checkpoint(
 
 
 def test_bad_choices_are_refused_before_anything_is_loaded(checkpoint: Path, tmp_path: Path) -> None:
-    with pytest.raises(UnknownNameError, match=r"sometimes.*adaptive, always, never"):
+    with pytest.raises(
+        UnknownNameError, match=r"sometimes.*adaptive, always, image, never, oracle, text, wrong"
+    ):
         ImaginationPolicy.from_pretrained(checkpoint, imagine="sometimes")
     with pytest.raises(ConfigError, match=r"horizon.*max_age"):
         ImaginationPolicy.from_pretrained(checkpoint, horizon=3)

@@ -58,7 +58,9 @@ def test_never_and_always() -> None:
 
 
 def test_unknown_mode_is_refused_with_the_choices() -> None:
-    with pytest.raises(UnknownNameError, match=r"sometimes.*adaptive, always, image, never, oracle, text, wrong"):
+    with pytest.raises(
+        UnknownNameError, match=r"sometimes.*adaptive, always, image, never, oracle, text, wrong"
+    ):
         ReplanConfig(imagine="sometimes")
 
 
